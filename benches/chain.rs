@@ -1,0 +1,126 @@
+//! What the pure parts cost: hashing, trees, proofs, headers, signatures.
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use qbc::chain::{
+    Authority, Certificate, Hash, HashAlg, HeadSignature, Header, LeafReader, NodeReader, SigAlg,
+    SigningKey, genesis_header, head_message, inclusion_path, tree_root, verify_inclusion,
+};
+
+const ALG: HashAlg = HashAlg::Sha3_256;
+const BATCH: usize = 1000;
+
+criterion_group!(benches, hashing, trees, headers, signatures);
+criterion_main!(benches);
+
+fn hashing(c: &mut Criterion) {
+    let mut group = c.benchmark_group("hashing");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    for (name, bytes) in [
+        ("envelope", 128),
+        ("payload-256", 256),
+        ("payload-1k", 1024),
+    ] {
+        let data: Vec<Vec<u8>> = (0..BATCH).map(|i| vec![i as u8; bytes]).collect();
+        let data: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
+        group.bench_function(format!("leaf_each/{name}"), |b| {
+            b.iter(|| ALG.leaf_each(black_box(&data)))
+        });
+    }
+    let level = leaves(2 * BATCH);
+    group.bench_function("node_each", |b| b.iter(|| ALG.node_each(black_box(&level))));
+    group.bench_function("node_each/sha2-256", |b| {
+        b.iter(|| HashAlg::Sha2_256.node_each(black_box(&level)))
+    });
+    group.finish();
+}
+
+fn trees(c: &mut Criterion) {
+    let leaves = leaves(100_000);
+    c.bench_function("tree_root/100k", |b| {
+        b.iter(|| tree_root(ALG, black_box(&leaves)))
+    });
+    let size = (1 << 24) - 1;
+    let Ok(path) = inclusion_path(ALG, &SameNodes, 0, size);
+    let (leaf, root) = (ALG.leaf(b"leaf"), climbed(&path));
+    assert_eq!(path.len(), 24);
+    c.bench_function("verify_inclusion/24-levels", |b| {
+        b.iter(|| verify_inclusion(ALG, black_box(&leaf), 0, size, black_box(&path), &root));
+    });
+    let reader = LeafReader {
+        alg: ALG,
+        leaves: &leaves[..1000],
+    };
+    c.bench_function("inclusion_path/1000-leaves", |b| {
+        b.iter(|| inclusion_path(ALG, &reader, black_box(421), 1000))
+    });
+}
+
+fn headers(c: &mut Criterion) {
+    let header = genesis_header(ALG, 1, 0, b"meta");
+    let bytes = header.to_bytes();
+    c.bench_function("header/parse", |b| {
+        b.iter(|| Header::parse(black_box(&bytes)))
+    });
+    c.bench_function("header/hash", |b| b.iter(|| black_box(&header).hash()));
+}
+
+fn signatures(c: &mut Criterion) {
+    let (root, node) = (
+        SigningKey::from_seed([1; 32]),
+        SigningKey::from_seed([2; 32]),
+    );
+    let authority = Authority {
+        threshold: 1,
+        roots: vec![root.public()],
+    };
+    let header = genesis_header(ALG, 1, 0, b"meta");
+    let cluster_id = [3; 16];
+    let mut certificate = Certificate {
+        cluster_id,
+        node_id: 1,
+        alg: SigAlg::Ed25519 as u8,
+        public_key: node.public().to_vec(),
+        not_before_s: 0,
+        not_after_s: u64::MAX,
+        signatures: Vec::new(),
+    };
+    certificate.signatures = vec![(0, root.sign(&certificate.message()))];
+    let message = head_message(&cluster_id, 1, 5, &header);
+    let head = HeadSignature {
+        alg: SigAlg::Ed25519 as u8,
+        key_id: certificate.key_id(),
+        time_s: 5,
+        signature: node.sign(&message).to_vec(),
+        certificate,
+    };
+    c.bench_function("head/sign", |b| {
+        b.iter_batched(|| &message, |m| node.sign(m), BatchSize::SmallInput)
+    });
+    assert_eq!(head.verify(&header, &cluster_id, &authority), Ok(()));
+    c.bench_function("head/verify", |b| {
+        b.iter(|| head.verify(black_box(&header), &cluster_id, &authority))
+    });
+}
+
+fn leaves(count: usize) -> Vec<Hash> {
+    (0..count).map(|i| ALG.leaf(&i.to_be_bytes())).collect()
+}
+
+/// The first leaf's root under these right siblings.
+fn climbed(path: &[Hash]) -> Hash {
+    path.iter()
+        .fold(ALG.leaf(b"leaf"), |below, right| ALG.node(&below, right))
+}
+
+/// A tree whose every stored node is the same: a path's cost does not depend on what stands in it.
+struct SameNodes;
+
+impl NodeReader for SameNodes {
+    type Error = std::convert::Infallible;
+
+    fn node(&self, level: u8, _: u64) -> Result<Hash, Self::Error> {
+        Ok([level; 32])
+    }
+}

@@ -1,0 +1,524 @@
+//! The full audit of a chain from its genesis on: every rule that one pass over all its bytes can check.
+//!
+//! It holds the history's peaks and the leaf hashes of one Quant, whatever the length of the chain.
+
+use crate::chain::authority::{HeadSignature, verify_quorum};
+use crate::chain::constitution::{Authority, Constitution, Content};
+use crate::chain::content::check_content;
+use crate::chain::hash::Hash;
+use crate::chain::id::ChainId;
+use crate::chain::meta::Meta;
+use crate::chain::proof::{
+    Genesis, apply_change, check_attributes, check_genesis, check_payload, check_work_minimum,
+};
+use crate::chain::quant::{Header, check_meta, check_next};
+use crate::chain::record::Records;
+use crate::chain::refused::Refused;
+use crate::chain::transaction::{Attributes, Envelope, verify_author};
+use crate::chain::tree::{Frontier, tree_root};
+
+const TYPE_DATA: u8 = 0;
+const TYPE_CONSTITUTION_CHANGE: u8 = 1;
+const TYPE_TRANSFER: u8 = 3;
+/// Most signatures that one Quant may carry: a quorum is a byte.
+const SIGNATURES_MAX: usize = 255;
+
+/// Checks a chain as it is fed: each Quant, then its transactions in order, then its signatures.
+#[derive(Default)]
+pub struct Auditor {
+    history: Frontier,
+    current: Option<Current>,
+    quants: u64,
+    transactions: u64,
+    erased: u64,
+    unruled: u64,
+    last_inject_ms: u64,
+}
+
+/// What a finished audit found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Audited {
+    /// The chain.
+    pub chain_id: ChainId,
+    /// Its name at bang.
+    pub name: String,
+    /// The last header.
+    pub head: Header,
+    /// Its quant_hash.
+    pub head_hash: Hash,
+    /// How many Quants.
+    pub quants: u64,
+    /// How many transactions.
+    pub transactions: u64,
+    /// How many of them came without a payload.
+    pub erased: u64,
+    /// Nodes that signed the last header, ascending; empty where no signature was fed.
+    pub nodes: Vec<u64>,
+    /// One sentence per thing that was checked.
+    pub steps: Vec<String>,
+}
+
+/// The Quant that is being fed, and the rules in force for it.
+struct Current {
+    header: Header,
+    hash: Hash,
+    leaves: Vec<Hash>,
+    signatures: Vec<HeadSignature>,
+    rules: Rules,
+    /// The authority from the next height on.
+    next_authority: Option<(Authority, u32)>,
+}
+
+struct Rules {
+    chain_id: ChainId,
+    constitution: Constitution,
+    /// Authors in force: the constitution's, until a change replaces them.
+    authors: Vec<[u8; 32]>,
+    authority: Authority,
+    authority_seq: u32,
+}
+
+impl Auditor {
+    /// An audit that has seen nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The next Quant: the genesis first. Closes the one before.
+    pub fn quant(&mut self, header: &[u8], meta: &[u8]) -> Result<(), Refused> {
+        self.finish_quant()?;
+        let header = Header::parse(header)?;
+        let current = match self.current.take() {
+            None => start(&header, meta)?,
+            Some(previous) => self.follow(previous, header, meta)?,
+        };
+        self.history.push(current.header.hash_alg, current.hash);
+        self.quants += 1;
+        self.current = Some(current);
+        Ok(())
+    }
+
+    /// The next transaction of the Quant fed last; without a payload only where the chain may erase.
+    pub fn transaction(
+        &mut self,
+        envelope: &[u8],
+        attributes: &[u8],
+        payload: Option<&[u8]>,
+        salt: Option<&[u8; 32]>,
+    ) -> Result<(), Refused> {
+        let envelope = Envelope::parse(envelope)?;
+        let current = self
+            .current
+            .as_mut()
+            .ok_or_else(|| order("a transaction comes before the first Quant"))?;
+        current.check_place(&envelope)?;
+        if envelope.inject_ms < self.last_inject_ms {
+            let why = format!(
+                "inject_ms of transaction {} falls below {}",
+                envelope.index, self.last_inject_ms
+            );
+            return Err(Refused::new("inject-order", why));
+        }
+        let alg = current.header.hash_alg;
+        check_attributes(&envelope, attributes, alg)?;
+        match payload {
+            Some(payload) => check_payload(&envelope, payload, salt, alg)?,
+            None => current.rules.check_erased(&envelope)?,
+        }
+        current
+            .rules
+            .check(&envelope, &read_attributes(attributes)?, payload)?;
+        current.leaves.push(envelope.leaf(alg));
+        self.last_inject_ms = envelope.inject_ms;
+        self.transactions += 1;
+        self.erased += u64::from(payload.is_none());
+        self.unruled += u64::from(envelope.kind > TYPE_CONSTITUTION_CHANGE);
+        Ok(())
+    }
+
+    /// A node's signature on the header of the Quant fed last.
+    pub fn signature(&mut self, signature: &HeadSignature) -> Result<(), Refused> {
+        let current = self
+            .current
+            .as_mut()
+            .ok_or_else(|| order("a signature comes before the first Quant"))?;
+        if current.signatures.len() == SIGNATURES_MAX {
+            return Err(Refused::new(
+                "quorum-node",
+                format!("a Quant has at most {SIGNATURES_MAX} signatures"),
+            ));
+        }
+        let node = signature.certificate.node_id;
+        if current
+            .signatures
+            .iter()
+            .any(|s| s.certificate.node_id == node)
+        {
+            return Err(Refused::new(
+                "quorum-node",
+                format!("node {node} signed twice; it counts once"),
+            ));
+        }
+        let rules = &current.rules;
+        signature.verify(
+            &current.header,
+            &rules.constitution.cluster_id,
+            &rules.authority,
+        )?;
+        current.signatures.push(signature.clone());
+        Ok(())
+    }
+
+    /// Closes the Quant fed last: all its transactions were there and give its root. Also done by `quant` and `finish`.
+    pub fn finish_quant(&mut self) -> Result<(), Refused> {
+        let Some(current) = &self.current else {
+            return Ok(());
+        };
+        let header = &current.header;
+        if current.leaves.len() as u64 != u64::from(header.tx_count) {
+            let why = format!(
+                "Quant {} has {} of {} transactions",
+                header.height,
+                current.leaves.len(),
+                header.tx_count
+            );
+            return Err(Refused::new("audit-count", why));
+        }
+        if tree_root(header.hash_alg, &current.leaves) != header.tx_root {
+            let why = format!(
+                "the transactions of Quant {} do not give its tx_root",
+                header.height
+            );
+            return Err(Refused::new("audit-root", why));
+        }
+        Ok(())
+    }
+
+    /// The end of the chain.
+    pub fn finish(mut self) -> Result<Audited, Refused> {
+        self.finish_quant()?;
+        let Some(current) = self.current.take() else {
+            return Err(order("there is not even a genesis"));
+        };
+        let nodes = current.nodes()?;
+        let steps = self.sentences(&current, &nodes);
+        Ok(Audited {
+            chain_id: current.rules.chain_id,
+            name: current.rules.constitution.name,
+            head: current.header,
+            head_hash: current.hash,
+            quants: self.quants,
+            transactions: self.transactions,
+            erased: self.erased,
+            nodes,
+            steps,
+        })
+    }
+
+    fn follow(&self, previous: Current, header: Header, meta: &[u8]) -> Result<Current, Refused> {
+        check_next(&previous.header, &previous.hash, &header, &self.history)?;
+        if header.fork_genesis {
+            let genesis = check_genesis(&header, meta)?;
+            return Ok(Current::first(genesis));
+        }
+        let mut rules = previous.rules;
+        if let Some((authority, seq)) = previous.next_authority {
+            rules.authority = authority;
+            rules.authority_seq = seq;
+        }
+        if header.id() != rules.chain_id {
+            let why = format!(
+                "Quant {} is of chain {}, not of {}",
+                header.height,
+                header.id(),
+                rules.chain_id
+            );
+            return Err(Refused::new("audit-chain", why));
+        }
+        check_work_minimum(
+            &header,
+            rules.constitution.work.as_ref().map_or(0, |w| w.bits_min),
+        )?;
+        check_meta(&header, meta)?;
+        let change = Meta::parse(meta)?.authority_change;
+        let apply = |value: Vec<u8>| {
+            apply_change(
+                &value,
+                &rules.chain_id,
+                header.hash_alg,
+                &rules.authority,
+                rules.authority_seq,
+            )
+        };
+        let next_authority = change.map(apply).transpose()?;
+        Ok(Current {
+            hash: header.hash(),
+            header,
+            leaves: Vec::new(),
+            signatures: Vec::new(),
+            rules,
+            next_authority,
+        })
+    }
+
+    fn sentences(&self, current: &Current, nodes: &[u64]) -> Vec<String> {
+        let constitution = &current.rules.constitution;
+        let mut steps = vec![
+            format!(
+                "chain {} was banged under the name {:?}",
+                current.rules.chain_id, constitution.name
+            ),
+            format!(
+                "{} Quants: each follows the one before, with the history root of all of them",
+                self.quants
+            ),
+            format!(
+                "{} transactions: each at its index, all roots recomputed",
+                self.transactions
+            ),
+        ];
+        if self.erased > 0 {
+            steps.push(format!(
+                "{} payloads are erased: their hashes stand, their content is unknown",
+                self.erased
+            ));
+        }
+        if self.unruled > 0 {
+            steps.push(format!(
+                "{} transactions of other types: hashes checked, their rules not",
+                self.unruled
+            ));
+        }
+        if constitution.schema.is_some() {
+            steps.push("the JSON schema was not applied again".to_owned());
+        }
+        if !nodes.is_empty() {
+            steps.push(format!(
+                "the head is signed by nodes {nodes:?}, certified by the chain's authority"
+            ));
+        }
+        steps
+    }
+}
+
+impl Current {
+    fn first(genesis: Genesis) -> Self {
+        let Genesis {
+            header,
+            constitution,
+        } = genesis;
+        let rules = Rules {
+            chain_id: header.id(),
+            authors: constitution.authors.clone(),
+            authority: constitution.authority.clone(),
+            authority_seq: 0,
+            constitution,
+        };
+        let hash = header.hash();
+        Self {
+            header,
+            hash,
+            leaves: Vec::new(),
+            signatures: Vec::new(),
+            rules,
+            next_authority: None,
+        }
+    }
+
+    fn check_place(&self, envelope: &Envelope) -> Result<(), Refused> {
+        let header = &self.header;
+        if envelope.chain_id != self.rules.chain_id {
+            let why = format!(
+                "transaction {} is of chain {}",
+                envelope.index, envelope.chain_id
+            );
+            return Err(Refused::new("envelope-chain", why));
+        }
+        let expected = header.tx_start.checked_add(self.leaves.len() as u64);
+        if self.leaves.len() as u64 >= u64::from(header.tx_count)
+            || expected != Some(envelope.index)
+        {
+            let why = format!(
+                "transaction {} is not the next of Quant {}",
+                envelope.index, header.height
+            );
+            return Err(Refused::new("envelope-index", why));
+        }
+        if envelope.inject_ms > header.time_ms {
+            let why = format!(
+                "transaction {} was injected after its Quant was sealed",
+                envelope.index
+            );
+            return Err(Refused::new("envelope-time", why));
+        }
+        Ok(())
+    }
+
+    fn nodes(&self) -> Result<Vec<u64>, Refused> {
+        if self.signatures.is_empty() {
+            return Ok(Vec::new());
+        }
+        verify_quorum(
+            &self.signatures,
+            &self.header,
+            &self.rules.constitution,
+            &self.rules.authority,
+        )?;
+        let mut nodes: Vec<u64> = self
+            .signatures
+            .iter()
+            .map(|s| s.certificate.node_id)
+            .collect();
+        nodes.sort_unstable();
+        Ok(nodes)
+    }
+}
+
+impl Rules {
+    fn check(
+        &mut self,
+        envelope: &Envelope,
+        attributes: &Attributes,
+        payload: Option<&[u8]>,
+    ) -> Result<(), Refused> {
+        if self
+            .constitution
+            .payload_max
+            .is_some_and(|max| envelope.payload_len > u64::from(max))
+        {
+            let why = format!(
+                "transaction {} is larger than the chain allows",
+                envelope.index
+            );
+            return Err(Refused::new("audit-payload-max", why));
+        }
+        self.check_author(envelope, attributes)?;
+        match envelope.kind {
+            TYPE_DATA => self.check_data(envelope, payload),
+            TYPE_CONSTITUTION_CHANGE => self.change_constitution(envelope, attributes, payload),
+            _ => Ok(()),
+        }
+    }
+
+    /// A signature that is there holds; where authors are named, one of them signed, with an id.
+    fn check_author(&self, envelope: &Envelope, attributes: &Attributes) -> Result<(), Refused> {
+        if let (Some(author), Some(signature)) = (&attributes.author, &attributes.signature) {
+            let family = self.constitution.family_id.unwrap_or(self.chain_id);
+            let (key, id) = (attributes.key.as_deref(), attributes.id.as_deref());
+            let flags = u8::from(envelope.salted);
+            verify_author(
+                &family,
+                envelope.kind,
+                flags,
+                key,
+                id,
+                &envelope.payload_hash,
+                author,
+                signature,
+            )?;
+        }
+        if self.authors.is_empty() || !matches!(envelope.kind, TYPE_DATA | TYPE_TRANSFER) {
+            return Ok(());
+        }
+        if !attributes.author.is_some_and(|a| self.authors.contains(&a)) {
+            let why = format!(
+                "transaction {} is signed by none of the chain's authors",
+                envelope.index
+            );
+            return Err(Refused::new("audit-author", why));
+        }
+        if attributes.id.is_none() {
+            let why = format!(
+                "transaction {} has no id, which a chain with authors asks for",
+                envelope.index
+            );
+            return Err(Refused::new("audit-id", why));
+        }
+        Ok(())
+    }
+
+    fn check_data(&self, envelope: &Envelope, payload: Option<&[u8]>) -> Result<(), Refused> {
+        if self.constitution.erasable && !envelope.salted {
+            let why = format!(
+                "transaction {} is not salted, which an erasable chain asks for",
+                envelope.index
+            );
+            return Err(Refused::new("audit-salt", why));
+        }
+        let Some(payload) = payload.filter(|_| self.constitution.content != Content::Bytes) else {
+            return Ok(());
+        };
+        check_content(self.constitution.content, payload).map_err(|e| {
+            Refused::new(
+                "audit-content",
+                format!("transaction {}: {e}", envelope.index),
+            )
+        })
+    }
+
+    fn change_constitution(
+        &mut self,
+        envelope: &Envelope,
+        attributes: &Attributes,
+        payload: Option<&[u8]>,
+    ) -> Result<(), Refused> {
+        if !attributes
+            .author
+            .is_some_and(|a| self.constitution.admins.contains(&a))
+        {
+            let why = format!(
+                "transaction {} changes the constitution, signed by none of its admins",
+                envelope.index
+            );
+            return Err(Refused::new("audit-admin", why));
+        }
+        let records = Records::parse(payload.unwrap_or_default(), &[7, 9, 10, 11])?;
+        let Some(keys) = records.get(7) else {
+            return Ok(());
+        };
+        let (keys, rest) = keys.as_chunks::<32>();
+        if !rest.is_empty() {
+            let why = format!(
+                "transaction {} gives authors that are not of 32 bytes each",
+                envelope.index
+            );
+            return Err(Refused::new("audit-authors", why));
+        }
+        self.authors = keys.to_vec();
+        Ok(())
+    }
+
+    /// Only a salted data transaction of an erasable chain may come without its payload.
+    fn check_erased(&self, envelope: &Envelope) -> Result<(), Refused> {
+        if self.constitution.erasable && envelope.salted && envelope.kind == TYPE_DATA {
+            return Ok(());
+        }
+        let why = format!(
+            "transaction {} has no payload, and the chain does not erase",
+            envelope.index
+        );
+        Err(Refused::new("audit-payload", why))
+    }
+}
+
+fn start(header: &Header, meta: &[u8]) -> Result<Current, Refused> {
+    if !header.genesis {
+        return Err(Refused::new(
+            "audit-genesis",
+            format!("the first Quant has height {}, no genesis", header.height),
+        ));
+    }
+    Ok(Current::first(check_genesis(header, meta)?))
+}
+
+fn read_attributes(bytes: &[u8]) -> Result<Attributes, Refused> {
+    if bytes.is_empty() {
+        Ok(Attributes::default())
+    } else {
+        Attributes::parse(bytes)
+    }
+}
+
+fn order(why: &str) -> Refused {
+    Refused::new("audit-order", why)
+}

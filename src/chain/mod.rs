@@ -1,0 +1,57 @@
+//! The ledger as values: names, transactions, Quants, trees, constitutions, who may seal, proofs and exports.
+//!
+//! Pure: no clock, no disk, no async, no randomness, and no input makes it panic. What is hashed, signed and
+//! proved is written down byte by byte in docs/FORMAT.md.
+
+mod authority;
+mod constitution;
+mod content;
+mod export;
+mod hash;
+mod id;
+mod keccak;
+mod meta;
+mod name;
+mod proof;
+mod proof_file;
+mod quant;
+mod record;
+mod refused;
+mod transaction;
+mod tree;
+
+pub use authority::{
+    AuthorityChange, CHANGE_SIGNATURES_MAX, Certificate, HeadSignature, Receipt, RootSignature,
+    SigAlg, SigningKey, head_message, verify_quorum,
+};
+pub use constitution::{Authority, Constitution, Content, Mint, Work};
+pub use content::{ContentError, check_content};
+pub use export::{
+    Audited, Auditor, EXPORT_END, EXPORT_FRAME_BYTES_MAX, EXPORT_QUANT, EXPORT_SIGNATURE,
+    EXPORT_TRANSACTION, ExportVerdict, ExportVerifier, export_frame, export_magic,
+};
+pub use hash::{Hash, HashAlg};
+pub use id::{ChainId, ChainIdError};
+pub use meta::{Meta, ParentRef};
+pub use name::{ChainName, NameError};
+pub use proof::{
+    Anchored, Bundle, ChangeEvidence, Claim, HeadEvidence, ParentEvidence, Proof,
+    ProvenTransaction, Step, TransactionEvidence, Trust, TrustedHead, Verdict, anchor_leaf, verify,
+    verify_agreement, verify_anchor, verify_bundle, verify_extension, verify_history_link,
+    verify_inclusion_in,
+};
+pub use proof_file::{PROOF_FILE_VERSION, proof_from_json, proof_to_json};
+pub use quant::{
+    GENESIS_META_BYTES_MAX, HEADER_BYTES, Header, META_BYTES_MAX, check_meta, check_next,
+    genesis_header,
+};
+pub use record::{RecordWriter, Records};
+pub use refused::{CHECKS, Refused};
+pub use transaction::{
+    Attributes, ENVELOPE_BYTES, Envelope, ID_BYTES_MAX, KEY_BYTES_MAX, attributes_hash,
+    author_message, payload_hash, verify_author,
+};
+pub use tree::{
+    Frontier, LeafReader, NodeReader, consistency_path, inclusion_path, range_root, tree_root,
+    verify_consistency, verify_extension_path, verify_inclusion,
+};

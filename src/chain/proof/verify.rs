@@ -1,0 +1,588 @@
+//! The walk over a whole proof: from the claim, link by link, to the last header, and to who vouches for it.
+
+use super::grammar::{
+    Anchored, Claim, ParentEvidence, Proof, ProvenTransaction, Step, TransactionEvidence, Trust,
+    Verdict,
+};
+use super::head::{HeadFacts, check_head};
+use super::link::{
+    check_work_minimum, verify_agreement, verify_anchor, verify_extension, verify_history_link,
+    verify_inclusion_in,
+};
+use crate::chain::hash::{Hash, HashAlg};
+use crate::chain::quant::Header;
+use crate::chain::refused::Refused;
+use crate::chain::transaction::{
+    Attributes, Envelope, attributes_hash, payload_hash, verify_author,
+};
+
+/// Checks every link of the proof, and then whether something that the caller trusts holds its last header.
+///
+/// Any trust that holds anchors. One that does not is no error: the verdict is then not anchored, and says why.
+pub fn verify(proof: &Proof, trust: &[Trust]) -> Result<Verdict, Refused> {
+    let mut walk = Walk::default();
+    let (last, transaction) = match &proof.claim {
+        Claim::Inclusion(evidence) => walk.inclusion(evidence, &proof.steps)?,
+        Claim::Extension { old } => (walk.extension(old, &proof.steps)?, None),
+        Claim::Agreement(parent) => (walk.agreement(parent, &proof.steps)?, None),
+        Claim::Parting {
+            parent,
+            next,
+            next_path,
+        } => {
+            let last = walk.agreement(parent, &proof.steps)?;
+            walk.parting(parent, next, next_path, &last)?;
+            (last, None)
+        }
+    };
+    let facts = check_head(&proof.head, &last)?;
+    walk.check_minimum(&last, facts.as_ref())?;
+    let transaction = transaction
+        .map(|t| walk.author(t, facts.as_ref()))
+        .transpose()?;
+    walk.say_head(&last, facts.as_ref());
+    let nodes = facts.as_ref().map_or(&[][..], |f| &f.nodes);
+    let anchored = anchor(trust, &last, nodes, &mut walk.sentences);
+    Ok(Verdict {
+        anchored,
+        head_hash: last.hash(),
+        chain_id: last.id(),
+        authority_seq: facts.map_or(0, |f| f.authority_seq),
+        transaction: transaction.map(|t| t.proven),
+        steps: walk.sentences,
+        head: last,
+    })
+}
+
+/// Whether a trust holds the header that these nodes signed; says so, or why not, in `sentences`.
+pub(crate) fn anchor(
+    trust: &[Trust],
+    last: &Header,
+    nodes: &[u64],
+    sentences: &mut Vec<String>,
+) -> Anchored {
+    let mut reasons = Vec::new();
+    for trust in trust {
+        match holds(trust, last, nodes) {
+            Ok(anchored) => {
+                sentences.push(say_anchored(&anchored));
+                return anchored;
+            }
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    if reasons.is_empty() {
+        reasons.push("no trusted head or chain was given".to_owned());
+    }
+    sentences.push(format!(
+        "self-consistent, vouched for by nobody: {}",
+        reasons.join("; ")
+    ));
+    Anchored::No
+}
+
+fn holds(trust: &Trust, last: &Header, nodes: &[u64]) -> Result<Anchored, String> {
+    match trust {
+        Trust::SelfConsistent => Err("only self-consistency was asked for".to_owned()),
+        Trust::Head(hash) if *hash == last.hash() => Ok(Anchored::ByHead(*hash)),
+        Trust::Head(hash) => Err(format!(
+            "the last header is not the trusted head {}",
+            hex::encode(hash)
+        )),
+        Trust::Chain(id) if *id != last.id() => Err(format!(
+            "the last header is of chain {}, not of the trusted chain {id} (a fork or a parent of it is another chain)",
+            last.id()
+        )),
+        Trust::Chain(id) if nodes.is_empty() => Err(format!(
+            "chain {id} is trusted, but the proof shows no signatures under its genesis"
+        )),
+        Trust::Chain(id) => Ok(Anchored::ByChain(*id, nodes.to_vec())),
+    }
+}
+
+fn say_anchored(anchored: &Anchored) -> String {
+    match anchored {
+        Anchored::No => "vouched for by nobody".to_owned(),
+        Anchored::ByHead(hash) => format!(
+            "anchored: the last header is the trusted head {}",
+            hex::encode(hash)
+        ),
+        Anchored::ByChain(id, nodes) => format!(
+            "anchored: signed for the trusted chain {id} by {}",
+            say_nodes(nodes)
+        ),
+    }
+}
+
+/// A transaction whose author was not looked at yet.
+struct Shown {
+    proven: ProvenTransaction,
+    attributes: Attributes,
+}
+
+/// The headers met so far and what was said of them.
+#[derive(Default)]
+struct Walk {
+    shown: Vec<Header>,
+    sentences: Vec<String>,
+}
+
+impl Walk {
+    fn inclusion(
+        &mut self,
+        evidence: &TransactionEvidence,
+        steps: &[Step],
+    ) -> Result<(Header, Option<Shown>), Refused> {
+        let Some((Step::Quant { header, path }, rest)) = steps.split_first() else {
+            return Err(grammar(
+                "an inclusion begins with the link from the transaction to its Quant",
+            ));
+        };
+        let envelope = Envelope::parse(&evidence.envelope)?;
+        let sealing = self.show(header)?;
+        verify_inclusion_in(&envelope, &sealing, path)?;
+        self.say(say_leaf(&envelope, &sealing));
+        let shown = self.content(evidence, envelope, &sealing)?;
+        Ok((self.climb(sealing, rest)?, Some(shown)))
+    }
+
+    fn extension(&mut self, old: &[u8], steps: &[Step]) -> Result<Header, Refused> {
+        let [
+            Step::History {
+                header,
+                path,
+                borders,
+            },
+        ] = steps
+        else {
+            return Err(grammar("an extension is one history link"));
+        };
+        if !borders.is_empty() {
+            return Err(grammar("an extension crosses no fork border"));
+        }
+        let old = self.show(old)?;
+        let new = self.show(header)?;
+        verify_extension(&old, &new, path)?;
+        self.say(format!(
+            "{} extends {} and rewrites nothing before or at it",
+            say_quant(&new),
+            say_quant(&old)
+        ));
+        Ok(new)
+    }
+
+    fn agreement(&mut self, evidence: &ParentEvidence, steps: &[Step]) -> Result<Header, Refused> {
+        let fork_genesis = self.show(&evidence.fork_genesis)?;
+        let parent = self.show(&evidence.parent)?;
+        verify_agreement(&parent, &fork_genesis, &evidence.path)?;
+        self.say(format!(
+            "fork {} has the history of its parent {} up to Quant {}",
+            fork_genesis.id(),
+            parent.id(),
+            parent.height
+        ));
+        match steps {
+            [] => Ok(parent),
+            [
+                Step::History {
+                    header,
+                    path,
+                    borders,
+                },
+            ] if borders.is_empty() => self.history(&parent, header, path, &[]),
+            _ => Err(grammar(
+                "the parent is linked to its head by one history link without borders",
+            )),
+        }
+    }
+
+    fn parting(
+        &mut self,
+        evidence: &ParentEvidence,
+        next: &[u8],
+        path: &[Hash],
+        last: &Header,
+    ) -> Result<(), Refused> {
+        let fork_genesis = Header::parse(&evidence.fork_genesis)?;
+        let next = self.show(next)?;
+        // 1. It stands where the fork begins.
+        if next.height != fork_genesis.height {
+            let why = format!(
+                "the fork begins at height {}, the header shown is {}",
+                fork_genesis.height, next.height
+            );
+            return Err(Refused::new("parting-height", why));
+        }
+        // 2. It is the parent's own.
+        if next.id() != fork_genesis.chain_id {
+            let why = format!(
+                "the header shown is of chain {}, not of {}",
+                next.id(),
+                fork_genesis.chain_id
+            );
+            return Err(Refused::new("parting-chain", why));
+        }
+        // 3. It lies in the same head's history, or is that head.
+        if next != *last {
+            verify_history_link(&next, last, &[], path)?;
+        } else if !path.is_empty() {
+            return Err(Refused::new(
+                "path-length",
+                "the parting header is the head and needs no path",
+            ));
+        }
+        self.say(format!(
+            "the parent goes its own way from there: {} is its own",
+            say_quant(&next)
+        ));
+        Ok(())
+    }
+
+    /// History and anchor links above a header, at most one history link per chain.
+    fn climb(&mut self, from: Header, steps: &[Step]) -> Result<Header, Refused> {
+        let mut current = from;
+        let mut history_allowed = true;
+        for step in steps {
+            match step {
+                Step::History {
+                    header,
+                    path,
+                    borders,
+                } if history_allowed => {
+                    current = self.history(&current, header, path, borders)?;
+                    history_allowed = false;
+                }
+                Step::Anchor {
+                    header,
+                    index,
+                    path,
+                } => {
+                    current = self.anchor_step(&current, header, *index, path)?;
+                    history_allowed = true;
+                }
+                Step::History { .. } => return Err(grammar("a second history link in one chain")),
+                Step::Quant { .. } => {
+                    return Err(grammar("only the transaction itself is linked to a Quant"));
+                }
+            }
+        }
+        Ok(current)
+    }
+
+    fn history(
+        &mut self,
+        from: &Header,
+        to: &[u8],
+        path: &[Hash],
+        borders: &[Vec<u8>],
+    ) -> Result<Header, Refused> {
+        let to = self.show(to)?;
+        let borders = borders
+            .iter()
+            .map(|b| self.show(b))
+            .collect::<Result<Vec<_>, _>>()?;
+        verify_history_link(from, &to, &borders, path)?;
+        self.say(format!(
+            "{} lies in the history of {}",
+            say_quant(from),
+            say_quant(&to)
+        ));
+        if from.id() != to.id() {
+            self.say(format!(
+                "that history crosses a fork border: it is what the sealers of fork {} vouch for, not what those of {} do",
+                to.id(),
+                from.id()
+            ));
+        }
+        Ok(to)
+    }
+
+    fn anchor_step(
+        &mut self,
+        child: &Header,
+        parent: &[u8],
+        index: u64,
+        path: &[Hash],
+    ) -> Result<Header, Refused> {
+        let parent = self.show(parent)?;
+        verify_anchor(child, &parent, index, path)?;
+        self.say(format!(
+            "{} is anchor {index} in {}",
+            say_quant(child),
+            say_quant(&parent)
+        ));
+        Ok(parent)
+    }
+
+    /// Checks what is shown of the transaction against its envelope.
+    fn content(
+        &mut self,
+        evidence: &TransactionEvidence,
+        envelope: Envelope,
+        sealing: &Header,
+    ) -> Result<Shown, Refused> {
+        self.payload(evidence, &envelope, sealing.hash_alg)?;
+        let attributes = self.attributes(evidence, &envelope, sealing.hash_alg)?;
+        let proven = ProvenTransaction {
+            height: sealing.height,
+            key: attributes.key.clone(),
+            id: attributes.id.clone(),
+            author: None,
+            payload_shown: evidence.payload.is_some(),
+            envelope,
+        };
+        Ok(Shown { proven, attributes })
+    }
+
+    fn payload(
+        &mut self,
+        evidence: &TransactionEvidence,
+        envelope: &Envelope,
+        alg: HashAlg,
+    ) -> Result<(), Refused> {
+        let Some(payload) = &evidence.payload else {
+            if evidence.salt.is_some() {
+                return Err(Refused::new("salt", "a salt is shown without its payload"));
+            }
+            self.say("the payload is not shown: nothing is said about the content".to_owned());
+            return Ok(());
+        };
+        check_payload(envelope, payload, evidence.salt.as_ref(), alg)?;
+        self.say(format!(
+            "the payload shown, {} bytes, is the one that was hashed",
+            payload.len()
+        ));
+        Ok(())
+    }
+
+    fn attributes(
+        &mut self,
+        evidence: &TransactionEvidence,
+        envelope: &Envelope,
+        alg: HashAlg,
+    ) -> Result<Attributes, Refused> {
+        let none = envelope.attributes_hash == [0; 32];
+        let Some(bytes) = &evidence.attributes else {
+            let sentence = if none {
+                "the transaction has no key, id or author"
+            } else {
+                "the attributes are not shown: nothing is said about key, id or author"
+            };
+            self.say(sentence.to_owned());
+            return Ok(Attributes::default());
+        };
+        check_attributes(envelope, bytes, alg)?;
+        let attributes = Attributes::parse(bytes)?;
+        self.say(format!(
+            "the attributes shown are those that were hashed: {}",
+            say_attributes(&attributes)
+        ));
+        Ok(attributes)
+    }
+
+    /// Checks the author's signature, where the constitution shown tells the family that it is for.
+    fn author(&mut self, mut shown: Shown, facts: Option<&HeadFacts>) -> Result<Shown, Refused> {
+        let (Some(author), Some(signature)) = (shown.attributes.author, shown.attributes.signature)
+        else {
+            return Ok(shown);
+        };
+        let envelope = &shown.proven.envelope;
+        let facts = facts.filter(|f| f.genesis.id() == envelope.chain_id);
+        let family = facts
+            .and_then(|f| f.constitution.family_id)
+            .unwrap_or(envelope.chain_id);
+        let (key, id) = (
+            shown.attributes.key.as_deref(),
+            shown.attributes.id.as_deref(),
+        );
+        let flags = u8::from(envelope.salted);
+        let checked = verify_author(
+            &family,
+            envelope.kind,
+            flags,
+            key,
+            id,
+            &envelope.payload_hash,
+            &author,
+            &signature,
+        );
+        if let (Err(refused), true) = (&checked, facts.is_some()) {
+            return Err(refused.clone());
+        }
+        let author_hex = hex::encode(author);
+        if checked.is_ok() {
+            shown.proven.author = Some(author);
+            self.say(format!(
+                "signed by {author_hex}; not shown that this key was an author of the chain"
+            ));
+        } else {
+            self.say(format!(
+                "names author {author_hex}, whose signature is not checked: the family is not shown"
+            ));
+        }
+        Ok(shown)
+    }
+
+    /// Every header whose constitution is shown has the work that it asks for.
+    fn check_minimum(&self, last: &Header, facts: Option<&HeadFacts>) -> Result<(), Refused> {
+        let Some(work) = facts.and_then(|f| f.constitution.work.as_ref()) else {
+            return Ok(());
+        };
+        let mut same_chain = self.shown.iter().filter(|h| h.id() == last.id());
+        same_chain.try_for_each(|h| check_work_minimum(h, work.bits_min))
+    }
+
+    fn say_head(&mut self, last: &Header, facts: Option<&HeadFacts>) {
+        let Some(facts) = facts else {
+            return;
+        };
+        let name = &facts.constitution.name;
+        self.say(format!(
+            "chain {} was banged under the name {name:?}, by the constitution shown",
+            last.id()
+        ));
+        if facts.authority_seq > 0 {
+            self.say(format!(
+                "its authority was changed {} times, each change signed by the old one",
+                facts.authority_seq
+            ));
+        }
+        if !facts.nodes.is_empty() {
+            let nodes = say_nodes(&facts.nodes);
+            self.say(format!(
+                "{} is signed by {nodes}, certified by the chain's authority",
+                say_quant(last)
+            ));
+        }
+    }
+
+    fn show(&mut self, bytes: &[u8]) -> Result<Header, Refused> {
+        let header = Header::parse(bytes)?;
+        self.shown.push(header.clone());
+        Ok(header)
+    }
+
+    fn say(&mut self, sentence: String) {
+        self.sentences.push(sentence);
+    }
+}
+
+/// Checks a payload and its salt against the envelope.
+pub(crate) fn check_payload(
+    envelope: &Envelope,
+    payload: &[u8],
+    salt: Option<&[u8; 32]>,
+    alg: HashAlg,
+) -> Result<(), Refused> {
+    if envelope.salted != salt.is_some() {
+        let why = if envelope.salted {
+            "a salted payload is shown without its salt"
+        } else {
+            "a salt that nothing uses"
+        };
+        return Err(Refused::new("salt", why));
+    }
+    if envelope.payload_len != payload.len() as u64 {
+        let why = format!(
+            "the payload has {} bytes, the envelope says {}",
+            payload.len(),
+            envelope.payload_len
+        );
+        return Err(Refused::new("payload-length", why));
+    }
+    if envelope.payload_hash != payload_hash(alg, payload, salt) {
+        let why = format!(
+            "the payload is not the one that transaction {} hashes",
+            envelope.index
+        );
+        return Err(Refused::new("payload-hash", why));
+    }
+    Ok(())
+}
+
+/// Checks attribute bytes against the envelope.
+pub(crate) fn check_attributes(
+    envelope: &Envelope,
+    bytes: &[u8],
+    alg: HashAlg,
+) -> Result<(), Refused> {
+    if envelope.attributes_hash == attributes_hash(alg, bytes) {
+        return Ok(());
+    }
+    let why = format!(
+        "the attributes are not those that transaction {} hashes",
+        envelope.index
+    );
+    Err(Refused::new("attributes-hash", why))
+}
+
+fn grammar(why: &str) -> Refused {
+    Refused::new("grammar", why)
+}
+
+fn say_quant(header: &Header) -> String {
+    format!(
+        "Quant {} of chain {} (hash {})",
+        header.height,
+        header.id(),
+        hex::encode(header.hash())
+    )
+}
+
+fn say_leaf(envelope: &Envelope, header: &Header) -> String {
+    let alg = match header.hash_alg {
+        HashAlg::Sha3_256 => "sha3",
+        HashAlg::Sha2_256 => "sha2",
+    };
+    format!(
+        "transaction {} ({alg} payload hash {}) is leaf {} of {}",
+        envelope.index,
+        hex::encode(envelope.payload_hash),
+        envelope.index.saturating_sub(header.tx_start),
+        say_quant(header)
+    )
+}
+
+fn say_attributes(attributes: &Attributes) -> String {
+    let show = |name: &str, bytes: Option<&[u8]>| bytes.map(|b| format!("{name} {}", say_bytes(b)));
+    let parts: Vec<String> = [
+        show("key", attributes.key.as_deref()),
+        show("id", attributes.id.as_deref()),
+        attributes
+            .author
+            .map(|a| format!("author {}", hex::encode(a))),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if parts.is_empty() {
+        "no key, id or author".to_owned()
+    } else {
+        parts.join(", ")
+    }
+}
+
+/// Text as text, so that a reader knows it again; else hex. Control characters never reach a terminal.
+fn say_bytes(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.chars().any(char::is_control) => format!("{text:?}"),
+        _ => hex::encode(bytes),
+    }
+}
+
+fn say_nodes(nodes: &[u64]) -> String {
+    let list: Vec<String> = nodes.iter().map(u64::to_string).collect();
+    let word = if nodes.len() == 1 { "node" } else { "nodes" };
+    format!("{word} {}", list.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_said_in_hex() {
+        assert_eq!(say_bytes(b"ab"), "\"ab\"");
+        assert_eq!(say_bytes(b"\x1b[2J"), "1b5b324a");
+    }
+}

@@ -1,0 +1,38 @@
+//! `qbc audit`: recompute a whole chain through the API.
+use serde_json::json;
+
+use crate::{
+    chain::ChainName,
+    cli::{
+        exit::CliError,
+        progress::Progress,
+        session::{Session, chain_name},
+    },
+};
+
+#[derive(clap::Args)]
+pub(super) struct AuditArgs {
+    /// The chain
+    #[arg(value_parser = chain_name)]
+    name: ChainName,
+}
+
+pub(super) async fn run(args: AuditArgs, mut session: Session) -> Result<(), CliError> {
+    let trusted = session.keep(&args.name).await?;
+    let mut progress = Progress::of("audited", Some(trusted.sealed()));
+    let report = session
+        .client
+        .audit(&trusted, |seen| progress.add(1, seen.payload.len() as u64));
+    let report = report.await?;
+    progress.finish();
+    session.printer.object(&json!({
+        "chain": trusted.name(),
+        "chain_id": trusted.chain_id.to_string(),
+        "verdict": "clean",
+        "quants": report.quants,
+        "transactions": report.transactions,
+        "head": {"height": trusted.header.height, "quant_hash": hex::encode(trusted.hash)},
+        "receipts": {"sealed": report.receipts.sealed, "pooled": report.receipts.pooled},
+    }))?;
+    Ok(())
+}

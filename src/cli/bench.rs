@@ -1,0 +1,417 @@
+//! `qbc bench`: drive a running node, measure it, then read back and verify what was written.
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use tokio::task::JoinSet;
+
+use crate::{
+    cli::{
+        Global,
+        bench_report::{Probe, Report, Served, Verified, probe, times_us},
+        exit::CliError,
+        output::{OutputFormat, Printer, say},
+        session::config,
+    },
+    client::{
+        AuditedTransaction, BangOptions, Client, ClientError, Heads, Load, LoadRequest, LoadWorker,
+        RpcCode,
+    },
+};
+
+/// From this many callers on, one connection is the bottleneck.
+const CLIENTS_PER_CONNECTION: usize = 64;
+const CONNECTIONS_MANY: usize = 4;
+/// A caller sends this many different payloads, in turn.
+const PAYLOADS_PER_CLIENT: usize = 256;
+
+#[derive(clap::Args, Clone)]
+pub(super) struct BenchArgs {
+    /// Callers, each with one request under way
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    clients: u32,
+    /// Transactions per request
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    batch: u32,
+    /// Bytes per transaction
+    #[arg(long, default_value_t = 256, value_name = "B", value_parser = clap::value_parser!(u32).range(16..=1 << 20))]
+    payload_bytes: u32,
+    /// Chains that the callers share
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    chains: u32,
+    /// Seconds measured
+    #[arg(long, default_value_t = 10.0, value_name = "S")]
+    duration_s: f64,
+    /// Seconds before that, not measured
+    #[arg(long, default_value_t = 1.0, value_name = "S")]
+    warmup_s: f64,
+    /// Where to measure the disk's fdatasync; give the folder of the node's data [default: the temporary folder]
+    #[arg(long, value_name = "DIR")]
+    probe_dir: Option<PathBuf>,
+    /// The same as --output json
+    #[arg(long)]
+    json: bool,
+}
+
+/// The phases of a run, as all callers see them.
+const WARMUP: u8 = 0;
+const MEASURE: u8 = 1;
+const STOP: u8 = 2;
+
+/// One chain under load.
+struct Target {
+    name: String,
+}
+
+/// What a caller did.
+struct Worked {
+    chain: usize,
+    /// How often each of its requests was acknowledged.
+    acknowledged: Vec<u64>,
+    payloads: Vec<Vec<Bytes>>,
+    latency_us: Histogram<u64>,
+    measured: u64,
+    error: Option<ClientError>,
+}
+
+struct Caller {
+    worker: LoadWorker,
+    chain: usize,
+    requests: Vec<LoadRequest>,
+    payloads: Vec<Vec<Bytes>>,
+    batch: u64,
+}
+
+pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError> {
+    let client =
+        Client::connect_with(&global.endpoint, Heads::in_memory(), config(&global)).await?;
+    let targets = bang_all(&client, args.chains).await?;
+    let probe_dir = args.probe_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let before = probe_at(&probe_dir).await?;
+    say(format!(
+        "{} clients, {} transactions of {} bytes per request, {} chains, {} s",
+        args.clients, args.batch, args.payload_bytes, args.chains, args.duration_s
+    ));
+    let (worked, served) = drive(&args, &global, &client, &targets).await?;
+    let after = probe_at(&probe_dir).await?;
+    let verified = verify_all(&client, &targets, &worked).await?;
+    let report = Report::new(
+        &args_shown(&args),
+        &sum(&worked)?,
+        &served,
+        [before, after],
+        &verified,
+    );
+    let format = if args.json {
+        OutputFormat::Json
+    } else {
+        global.output
+    };
+    report.print(&mut Printer::stdout(format))?;
+    match worked.into_iter().find_map(|worked| worked.error) {
+        Some(error) => Err(CliError::from(error).at("a caller stopped early")),
+        None => Ok(()),
+    }
+}
+
+fn args_shown(args: &BenchArgs) -> [(&'static str, f64); 5] {
+    [
+        ("clients", f64::from(args.clients)),
+        ("batch", f64::from(args.batch)),
+        ("payload_bytes", f64::from(args.payload_bytes)),
+        ("chains", f64::from(args.chains)),
+        ("duration_s", args.duration_s),
+    ]
+}
+
+async fn bang_all(client: &Client, chains: u32) -> Result<Vec<Target>, CliError> {
+    let mut stem = [0; 6];
+    getrandom::fill(&mut stem).map_err(|e| CliError::Failed(format!("no random bytes: {e}")))?;
+    let mut targets = Vec::new();
+    for number in 0..chains {
+        let name = format!("bench-{}-{number}", hex::encode(stem));
+        client.bang(&name, BangOptions::default()).await?;
+        targets.push(Target { name });
+    }
+    Ok(targets)
+}
+
+/// Lets all callers run through warm-up and measurement.
+async fn drive(
+    args: &BenchArgs,
+    global: &Global,
+    client: &Client,
+    targets: &[Target],
+) -> Result<(Vec<Worked>, Served), CliError> {
+    let phase = Arc::new(AtomicU8::new(WARMUP));
+    let mut callers = spawn_all(args, global, targets, &phase).await?;
+    tokio::time::sleep(Duration::from_secs_f64(args.warmup_s)).await;
+    let before = client.server_info().await?;
+    let begun = Instant::now();
+    phase.store(MEASURE, Ordering::Release);
+    tokio::time::sleep(Duration::from_secs_f64(args.duration_s)).await;
+    phase.store(STOP, Ordering::Release);
+    let elapsed = begun.elapsed();
+    let after = client.server_info().await?;
+    let mut worked = Vec::new();
+    while let Some(caller) = callers.join_next().await {
+        worked.push(caller.map_err(|e| CliError::Failed(format!("a caller broke: {e}")))?);
+    }
+    Ok((worked, Served::between(&before, &after, elapsed)))
+}
+
+async fn spawn_all(
+    args: &BenchArgs,
+    global: &Global,
+    targets: &[Target],
+    phase: &Arc<AtomicU8>,
+) -> Result<JoinSet<Worked>, CliError> {
+    let clients = args.clients as usize;
+    let connections = if clients >= CLIENTS_PER_CONNECTION {
+        CONNECTIONS_MANY
+    } else {
+        1
+    };
+    let load = Load::connect(&global.endpoint, connections, config(global).deadline).await?;
+    let mut callers = JoinSet::new();
+    for number in 0..clients {
+        let chain = number % targets.len();
+        let caller = Caller::new(
+            args,
+            &targets[chain].name,
+            number,
+            chain,
+            load.worker(number),
+        );
+        callers.spawn(caller.run(Arc::clone(phase)));
+    }
+    Ok(callers)
+}
+
+impl Caller {
+    fn new(args: &BenchArgs, name: &str, number: usize, chain: usize, worker: LoadWorker) -> Self {
+        let batch = args.batch as usize;
+        let payloads: Vec<Vec<Bytes>> = (0..(PAYLOADS_PER_CLIENT / batch).max(1))
+            .map(|request| {
+                let items = (0..batch)
+                    .map(|item| payload(number, request * batch + item, args.payload_bytes));
+                items.collect()
+            })
+            .collect();
+        let requests = payloads
+            .iter()
+            .map(|payloads| LoadRequest::new(name, payloads.iter().cloned()));
+        Self {
+            worker,
+            chain,
+            requests: requests.collect(),
+            payloads,
+            batch: u64::from(args.batch),
+        }
+    }
+
+    async fn run(mut self, phase: Arc<AtomicU8>) -> Worked {
+        let mut acknowledged = vec![0; self.requests.len()];
+        let mut latency_us = times_us();
+        let mut measured = 0;
+        let mut error = None;
+        let mut turn = 0;
+        while phase.load(Ordering::Relaxed) != STOP {
+            let measuring = phase.load(Ordering::Relaxed) == MEASURE;
+            let begun = Instant::now();
+            if let Err(failed) = self.worker.inject(&self.requests[turn]).await {
+                error = Some(failed);
+                break;
+            }
+            acknowledged[turn] += 1;
+            turn = (turn + 1) % self.requests.len();
+            // Only what begins and ends within the measured time counts.
+            if measuring && phase.load(Ordering::Relaxed) == MEASURE {
+                latency_us.saturating_record(begun.elapsed().as_micros() as u64);
+                measured += self.batch;
+            }
+        }
+        Worked {
+            chain: self.chain,
+            acknowledged,
+            payloads: self.payloads,
+            latency_us,
+            measured,
+            error,
+        }
+    }
+}
+
+/// Bytes that no other caller or turn has, and that no compression can shorten much.
+fn payload(client: usize, turn: usize, bytes: u32) -> Bytes {
+    let mut state = (client as u64) << 32 | turn as u64;
+    let mut payload = state.to_be_bytes().to_vec();
+    while payload.len() < bytes as usize {
+        // SplitMix64 (Steele, Lea, Flood 2014).
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        payload.extend_from_slice(&(mixed ^ (mixed >> 31)).to_be_bytes());
+    }
+    payload.truncate(bytes as usize);
+    payload.into()
+}
+
+fn sum(worked: &[Worked]) -> Result<(u64, Histogram<u64>), CliError> {
+    let mut all = times_us();
+    for worked in worked {
+        all.add(&worked.latency_us)
+            .map_err(|e| CliError::Failed(e.to_string()))?;
+    }
+    Ok((worked.iter().map(|worked| worked.measured).sum(), all))
+}
+
+/// Seals every chain, reads all of it back, and compares each payload and how often it is there.
+async fn verify_all(
+    client: &Client,
+    targets: &[Target],
+    worked: &[Worked],
+) -> Result<Verified, CliError> {
+    let mut verified = Verified::default();
+    let begun = Instant::now();
+    for (chain, target) in targets.iter().enumerate() {
+        let mine: Vec<&Worked> = worked
+            .iter()
+            .filter(|worked| worked.chain == chain)
+            .collect();
+        verified.transactions += verify_one(client, target, &mine, &mut verified.leap_ms).await?;
+    }
+    verified.seconds = begun.elapsed().as_secs_f64();
+    Ok(verified)
+}
+
+async fn verify_one(
+    client: &Client,
+    target: &Target,
+    worked: &[&Worked],
+    leap_ms: &mut f64,
+) -> Result<u64, CliError> {
+    let begun = Instant::now();
+    match client.leap(&target.name, b"", true).await {
+        Ok(_) => *leap_ms = leap_ms.max(begun.elapsed().as_secs_f64() * 1e3),
+        // A chain that no caller wrote to has nothing to seal.
+        Err(ClientError::Rpc(failure)) if failure.code == RpcCode::Precondition => {}
+        Err(error) => return Err(error.into()),
+    }
+    let trusted = client.contact(&target.name, true).await?.trusted;
+    let mut tally = Tally::new(worked);
+    let report = client.audit(&trusted, |seen| tally.see(&seen)).await?;
+    tally.check(
+        &target.name,
+        report.transactions,
+        worked.iter().all(|worked| worked.error.is_none()),
+    )?;
+    Ok(report.transactions)
+}
+
+/// How often each payload must be there, and how often it was.
+struct Tally<'a> {
+    counts: std::collections::HashMap<&'a [u8], (u64, u64)>,
+    strangers: u64,
+}
+
+impl<'a> Tally<'a> {
+    fn new(worked: &[&'a Worked]) -> Self {
+        let mut counts = std::collections::HashMap::new();
+        for worked in worked {
+            for (payloads, acknowledged) in worked.payloads.iter().zip(&worked.acknowledged) {
+                counts.extend(
+                    payloads
+                        .iter()
+                        .map(|payload| (payload.as_ref(), (*acknowledged, 0))),
+                );
+            }
+        }
+        Self {
+            counts,
+            strangers: 0,
+        }
+    }
+
+    fn see(&mut self, seen: &AuditedTransaction<'_>) {
+        match self.counts.get_mut(seen.payload.as_ref()) {
+            Some((_, found)) => *found += 1,
+            None => self.strangers += 1,
+        }
+    }
+
+    /// `exact`: no request had an unknown outcome.
+    fn check(&self, name: &str, transactions: u64, exact: bool) -> Result<(), CliError> {
+        let wrong = |(due, found): &&(u64, u64)| found < due || (exact && found != due);
+        let wrong = self.counts.values().filter(wrong).count();
+        if wrong == 0 && self.strangers == 0 {
+            return Ok(());
+        }
+        let due: u64 = self.counts.values().map(|(due, _)| due).sum();
+        let why = format!(
+            "{name}: {due} transactions were acknowledged and {transactions} are there; {wrong} payloads are there too \
+             seldom or too often, {} are not ours",
+            self.strangers
+        );
+        Err(ClientError::refused("bench-read-back", why).into())
+    }
+}
+
+async fn probe_at(folder: &std::path::Path) -> Result<Probe, CliError> {
+    let folder = folder.to_owned();
+    let probed =
+        tokio::task::spawn_blocking(move || probe(&folder).map_err(|e| ClientError::io(folder, e)));
+    let probed = probed.await.map_err(|e| CliError::Failed(e.to_string()))?;
+    Ok(probed?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_payloads_are_equal_and_each_has_its_size() {
+        let payloads = [payload(0, 0, 256), payload(0, 1, 256), payload(1, 0, 256)];
+        assert!(payloads.iter().all(|payload| payload.len() == 256));
+        assert_ne!(payloads[0], payloads[1]);
+        assert_ne!(payloads[0], payloads[2]);
+        assert_eq!(payload(7, 7, 16), payload(7, 7, 16));
+    }
+
+    #[test]
+    fn a_payload_that_is_missing_doubled_or_foreign_fails_the_read_back() {
+        let worked = Worked {
+            chain: 0,
+            acknowledged: vec![2],
+            payloads: vec![vec![payload(0, 0, 16)]],
+            latency_us: times_us(),
+            measured: 0,
+            error: None,
+        };
+        let seen = |tally: &mut Tally<'_>, payload: &Bytes| {
+            tally.see(&AuditedTransaction {
+                index: 0,
+                height: 1,
+                payload,
+            });
+        };
+        let ours = payload(0, 0, 16);
+        let mut tally = Tally::new(&[&worked]);
+        seen(&mut tally, &ours);
+        assert!(tally.check("a", 1, true).is_err());
+        seen(&mut tally, &ours);
+        assert!(tally.check("a", 2, true).is_ok());
+        seen(&mut tally, &ours);
+        assert!(tally.check("a", 3, true).is_err());
+        assert!(tally.check("a", 3, false).is_ok());
+        seen(&mut tally, &payload(9, 9, 16));
+        assert!(tally.check("a", 4, false).is_err());
+    }
+}

@@ -1,0 +1,180 @@
+//! The command line: one file per verb, and the only room that prints.
+//!
+//! Data goes to stdout, talk to stderr; exit codes are in `exit`, JSON shapes in `shape`.
+
+mod audit;
+mod bang;
+mod bench;
+mod bench_report;
+mod chain;
+mod chains;
+mod close;
+mod completions;
+#[cfg(test)]
+mod contract;
+mod exit;
+mod export;
+mod head;
+mod inject;
+mod input;
+mod leap;
+mod output;
+mod progress;
+mod prove;
+mod quant;
+mod read;
+mod serve;
+mod session;
+mod shape;
+mod tx;
+mod verify;
+
+use std::{ffi::OsString, future::Future, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use self::{exit::CliError, output::OutputFormat, session::Session};
+
+/// A multi-chain ledger database: many independent append-only chains, provable by anyone.
+#[derive(Parser)]
+#[command(name = "qbc", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Args, Clone)]
+struct Global {
+    /// The node to speak to.
+    #[arg(
+        long,
+        global = true,
+        env = "QBC_ENDPOINT",
+        default_value = "http://127.0.0.1:7420",
+        value_name = "URL"
+    )]
+    endpoint: String,
+    /// The form of what goes to stdout.
+    #[arg(long, global = true, value_enum, default_value_t = OutputFormat::Table)]
+    output: OutputFormat,
+    /// Longest wait for one answer of the node, in seconds.
+    #[arg(long, global = true, default_value_t = 30, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
+    deadline_s: u64,
+    /// The file of trusted heads [default: $XDG_STATE_HOME/qbc/heads.json].
+    #[arg(long, global = true, env = "QBC_HEADS", value_name = "FILE")]
+    heads: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run a node
+    Serve(serve::ServeArgs),
+    /// Create a chain
+    Bang(bang::BangArgs),
+    /// Add transactions to a chain, one per line
+    Inject(inject::InjectArgs),
+    /// Seal a chain's pool into its next Quant
+    Leap(leap::LeapArgs),
+    /// Seal a chain for good
+    Close(close::CloseArgs),
+    /// List chains
+    Chains(chains::ChainsArgs),
+    /// Show a chain
+    Chain(chain::ChainArgs),
+    /// Show a Quant
+    Quant(quant::QuantArgs),
+    /// Show the newest Quant of a chain
+    Head(head::HeadArgs),
+    /// Show a transaction
+    Tx(tx::TxArgs),
+    /// Show transactions in order
+    Read(read::ReadArgs),
+    /// Download a whole chain as one self-verifying file
+    Export(export::ExportArgs),
+    /// Make a proof file
+    Prove(prove::ProveArgs),
+    /// Check a proof or export file, offline
+    Verify(verify::VerifyArgs),
+    /// Recompute a whole chain
+    Audit(audit::AuditArgs),
+    /// Measure a running node
+    Bench(bench::BenchArgs),
+    /// Print completions for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// Parses the command line, runs its verb and says how it went.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match Cli::try_parse_from(arguments) {
+        Ok(cli) => exit::report(dispatch(cli)),
+        Err(error) => exit::usage(&error),
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), CliError> {
+    let global = cli.global;
+    match cli.verb {
+        Verb::Serve(args) => serve::run(args),
+        Verb::Verify(args) => verify::run(&args, &global),
+        Verb::Completions(args) => completions::run(&args),
+        Verb::Bang(args) => online(&global, async |s| bang::run(args, s).await),
+        Verb::Inject(args) => online(&global, async |s| inject::run(args, s).await),
+        Verb::Leap(args) => online(&global, async |s| leap::run(args, s).await),
+        Verb::Close(args) => online(&global, async |s| close::run(args, s).await),
+        Verb::Chains(args) => online(&global, async |s| chains::run(args, s).await),
+        Verb::Chain(args) => online(&global, async |s| chain::run(args, s).await),
+        Verb::Quant(args) => online(&global, async |s| quant::run(args, s).await),
+        Verb::Head(args) => online(&global, async |s| head::run(args, s).await),
+        Verb::Tx(args) => online(&global, async |s| tx::run(args, s).await),
+        Verb::Read(args) => online(&global, async |s| read::run(args, s).await),
+        Verb::Export(args) => online(&global, async |s| Box::pin(export::run(args, s)).await),
+        Verb::Prove(args) => online(&global, async |s| prove::run(args, s).await),
+        Verb::Audit(args) => online(&global, async |s| audit::run(args, s).await),
+        Verb::Bench(args) => in_runtime(bench::run(args, global)),
+    }
+}
+
+/// Runs a verb that speaks to a node.
+fn online(
+    global: &Global,
+    verb: impl AsyncFnOnce(Session) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    in_runtime(async { verb(Session::open(global).await?).await })
+}
+
+fn in_runtime(work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| CliError::Failed(format!("no threads to work with: {e}")))?;
+    let outcome = runtime.block_on(work);
+    // A thread that reads a terminal may wait for ever; the process need not.
+    runtime.shutdown_background();
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_of_the_first_contract_is_there() {
+        let command = Cli::command();
+        let verbs: Vec<&str> = command
+            .get_subcommands()
+            .map(clap::Command::get_name)
+            .collect();
+        let contract = "serve bang inject leap close chains chain quant head tx read export prove verify audit bench completions";
+        assert_eq!(verbs, contract.split(' ').collect::<Vec<_>>());
+    }
+}

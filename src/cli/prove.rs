@@ -1,0 +1,76 @@
+//! `qbc prove`: make a proof file, verified before it is written.
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::{
+    chain::{ChainName, Proof, Verdict, proof_to_json},
+    cli::{
+        exit::CliError,
+        output::say,
+        session::{Session, chain_name},
+    },
+    client::{Trusted, write_atomic},
+};
+
+#[derive(clap::Args)]
+pub(super) struct ProveArgs {
+    /// The chain
+    #[arg(value_parser = chain_name)]
+    name: ChainName,
+    /// The transaction to prove
+    #[arg(required_unless_present = "extend", conflicts_with = "extend")]
+    index: Option<u64>,
+    /// Prove into the head of this height [default: the newest]
+    #[arg(long, value_name = "HEIGHT", conflicts_with = "extend")]
+    at: Option<u64>,
+    /// Prove that the head at height TO extends the one at height FROM
+    #[arg(long, num_args = 2, value_names = ["FROM", "TO"])]
+    extend: Option<Vec<u64>>,
+    /// The file to write [default: stdout]
+    #[arg(short = 'o', value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+pub(super) async fn run(args: ProveArgs, mut session: Session) -> Result<(), CliError> {
+    let trusted = session.look(&args.name).await?;
+    let (proof, verdict) = prove(&args, &session, &trusted).await?;
+    let text = proof_to_json(&proof);
+    for step in &verdict.steps {
+        say(step);
+    }
+    let Some(path) = &args.file else {
+        session.printer.bytes(text.as_bytes())?;
+        session.printer.bytes(b"\n")?;
+        session.printer.flush()?;
+        return Ok(());
+    };
+    write_atomic(path, format!("{text}\n").as_bytes())?;
+    session.printer.object(&json!({
+        "chain": trusted.name(),
+        "chain_id": trusted.chain_id.to_string(),
+        "index": args.index,
+        "head": {"height": verdict.head.height, "quant_hash": hex::encode(verdict.head_hash)},
+        "file": path.display().to_string(),
+    }))?;
+    Ok(())
+}
+
+async fn prove(
+    args: &ProveArgs,
+    session: &Session,
+    trusted: &Trusted,
+) -> Result<(Proof, Verdict), CliError> {
+    let client = &session.client;
+    if let Some(&[from, to]) = args.extend.as_deref() {
+        if from >= to {
+            let why = format!("--extend {from} {to}: FROM must be lower than TO");
+            return Err(CliError::Usage(why));
+        }
+        return Ok(client.prove_extension(trusted, from, Some(to)).await?);
+    }
+    let index = args
+        .index
+        .expect("clap asks for the index where --extend is not given");
+    Ok(client.prove_inclusion(trusted, index, args.at).await?)
+}

@@ -1,0 +1,225 @@
+//! JSON shapes: names in snake_case, hashes and chain ids in lower-case hex, payloads as their chain's content says.
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    chain::{Constitution, Content, Header},
+    cli::output::{Column, Row},
+    client::ReadTransaction,
+};
+
+/// The columns of transactions in tables.
+pub(super) const TRANSACTION_COLUMNS: &[Column] = &[
+    ("index", 8),
+    ("height", 6),
+    ("proven", 6),
+    ("inject_ms", 13),
+    ("key", 8),
+    ("id", 8),
+    ("payload", 0),
+];
+
+/// A header's fields by their names in the format, and its hash.
+pub(super) fn header(header: &Header) -> Value {
+    let flags = u8::from(header.genesis)
+        | u8::from(header.fork_genesis) << 1
+        | u8::from(header.is_final) << 2;
+    json!({
+        "hash_alg": header.hash_alg as u8,
+        "flags": flags,
+        "pow_bits": header.pow_bits,
+        "chain_id": header.chain_id.to_string(),
+        "height": header.height,
+        "time_ms": header.time_ms,
+        "tx_start": header.tx_start,
+        "tx_count": header.tx_count,
+        "meta_len": header.meta_len,
+        "anchor_count": header.anchor_count,
+        "prev_hash": hex::encode(header.prev_hash),
+        "tx_root": hex::encode(header.tx_root),
+        "hist_root": hex::encode(header.hist_root),
+        "anchors_root": hex::encode(header.anchors_root),
+        "meta_hash": hex::encode(header.meta_hash),
+        "nonce": header.nonce,
+        "quant_hash": hex::encode(header.hash()),
+    })
+}
+
+/// A constitution; what it does not say is left out.
+pub(super) fn constitution(rules: &Constitution) -> Value {
+    let keys = |keys: &[[u8; 32]]| keys.iter().map(hex::encode).collect::<Vec<_>>();
+    let all = json!({
+        "name": rules.name,
+        "created_ms": rules.created_ms,
+        "salt": hex::encode(rules.salt),
+        "authority": {"threshold": rules.authority.threshold, "roots": keys(&rules.authority.roots)},
+        "content": content_name(rules.content),
+        "schema": rules.schema.as_deref().map(text_or_base64),
+        "authors": keys(&rules.authors),
+        "admins": keys(&rules.admins),
+        "leap_count": rules.leap_count,
+        "leap_bytes": rules.leap_bytes,
+        "leap_ms": rules.leap_ms,
+        "work_bits_min": rules.work.as_ref().map(|work| work.bits_min),
+        "work_target_ms": rules.work.as_ref().map(|work| work.target_ms),
+        "quorum": rules.quorum,
+        "rules_ledger": rules.ledger.then_some(true),
+        "mint_account": rules.mint.as_ref().map(|mint| text_or_base64(&mint.account)),
+        "mint_limit": rules.mint.as_ref().map(|mint| mint.limit.to_string()),
+        "erasable": rules.erasable.then_some(true),
+        "keyed": rules.keyed.then_some(true),
+        "family_id": rules.family_id.map(|id| id.to_string()),
+        "payload_bytes_max": rules.payload_max,
+        "cluster_id": hex::encode(rules.cluster_id),
+    });
+    present(all)
+}
+
+/// A transaction as a row; `content` says what its payload is.
+pub(super) fn transaction(read: &ReadTransaction, content: Content) -> Row {
+    let payload = payload_json(&read.payload, content);
+    let mut fields = json!({
+        "index": read.index,
+        "height": read.height,
+        "proven": read.proven,
+        "inject_ms": read.inject_ms,
+        "key": read.key.as_deref().map(text_or_base64),
+        "id": read.id.as_deref().map(text_or_base64),
+    });
+    if let (Some(author), Value::Object(fields)) = (read.author, &mut fields) {
+        fields.insert("author".to_owned(), hex::encode(author).into());
+    }
+    // The payload goes in as the text that it is: parsing would round large numbers.
+    let mut json = fields.to_string();
+    json.pop();
+    json += ",\"payload\":";
+    json += &payload;
+    json.push('}');
+    Row {
+        cells: cells(read, content),
+        json,
+    }
+}
+
+/// The name of a kind of content.
+pub(super) fn content_name(content: Content) -> &'static str {
+    match content {
+        Content::Bytes => "bytes",
+        Content::Text => "text",
+        Content::Json => "json",
+        Content::MsgPack => "msgpack",
+    }
+}
+
+/// Bytes that are mostly text: as text, else in base64.
+pub(super) fn text_or_base64(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => STANDARD.encode(bytes),
+    }
+}
+
+/// JSON text of a payload, on one line.
+fn payload_json(payload: &[u8], content: Content) -> String {
+    let text = std::str::from_utf8(payload).ok();
+    match (content, text) {
+        // Line breaks stand only between tokens of JSON.
+        (Content::Json, Some(text)) => text.trim().replace(['\n', '\r'], " "),
+        (Content::Text, Some(text)) => Value::from(text).to_string(),
+        _ => Value::from(STANDARD.encode(payload)).to_string(),
+    }
+}
+
+fn cells(read: &ReadTransaction, content: Content) -> Vec<String> {
+    let bytes = |bytes: &Option<Vec<u8>>| bytes.as_deref().map_or("-".to_owned(), text_or_base64);
+    let payload = match content {
+        Content::Json | Content::Text => String::from_utf8_lossy(&read.payload).into_owned(),
+        // Most bytes are text after all; a table is for eyes.
+        Content::Bytes => text_or_base64(&read.payload),
+        Content::MsgPack => STANDARD.encode(&read.payload),
+    };
+    vec![
+        read.index.to_string(),
+        read.height
+            .map_or("-".to_owned(), |height| height.to_string()),
+        read.proven.to_string(),
+        read.inject_ms.to_string(),
+        bytes(&read.key),
+        bytes(&read.id),
+        payload,
+    ]
+}
+
+fn present(value: Value) -> Value {
+    let Value::Object(fields) = value else {
+        return value;
+    };
+    let empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+    let fields: Map<_, _> = fields
+        .into_iter()
+        .filter(|(_, value)| !empty(value))
+        .collect();
+    Value::Object(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(payload: &'static [u8]) -> ReadTransaction {
+        ReadTransaction {
+            index: 4711,
+            height: Some(1),
+            proven: true,
+            inject_ms: 5,
+            kind: 0,
+            key: Some(b"k".to_vec()),
+            id: None,
+            author: None,
+            payload: payload.into(),
+        }
+    }
+
+    #[test]
+    fn a_json_payload_is_given_as_the_value_that_it_is() {
+        let row = transaction(
+            &read(b"{\"n\":\n 340282366920938463463374607431768211455}"),
+            Content::Json,
+        );
+        assert!(!row.json.contains('\n'));
+        assert!(
+            row.json
+                .ends_with("\"payload\":{\"n\":  340282366920938463463374607431768211455}}")
+        );
+        let value: Value = serde_json::from_str(&row.json).unwrap();
+        assert_eq!(value["index"], 4711);
+        assert_eq!(value["height"], 1);
+        assert_eq!(value["proven"], true);
+        assert_eq!(value["key"], "k");
+        assert!(value["id"].is_null());
+    }
+
+    #[test]
+    fn text_is_a_string_and_bytes_are_base64() {
+        let text = transaction(&read("a\"ü".as_bytes()), Content::Text);
+        assert!(text.json.ends_with("\"payload\":\"a\\\"ü\"}"));
+        let bytes = transaction(&read(b"\xff\x00"), Content::Bytes);
+        assert!(bytes.json.ends_with("\"payload\":\"/wA=\"}"));
+    }
+
+    #[test]
+    fn the_height_of_a_pooled_transaction_is_null() {
+        let mut pooled = read(b"x");
+        (pooled.height, pooled.proven) = (None, false);
+        let value: Value =
+            serde_json::from_str(&transaction(&pooled, Content::Bytes).json).unwrap();
+        assert!(value["height"].is_null());
+        assert_eq!(value["proven"], false);
+    }
+
+    #[test]
+    fn what_a_constitution_does_not_say_is_left_out() {
+        let shown = present(json!({"content": "json", "leap_ms": null, "authors": []}));
+        assert_eq!(shown, json!({"content": "json"}));
+    }
+}

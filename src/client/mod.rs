@@ -1,0 +1,46 @@
+//! The client SDK: speaks to any node, trusts none.
+//!
+//! What it is: calls with deadlines and safe retries, and the checks that make their answers worth something.
+//! A [`Client`] keeps the last trusted head of every chain ([`Heads`]), moves it only along an extension proof,
+//! and proves what it reads into that head. What it is not: a cache, or a router: any node answers any call.
+//!
+//! Only what sits in a pool is passed on unproved, and is marked so.
+
+mod atomic;
+mod audit;
+mod bang;
+mod connect;
+mod contact;
+mod convert;
+mod error;
+mod export;
+#[cfg(test)]
+pub(crate) mod fake;
+mod heads;
+mod heads_book;
+mod heads_file;
+mod inject;
+#[cfg(test)]
+mod lies;
+mod load;
+mod prove;
+mod query;
+mod read;
+mod receipts;
+mod request_id;
+mod trusted;
+
+pub use atomic::{AtomicFile, write_atomic};
+pub use audit::{AuditReport, AuditedTransaction};
+pub use bang::{BangOptions, Banged};
+pub use connect::{Client, ClientConfig, DEADLINE_DEFAULT};
+pub use contact::{Contact, ContactKind};
+pub use error::{ClientError, RpcCode, RpcFailure};
+pub use export::ExportStream;
+pub use heads::{HeadEntry, Heads};
+pub use inject::{InjectOptions, InjectTotals, Injector, Item, WINDOW_DEFAULT};
+pub use load::{Load, LoadRequest, LoadWorker};
+pub use query::{ChainPage, ChainSummary, ServerInfo};
+pub use read::{ReadTransaction, Reader};
+pub use receipts::{KeptReceipt, ReceiptCheck};
+pub use trusted::Trusted;

@@ -1,0 +1,198 @@
+//! Proofs, made by the node and verified here before anybody sees them.
+use bytes::Bytes;
+
+use crate::{
+    chain::{
+        Anchored, Claim, Header, Proof, Refused, Step, TransactionEvidence, Trust, Verdict, verify,
+    },
+    client::{Client, ClientError, ReadTransaction, Trusted, contact::equivocation, convert},
+    proto,
+};
+
+impl Client {
+    /// Proves a sealed transaction into the trusted head, or into the earlier one at height `at`.
+    pub async fn prove_inclusion(
+        &self,
+        trusted: &Trusted,
+        index: u64,
+        at: Option<u64>,
+    ) -> Result<(Proof, Verdict), ClientError> {
+        let answer = self.inclusion(trusted, index, at).await?;
+        let (proof, sealing) = inclusion_proof(answer)?;
+        let verdict = verify_anchored(&proof, trusted)?;
+        check_index(&verdict, index)?;
+        self.check_tied(trusted, &verdict.head).await?;
+        debug_assert!(sealing <= verdict.head.height);
+        Ok((proof, verdict))
+    }
+
+    /// Proves that the head at height `to` (else the trusted one) extends the one at height `from`.
+    pub async fn prove_extension(
+        &self,
+        trusted: &Trusted,
+        from: u64,
+        to: Option<u64>,
+    ) -> Result<(Proof, Verdict), ClientError> {
+        let to = to.unwrap_or(trusted.header.height);
+        let answer = self.extension(trusted.name(), from, Some(to)).await?;
+        let proof = extension_proof(answer)?;
+        let verdict = verify_anchored(&proof, trusted)?;
+        self.check_tied(trusted, &verdict.head).await?;
+        Ok((proof, verdict))
+    }
+
+    /// A sealed transaction, proved into the trusted head.
+    pub(super) async fn proven_transaction(
+        &self,
+        trusted: &Trusted,
+        index: u64,
+    ) -> Result<ReadTransaction, ClientError> {
+        let answer = self.inclusion(trusted, index, None).await?;
+        let payload = answer.payload.clone();
+        let attributes_shown = !answer.attributes.is_empty();
+        let (proof, height) = inclusion_proof(answer)?;
+        let verdict = verify(&proof, &[Trust::Head(trusted.hash)])?;
+        check_anchored(&verdict)?;
+        check_index(&verdict, index)?;
+        let payload = payload.ok_or_else(|| missing("payload", index))?;
+        let transaction = read_transaction(verdict, height, payload, attributes_shown)?;
+        Ok(transaction)
+    }
+
+    async fn inclusion(
+        &self,
+        trusted: &Trusted,
+        index: u64,
+        at: Option<u64>,
+    ) -> Result<proto::ProveInclusionResponse, ClientError> {
+        let request = proto::ProveInclusionRequest {
+            chain: trusted.name().to_owned(),
+            index,
+            at_height: Some(at.unwrap_or(trusted.header.height)),
+            without_payload: false,
+        };
+        let prove = |r| async { self.proofs.clone().prove_inclusion(r).await };
+        self.call(request, prove).await
+    }
+
+    /// The head of a proof is the trusted one or lies in its history.
+    async fn check_tied(&self, trusted: &Trusted, head: &Header) -> Result<(), ClientError> {
+        if head.hash() == trusted.hash {
+            return Ok(());
+        }
+        let (known, _) = self.quant(trusted, head.height).await?;
+        if known == *head {
+            return Ok(());
+        }
+        Err(equivocation(trusted, head).into())
+    }
+}
+
+/// The answer as a proof, and the height of the Quant that seals the transaction.
+fn inclusion_proof(answer: proto::ProveInclusionResponse) -> Result<(Proof, u64), Refused> {
+    let head = convert::head(answer.head)?;
+    let sealing = answer.header.to_vec();
+    let height = Header::parse(&sealing)?.height;
+    let salt = (!answer.salt.is_empty()).then(|| convert::hash(&answer.salt, "salt"));
+    let salt = salt.transpose()?;
+    let evidence = TransactionEvidence {
+        envelope: answer.envelope.to_vec(),
+        attributes: (!answer.attributes.is_empty()).then(|| answer.attributes.to_vec()),
+        payload: answer.payload.map(|payload| payload.to_vec()),
+        salt,
+    };
+    let mut steps = vec![Step::Quant {
+        header: sealing.clone(),
+        path: convert::path(&answer.tx_path)?,
+    }];
+    if sealing != head.bytes {
+        steps.push(Step::History {
+            header: head.bytes,
+            path: convert::path(&answer.history_path)?,
+            borders: Vec::new(),
+        });
+    }
+    let proof = Proof {
+        claim: Claim::Inclusion(evidence),
+        steps,
+        head: convert::head_evidence(head.signatures, answer.genesis)?,
+    };
+    Ok((proof, height))
+}
+
+fn extension_proof(answer: proto::ProveExtensionResponse) -> Result<Proof, Refused> {
+    let head = convert::head(answer.head)?;
+    Ok(Proof {
+        claim: Claim::Extension {
+            old: answer.old_header.to_vec(),
+        },
+        steps: vec![Step::History {
+            header: head.bytes,
+            path: convert::path(&answer.path)?,
+            borders: Vec::new(),
+        }],
+        head: convert::head_evidence(head.signatures, answer.genesis)?,
+    })
+}
+
+/// A proof that leaves the house must convince others too: by the chain id, not by our own trusted head.
+fn verify_anchored(proof: &Proof, trusted: &Trusted) -> Result<Verdict, Refused> {
+    let verdict = verify(proof, &[Trust::Chain(trusted.chain_id)])?;
+    check_anchored(&verdict)?;
+    Ok(verdict)
+}
+
+fn check_anchored(verdict: &Verdict) -> Result<(), Refused> {
+    if verdict.anchored != Anchored::No {
+        return Ok(());
+    }
+    let why = verdict.steps.last().cloned().unwrap_or_default();
+    Err(Refused::new("not-anchored", why))
+}
+
+fn check_index(verdict: &Verdict, index: u64) -> Result<(), Refused> {
+    match &verdict.transaction {
+        Some(transaction) if transaction.envelope.index == index => Ok(()),
+        Some(transaction) => Err(Refused::new(
+            "answer",
+            format!(
+                "asked for transaction {index}, got {}",
+                transaction.envelope.index
+            ),
+        )),
+        None => Err(Refused::new("answer", "the proof is about no transaction")),
+    }
+}
+
+fn missing(what: &str, index: u64) -> Refused {
+    Refused::new(
+        "answer",
+        format!("the {what} of transaction {index} is missing"),
+    )
+}
+
+fn read_transaction(
+    verdict: Verdict,
+    height: u64,
+    payload: Bytes,
+    attributes_shown: bool,
+) -> Result<ReadTransaction, Refused> {
+    let transaction = verdict
+        .transaction
+        .expect("an inclusion is about a transaction");
+    let envelope = transaction.envelope;
+    if !attributes_shown && envelope.attributes_hash != [0; 32] {
+        return Err(missing("key, id or author", envelope.index));
+    }
+    Ok(ReadTransaction {
+        index: envelope.index,
+        height: Some(height),
+        proven: true,
+        inject_ms: envelope.inject_ms,
+        kind: envelope.kind,
+        key: transaction.key,
+        id: transaction.id,
+        author: transaction.author,
+        payload,
+    })
+}

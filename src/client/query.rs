@@ -1,0 +1,152 @@
+//! Plain questions: Quants, chains, the node. Headers are tied to a trusted head; listings are the node's word.
+use crate::{
+    chain::{ChainId, Hash, Header, check_meta, verify_history_link},
+    client::{Client, ClientError, Trusted, contact::equivocation, convert, heads_book::other_id},
+    proto,
+};
+
+/// A page of the list of chains.
+#[derive(Clone, Debug)]
+pub struct ChainPage {
+    /// By name, ascending.
+    pub chains: Vec<ChainSummary>,
+    /// Where the next page begins; empty at the end.
+    pub next_page_token: String,
+}
+
+/// What a node says about a chain, unproved.
+#[derive(Clone, Debug)]
+pub struct ChainSummary {
+    /// The name.
+    pub name: String,
+    /// The id.
+    pub chain_id: ChainId,
+    /// Height of the newest Quant.
+    pub height: u64,
+    /// Its hash.
+    pub quant_hash: Hash,
+    /// Sealed and pooled together.
+    pub transactions: u64,
+    /// After the newest Quant.
+    pub pool: u64,
+    /// Their bytes.
+    pub pool_bytes: u64,
+    /// Nothing may extend it.
+    pub closed: bool,
+    /// Of the bang, Unix milliseconds.
+    pub created_ms: u64,
+}
+
+/// What a node says about itself.
+pub type ServerInfo = proto::GetServerInfoResponse;
+
+impl Client {
+    /// A page of chains whose names begin with `prefix`; `page_size` 0 is the node's default.
+    pub async fn chains(
+        &self,
+        prefix: &str,
+        page_size: u32,
+        page_token: &str,
+    ) -> Result<ChainPage, ClientError> {
+        let request = proto::ListChainsRequest {
+            prefix: prefix.to_owned(),
+            page_size,
+            page_token: page_token.to_owned(),
+        };
+        let list = |r| async { self.chains.clone().list_chains(r).await };
+        let answer = self.call(request, list).await?;
+        let chains = answer.chains.iter().map(|chain| self.summary(chain));
+        Ok(ChainPage {
+            chains: chains.collect::<Result<_, _>>()?,
+            next_page_token: answer.next_page_token,
+        })
+    }
+
+    /// What the node says about one chain now; refused where it contradicts the trusted head.
+    pub async fn chain(&self, trusted: &Trusted) -> Result<ChainSummary, ClientError> {
+        let request = proto::GetChainRequest {
+            chain: trusted.name().to_owned(),
+        };
+        let get = |r| async { self.chains.clone().get_chain(r).await };
+        let chain = self.call(request, get).await?.chain;
+        let chain = chain.ok_or_else(|| convert::bad("the chain is missing in the answer"))?;
+        let summary = self.summary(&chain)?;
+        if summary.chain_id != trusted.chain_id {
+            return Err(other_id(trusted.name(), trusted.chain_id, summary.chain_id).into());
+        }
+        if summary.transactions < trusted.sealed() {
+            let why = format!(
+                "{} transactions are sealed, and the node counts {} in all",
+                trusted.sealed(),
+                summary.transactions
+            );
+            return Err(ClientError::refused("head-went-back", why));
+        }
+        Ok(summary)
+    }
+
+    /// The Quant at a height at or below the trusted head, proved to lie in its history, with its meta.
+    pub async fn quant(
+        &self,
+        trusted: &Trusted,
+        height: u64,
+    ) -> Result<(Header, Vec<u8>), ClientError> {
+        let top = trusted.header.height;
+        let request = proto::GetQuantRequest {
+            chain: trusted.name().to_owned(),
+            height,
+            at_height: (height < top).then_some(top),
+        };
+        let get = |r| async { self.chains.clone().get_quant(r).await };
+        let answer = self.call(request, get).await?;
+        let (bytes, meta) = convert::quant_bytes(answer.quant)?;
+        let header = Header::parse(&bytes)?;
+        if header.height != height {
+            let why = format!("asked for height {height}, got {}", header.height);
+            return Err(ClientError::refused("answer", why));
+        }
+        check_meta(&header, &meta)?;
+        check_in_history(trusted, &header, &convert::path(&answer.path)?)?;
+        Ok((header, meta))
+    }
+
+    /// The node's figures and limits.
+    pub async fn server_info(&self) -> Result<ServerInfo, ClientError> {
+        let get = |r| async { self.nodes.clone().get_server_info(r).await };
+        self.call(proto::GetServerInfoRequest {}, get).await
+    }
+
+    fn summary(&self, chain: &proto::Chain) -> Result<ChainSummary, ClientError> {
+        let chain_id = convert::chain_id(&chain.chain_id)?;
+        let bound = self.heads.id_of(&self.endpoint, &chain.name)?;
+        if let Some(bound) = bound.filter(|bound| *bound != chain_id) {
+            return Err(other_id(&chain.name, bound, chain_id).into());
+        }
+        Ok(ChainSummary {
+            name: chain.name.clone(),
+            chain_id,
+            height: chain.height,
+            quant_hash: convert::hash(&chain.quant_hash, "quant_hash")?,
+            transactions: chain.transactions,
+            pool: chain.pool,
+            pool_bytes: chain.pool_bytes,
+            closed: chain.closed,
+            created_ms: chain.created_ms,
+        })
+    }
+}
+
+/// That a header is the trusted one, or lies before it.
+pub(super) fn check_in_history(
+    trusted: &Trusted,
+    header: &Header,
+    path: &[Hash],
+) -> Result<(), ClientError> {
+    if header.height == trusted.header.height {
+        if header.hash() == trusted.hash {
+            return Ok(());
+        }
+        return Err(equivocation(trusted, header).into());
+    }
+    Ok(verify_history_link(header, &trusted.header, &[], path)?)
+}

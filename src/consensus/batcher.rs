@@ -1,0 +1,110 @@
+//! One batcher per group: all commands that wait become one log entry, no linger. A few entries are in flight, so that the
+//! next one gathers while the last one is synced.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::{EntryBytes, Raft, group::ProposeError};
+use crate::engine::{CommandWriter, Outcome};
+
+/// Entries of a group that are proposed and not yet applied. More gain nothing (measured: 8 against 1 is +20 % at 64
+/// writers, 64 is the same).
+const IN_FLIGHT: usize = 8;
+/// Bytes of one entry.
+const ENTRY_BYTES: usize = 4 << 20;
+/// Commands of one entry.
+const ENTRY_COMMANDS: usize = 4096;
+
+/// A command on its way, and who waits for it.
+pub(super) struct Proposal {
+    pub command: Vec<u8>,
+    pub answer: oneshot::Sender<Result<Outcome, ProposeError>>,
+    /// Its share of the bytes that may wait on this node.
+    pub room: OwnedSemaphorePermit,
+}
+
+pub(super) async fn run(raft: Raft, mut waiting: mpsc::Receiver<Proposal>) {
+    let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
+    let mut left = None;
+    loop {
+        let Ok(permit) = in_flight.clone().acquire_owned().await else {
+            return;
+        };
+        let first = match left.take() {
+            Some(proposal) => proposal,
+            None => match waiting.recv().await {
+                Some(proposal) => proposal,
+                None => return,
+            },
+        };
+        let proposals = gather(first, &mut waiting, &mut left);
+        tokio::spawn(propose(raft.clone(), proposals, permit));
+    }
+}
+
+fn gather(
+    first: Proposal,
+    waiting: &mut mpsc::Receiver<Proposal>,
+    left: &mut Option<Proposal>,
+) -> Vec<Proposal> {
+    let mut bytes = first.command.len();
+    let mut proposals = vec![first];
+    while proposals.len() < ENTRY_COMMANDS {
+        let Ok(next) = waiting.try_recv() else { break };
+        if bytes + next.command.len() > ENTRY_BYTES {
+            *left = Some(next);
+            break;
+        }
+        bytes += next.command.len();
+        proposals.push(next);
+    }
+    proposals
+}
+
+async fn propose(raft: Raft, proposals: Vec<Proposal>, _in_flight: OwnedSemaphorePermit) {
+    let (entry, waiting) = encode(proposals);
+    match raft.client_write(EntryBytes(Bytes::from(entry))).await {
+        Ok(response) => {
+            for (answer, outcome) in waiting.into_iter().zip(response.data.0) {
+                let _ = answer.0.send(Ok(outcome));
+            }
+        }
+        Err(error) => {
+            let why = error.to_string();
+            for answer in waiting {
+                let _ = answer.0.send(Err(ProposeError::Unavailable(why.clone())));
+            }
+        }
+    }
+}
+
+type Waiting = Vec<(
+    oneshot::Sender<Result<Outcome, ProposeError>>,
+    OwnedSemaphorePermit,
+)>;
+
+/// The leader stamps its clock into the entry: apply has none.
+fn encode(proposals: Vec<Proposal>) -> (Vec<u8>, Waiting) {
+    let bytes = proposals
+        .iter()
+        .map(|proposal| proposal.command.len())
+        .sum();
+    let mut writer = CommandWriter::new(now_ms(), bytes);
+    let mut waiting = Vec::with_capacity(proposals.len());
+    for proposal in proposals {
+        writer.push(&proposal.command);
+        waiting.push((proposal.answer, proposal.room));
+    }
+    (writer.finish(), waiting)
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}

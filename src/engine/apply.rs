@@ -1,0 +1,164 @@
+//! The engine: entries in, outcomes and one batch out.
+//!
+//! An entry is worked on in three passes, so that hashes are computed many at a time: payload hashes of the whole entry,
+//! then the decisions in order, then the leaf hashes of what was accepted.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{
+    GroupId, bang, cluster,
+    command::{Command, CommandError},
+    hot::{HotChain, HotChains},
+    inject::{self, Accepted},
+    leap,
+    outcome::{Outcome, Rejection},
+    request::{self, Pending},
+};
+use crate::chain::Hash;
+use crate::store::{Batch, ChainNo, Slot, Store, StoreError};
+
+/// An entry could not be applied: the node must stop.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApplyError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The entry is not one.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+}
+
+/// The state machine of one group over its slot of the store.
+pub struct Engine {
+    pub(super) group: GroupId,
+    pub(super) slot: Slot,
+    pub(super) store: Store,
+    /// Short: held while an entry is decided or a template is copied, never across await.
+    state: Mutex<State>,
+}
+
+/// What the engine keeps in memory between entries.
+#[derive(Default)]
+pub(super) struct State {
+    pub hot: HotChains,
+    pub pending: Pending,
+    /// The number that the next chain gets; read from the store at first use.
+    pub next_chain: Option<u64>,
+}
+
+/// One entry under way.
+pub(super) struct Work<'a> {
+    pub engine: &'a Engine,
+    pub state: &'a mut State,
+    pub batch: &'a mut Batch,
+    pub time_ms: u64,
+    /// Accepted transactions whose leaf hashes are still to be computed.
+    pub accepted: Vec<Accepted>,
+}
+
+impl Engine {
+    /// The engine of a group whose data lies in `slot`.
+    pub fn new(group: GroupId, slot: Slot, store: Store) -> Self {
+        Self {
+            group,
+            slot,
+            store,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The group.
+    pub fn group(&self) -> GroupId {
+        self.group
+    }
+
+    /// Where the group's data lies.
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// Decides an entry. Outcomes are in the order of its commands; what they change is added to `batch`, which the caller
+    /// writes. Reads of later entries see it at once, so several entries may share a batch.
+    pub fn apply(&self, entry: &[u8], batch: &mut Batch) -> Result<Vec<Outcome>, ApplyError> {
+        let (time_ms, commands) = Command::parse_entry(entry)?;
+        let mut state = self.lock();
+        let mut work = Work {
+            engine: self,
+            state: &mut state,
+            batch,
+            time_ms,
+            accepted: Vec::new(),
+        };
+        let hashes = inject::payload_hashes(&mut work, &commands)?;
+        let mut hashes = hashes.as_slice();
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for command in &commands {
+            outcomes.push(work.decide(command, &mut hashes)?);
+        }
+        inject::finish(&mut work)?;
+        request::forget(&self.store, work.batch, self.slot, time_ms)?;
+        Ok(outcomes)
+    }
+
+    /// The batches of all entries so far are in the store.
+    pub fn written(&self) {
+        let mut state = self.lock();
+        state.pending.clear();
+        state.hot.trim();
+    }
+
+    /// Chains that this node found damaged since it started, in words.
+    pub fn damages(&self) -> Vec<String> {
+        self.lock().hot.damages().map(ToString::to_string).collect()
+    }
+
+    /// Checks a chain at its first use (head, history, pool rows); an error says why it is not served from here.
+    pub fn check_chain(&self, chain: ChainNo) -> Result<Result<(), Rejection>, StoreError> {
+        let mut state = self.lock();
+        Ok(state.hot.get(&self.store, self.slot, chain)?.map(|_| ()))
+    }
+
+    /// Stops a chain on this node: the scrub found stored bytes that are not what was hashed.
+    pub fn stop_chain(&self, chain: ChainNo, name: &str, why: &str) {
+        let damage = Rejection::Damaged {
+            chain: name.to_owned(),
+            why: why.to_owned(),
+        };
+        self.lock().hot.note_damage(chain, damage);
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock ends the process (panics are broken invariants), so the state is never half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Work<'_> {
+    fn decide(
+        &mut self,
+        command: &Command<'_>,
+        hashes: &mut &[Hash],
+    ) -> Result<Outcome, StoreError> {
+        Ok(match command {
+            Command::Bang(command) => Outcome::Banged(bang::apply(self, command)?),
+            Command::Inject(command) => {
+                let (own, rest) = hashes.split_at(command.items.len());
+                *hashes = rest;
+                Outcome::Injected(inject::apply(self, command, own)?)
+            }
+            Command::Seal(command) => {
+                // The Quant may seal what this very entry added.
+                inject::finish(self)?;
+                Outcome::Sealed(leap::apply(self, command)?)
+            }
+            Command::Found(command) => Outcome::Cluster(cluster::found(self, command)?),
+            Command::AddNode(command) => Outcome::Cluster(cluster::add_node(self, command)?),
+        })
+    }
+
+    /// The chain as decided so far.
+    pub fn chain(&mut self, no: ChainNo) -> Result<Result<&mut HotChain, Rejection>, StoreError> {
+        self.state.hot.get(&self.engine.store, self.engine.slot, no)
+    }
+}

@@ -1,0 +1,490 @@
+//! What a log entry says: our own fixed binary layout, because these bytes outlive every library.
+//!
+//! Entry: `version u8 (1) | time_ms u64 | commands`. Command: `kind u8 | length u32 | body`. Integers are big-endian;
+//! short strings carry a u8 length.
+
+use crate::chain::{Hash, HashAlg};
+use crate::store::ChainNo;
+
+const VERSION: u8 = 1;
+const BANG: u8 = 1;
+const INJECT: u8 = 2;
+const SEAL: u8 = 3;
+const FOUND: u8 = 16;
+const ADD_NODE: u8 = 17;
+
+/// One command of an entry, borrowed from its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// Create a chain.
+    Bang(Bang<'a>),
+    /// Add transactions to a pool.
+    Inject(Inject<'a>),
+    /// Seal a pool.
+    Seal(Seal<'a>),
+    /// Found the cluster (meta group, first entry).
+    Found(Founding<'a>),
+    /// Add a node (meta group).
+    AddNode(AddNode<'a>),
+}
+
+/// Creates a chain. The leader made the constitution, with time and salt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bang<'a> {
+    /// Empty or the client's.
+    pub request_id: &'a [u8],
+    /// The chain's hash.
+    pub alg: HashAlg,
+    /// Meta of the genesis: constitution and more.
+    pub meta: &'a [u8],
+}
+
+/// What stands before the items of an inject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InjectHead<'a> {
+    /// The chain.
+    pub chain: ChainNo,
+    /// Empty or the client's.
+    pub request_id: &'a [u8],
+    /// Precondition: the first index.
+    pub expected_next_index: Option<u64>,
+    /// Precondition: the newest Quant.
+    pub expected_head: Option<Hash>,
+}
+
+/// Adds transactions to one chain's pool, all or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inject<'a> {
+    /// Chain, request, preconditions.
+    pub head: InjectHead<'a>,
+    /// At least one.
+    pub items: Vec<InjectItem<'a>>,
+}
+
+/// A transaction as the leader checked it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InjectItem<'a> {
+    /// Transaction type of the registry.
+    pub kind: u8,
+    /// The attribute records.
+    pub attributes: &'a [u8],
+    /// The client's id, as the attributes have it; empty = none.
+    pub id: &'a [u8],
+    /// The salt of an erasable payload.
+    pub salt: Option<&'a [u8; 32]>,
+    /// The content.
+    pub payload: &'a [u8],
+}
+
+/// Seals a pool: the header as the leader built it, to be recomputed by every replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal<'a> {
+    /// The chain.
+    pub chain: ChainNo,
+    /// Empty or the client's.
+    pub request_id: &'a [u8],
+    /// Hash of what the client asked for.
+    pub request_body: Hash,
+    /// 256 bytes.
+    pub header: &'a [u8],
+    /// The header's meta.
+    pub meta: &'a [u8],
+}
+
+/// Founds a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Founding<'a> {
+    /// The cluster's identity.
+    pub cluster_id: [u8; 16],
+    /// Number of data groups, fixed for the cluster's life.
+    pub groups: u32,
+    /// The authority record (threshold, root keys).
+    pub authority: &'a [u8],
+}
+
+/// Adds a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddNode<'a> {
+    /// Its certificate.
+    pub certificate: &'a [u8],
+}
+
+/// An entry can't be read: written by a newer program, or damaged.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a log entry can't be read (byte {at}); it was written by a newer program or is damaged")]
+pub struct CommandError {
+    /// Where reading stopped.
+    pub at: usize,
+}
+
+impl<'a> Command<'a> {
+    /// Reads an entry: its time and its commands.
+    pub fn parse_entry(entry: &'a [u8]) -> Result<(u64, Vec<Command<'a>>), CommandError> {
+        let mut cursor = Cursor {
+            bytes: entry,
+            at: 0,
+        };
+        let parsed = cursor.entry();
+        parsed.ok_or(CommandError { at: cursor.at })
+    }
+}
+
+/// Writes an entry. Commands of many clients share one.
+#[derive(Debug)]
+pub struct CommandWriter {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl CommandWriter {
+    /// An entry without commands yet.
+    pub fn new(time_ms: u64, capacity: usize) -> Self {
+        let mut bytes = Vec::with_capacity(capacity + 16);
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&time_ms.to_be_bytes());
+        Self { bytes, count: 0 }
+    }
+
+    /// Commands so far.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Appends a command that `encode_*` made.
+    pub fn push(&mut self, encoded: &[u8]) {
+        self.bytes.extend_from_slice(encoded);
+        self.count += 1;
+    }
+
+    /// The entry.
+    pub fn finish(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+impl Bang<'_> {
+    /// The command's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        framed(BANG, self.meta.len() + 80, |out| {
+            short(out, self.request_id);
+            out.push(self.alg as u8);
+            out.extend_from_slice(self.meta);
+        })
+    }
+}
+
+impl InjectHead<'_> {
+    /// The command's bytes, from the items as they come: nothing is copied twice.
+    pub fn encode<'b>(
+        &self,
+        items: impl ExactSizeIterator<Item = InjectItem<'b>>,
+        payload_bytes: usize,
+    ) -> Vec<u8> {
+        let capacity = 128 + items.len() * 16 + payload_bytes;
+        framed(INJECT, capacity, |out| {
+            out.extend_from_slice(&self.chain.0.to_be_bytes());
+            short(out, self.request_id);
+            out.push(
+                u8::from(self.expected_next_index.is_some())
+                    | u8::from(self.expected_head.is_some()) << 1,
+            );
+            if let Some(index) = self.expected_next_index {
+                out.extend_from_slice(&index.to_be_bytes());
+            }
+            if let Some(head) = self.expected_head {
+                out.extend_from_slice(&head);
+            }
+            out.extend_from_slice(&(items.len() as u32).to_be_bytes());
+            items.for_each(|item| item.encode(out));
+        })
+    }
+}
+
+impl InjectItem<'_> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.kind);
+        out.push(u8::from(self.salt.is_some()));
+        out.extend_from_slice(&(self.attributes.len() as u16).to_be_bytes());
+        out.extend_from_slice(self.attributes);
+        short(out, self.id);
+        if let Some(salt) = self.salt {
+            out.extend_from_slice(salt);
+        }
+        out.extend_from_slice(&(self.payload.len() as u32).to_be_bytes());
+        out.extend_from_slice(self.payload);
+    }
+}
+
+impl Seal<'_> {
+    /// The command's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        framed(SEAL, 400 + self.meta.len(), |out| {
+            out.extend_from_slice(&self.chain.0.to_be_bytes());
+            short(out, self.request_id);
+            out.extend_from_slice(&self.request_body);
+            out.extend_from_slice(self.header);
+            out.extend_from_slice(self.meta);
+        })
+    }
+}
+
+impl Founding<'_> {
+    /// The command's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        framed(FOUND, 128, |out| {
+            out.extend_from_slice(&self.cluster_id);
+            out.extend_from_slice(&self.groups.to_be_bytes());
+            out.extend_from_slice(self.authority);
+        })
+    }
+}
+
+impl AddNode<'_> {
+    /// The command's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        framed(ADD_NODE, self.certificate.len(), |out| {
+            out.extend_from_slice(self.certificate)
+        })
+    }
+}
+
+fn framed(kind: u8, capacity: usize, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::with_capacity(capacity + 5);
+    out.extend_from_slice(&[kind, 0, 0, 0, 0]);
+    body(&mut out);
+    let length = (out.len() - 5) as u32;
+    out[1..5].copy_from_slice(&length.to_be_bytes());
+    out
+}
+
+fn short(out: &mut Vec<u8>, bytes: &[u8]) {
+    debug_assert!(bytes.len() < 256, "short strings are checked at the edge");
+    out.push(bytes.len() as u8);
+    out.extend_from_slice(bytes);
+}
+
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn entry(&mut self) -> Option<(u64, Vec<Command<'a>>)> {
+        if self.u8()? != VERSION {
+            return None;
+        }
+        let (time_ms, mut commands) = (self.u64()?, Vec::new());
+        while self.at < self.bytes.len() {
+            commands.push(self.command()?);
+        }
+        Some((time_ms, commands))
+    }
+
+    fn command(&mut self) -> Option<Command<'a>> {
+        let (kind, length) = (self.u8()?, self.u32()?);
+        let mut body = Cursor {
+            bytes: self.take(length as usize)?,
+            at: 0,
+        };
+        Some(match kind {
+            BANG => Command::Bang(body.bang()?),
+            INJECT => Command::Inject(body.inject()?),
+            SEAL => Command::Seal(body.seal()?),
+            FOUND => Command::Found(body.founding()?),
+            ADD_NODE => Command::AddNode(AddNode {
+                certificate: body.bytes,
+            }),
+            _ => return None,
+        })
+    }
+
+    fn bang(&mut self) -> Option<Bang<'a>> {
+        let request_id = self.short()?;
+        Some(Bang {
+            request_id,
+            alg: HashAlg::from_u8(self.u8()?)?,
+            meta: self.rest(),
+        })
+    }
+
+    fn inject(&mut self) -> Option<Inject<'a>> {
+        let (chain, request_id, flags) = (ChainNo(self.u64()?), self.short()?, self.u8()?);
+        let expected_next_index = if flags & 1 != 0 {
+            Some(self.u64()?)
+        } else {
+            None
+        };
+        let expected_head = if flags & 2 != 0 {
+            Some(self.array()?)
+        } else {
+            None
+        };
+        let count = self.u32()? as usize;
+        let mut items = Vec::with_capacity(count.min(1 << 16));
+        for _ in 0..count {
+            items.push(self.item()?);
+        }
+        let head = InjectHead {
+            chain,
+            request_id,
+            expected_next_index,
+            expected_head,
+        };
+        (self.at == self.bytes.len() && count > 0).then_some(Inject { head, items })
+    }
+
+    fn item(&mut self) -> Option<InjectItem<'a>> {
+        let (kind, flags, attributes_len) = (self.u8()?, self.u8()?, self.u16()?);
+        let attributes = self.take(attributes_len as usize)?;
+        let id = self.short()?;
+        let salt = if flags & 1 != 0 {
+            Some(self.take(32)?.try_into().ok()?)
+        } else {
+            None
+        };
+        let payload_len = self.u32()?;
+        Some(InjectItem {
+            kind,
+            attributes,
+            id,
+            salt,
+            payload: self.take(payload_len as usize)?,
+        })
+    }
+
+    fn seal(&mut self) -> Option<Seal<'a>> {
+        let (chain, request_id) = (ChainNo(self.u64()?), self.short()?);
+        let request_body = self.array()?;
+        Some(Seal {
+            chain,
+            request_id,
+            request_body,
+            header: self.take(256)?,
+            meta: self.rest(),
+        })
+    }
+
+    fn founding(&mut self) -> Option<Founding<'a>> {
+        Some(Founding {
+            cluster_id: self.array()?,
+            groups: self.u32()?,
+            authority: self.rest(),
+        })
+    }
+
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let slice = self.bytes.get(self.at..self.at.checked_add(length)?)?;
+        self.at += length;
+        Some(slice)
+    }
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+    fn u8(&mut self) -> Option<u8> {
+        self.array::<1>().map(|byte| byte[0])
+    }
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_be_bytes)
+    }
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+    fn short(&mut self) -> Option<&'a [u8]> {
+        let length = self.u8()?;
+        self.take(length as usize)
+    }
+    fn rest(&mut self) -> &'a [u8] {
+        let rest = &self.bytes[self.at..];
+        self.at = self.bytes.len();
+        rest
+    }
+}
+
+/// The hash by which a retry is told from another request: domain word, then the parts with their lengths.
+pub(super) fn body_hash(domain: &str, parts: &[&[u8]]) -> Hash {
+    let mut message = domain.as_bytes().to_vec();
+    for part in parts {
+        message.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        message.extend_from_slice(part);
+    }
+    HashAlg::Sha3_256.hash(&[&message])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_entry_comes_back() {
+        let salt = [5; 32];
+        let item = InjectItem {
+            kind: 0,
+            attributes: b"at",
+            id: b"i",
+            salt: Some(&salt),
+            payload: b"pay",
+        };
+        let head = InjectHead {
+            chain: ChainNo(9),
+            request_id: b"r",
+            expected_next_index: Some(4),
+            expected_head: Some([1; 32]),
+        };
+        let seal = Seal {
+            chain: ChainNo(2),
+            request_id: b"",
+            request_body: [2; 32],
+            header: &[3; 256],
+            meta: b"m",
+        };
+        let mut writer = CommandWriter::new(77, 0);
+        writer.push(&head.encode([item, item].into_iter(), 6));
+        writer.push(&seal.encode());
+        writer.push(
+            &Bang {
+                request_id: b"x",
+                alg: HashAlg::Sha2_256,
+                meta: b"meta",
+            }
+            .encode(),
+        );
+        writer.push(
+            &Founding {
+                cluster_id: [1; 16],
+                groups: 16,
+                authority: b"a",
+            }
+            .encode(),
+        );
+        writer.push(&AddNode { certificate: b"c" }.encode());
+        assert_eq!(writer.count(), 5);
+        let entry = writer.finish();
+        let (time_ms, commands) = Command::parse_entry(&entry).unwrap();
+        assert_eq!(time_ms, 77);
+        assert_eq!(
+            commands[0],
+            Command::Inject(Inject {
+                head,
+                items: vec![item, item]
+            })
+        );
+        assert_eq!(commands[1], Command::Seal(seal));
+        assert_eq!(commands.len(), 5);
+        for cut in 0..entry.len() {
+            let _ = Command::parse_entry(&entry[..cut]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Command::parse_entry(&bytes);
+            if let Some(first) = bytes.first_mut() { *first = VERSION; }
+            let _ = Command::parse_entry(&bytes);
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! The chains in use: their rows decoded, the leaf hashes of their pools. Everything here can be dropped and read again.
+//!
+//! Owned by the engine's lock. A chain is checked when it is loaded: its head must be the stored Quant, its peaks must
+//! give the head's history root, its pool must be whole.
+
+use std::{collections::HashMap, ops::ControlFlow};
+
+use super::outcome::Rejection;
+use crate::chain::{ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta};
+use crate::store::{
+    Cf, ChainNo, ChainRow, PoolLeavesRow, PoolRow, QuantRow, Slot, StoreError, View, chain_key,
+    history_edge_from, pool_key, pool_leaves_from, pool_leaves_key, quant_key,
+};
+
+/// Chains kept per group.
+const HOT_CHAINS_MAX: usize = 4096;
+/// Leaf hashes kept per group (32 bytes each).
+const HOT_LEAVES_MAX: usize = 4 << 20;
+
+/// What the constitution asks of the engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct SealRules {
+    pub leap_count: Option<u32>,
+    pub leap_bytes: Option<u64>,
+    pub leap_ms: Option<u64>,
+}
+
+/// A chain, as the newest applied command left it.
+#[derive(Clone, Debug)]
+pub(super) struct HotChain {
+    pub no: ChainNo,
+    pub chain_id: ChainId,
+    pub name: String,
+    pub alg: HashAlg,
+    pub head: Header,
+    pub head_hash: Hash,
+    /// Over the heights below the head's.
+    pub history: Frontier,
+    pub pool: PoolRow,
+    pub rules: SealRules,
+    /// The part of the pool's tree that came since the chain was loaded.
+    pub recent: PoolParts,
+    /// Payload bytes in all Quants.
+    pub sealed_bytes: u64,
+    /// Per tile level, the history hashes beyond the last full tile; `None` = read them when needed.
+    pub edges: Option<Vec<Vec<Hash>>>,
+    used: u64,
+}
+
+impl HotChain {
+    /// A chain that was just banged.
+    pub fn new(no: ChainNo, name: String, head: Header, rules: SealRules, time_ms: u64) -> Self {
+        let head_hash = head.hash();
+        let pool = PoolRow {
+            last_inject_ms: time_ms,
+            ..PoolRow::default()
+        };
+        Self {
+            no,
+            chain_id: ChainId(head_hash),
+            name,
+            alg: head.hash_alg,
+            head,
+            head_hash,
+            history: Frontier::new(),
+            pool,
+            rules,
+            recent: PoolParts::default(),
+            sealed_bytes: 0,
+            edges: Some(vec![vec![head_hash]]),
+            used: 0,
+        }
+    }
+
+    /// The first part of the pool that lies in memory.
+    pub fn recent_from(&self) -> u64 {
+        self.recent
+            .parts
+            .first()
+            .map_or(self.pool.next_index, |part| part.first)
+    }
+
+    /// Payload bytes in the pool.
+    pub fn pooled_bytes(&self) -> u64 {
+        self.pool.bytes - self.sealed_bytes
+    }
+
+    /// Transactions in the pool.
+    pub fn pooled(&self) -> u64 {
+        self.pool.next_index - self.head.tx_end()
+    }
+
+    pub fn damaged(&self, why: impl Into<String>) -> Rejection {
+        Rejection::Damaged {
+            chain: self.name.clone(),
+            why: why.into(),
+        }
+    }
+}
+
+/// The bounded set of chains in use.
+#[derive(Default)]
+pub(super) struct HotChains {
+    chains: HashMap<ChainNo, HotChain>,
+    damaged: HashMap<ChainNo, Rejection>,
+    clock: u64,
+}
+
+impl HotChains {
+    /// The chain, loaded and checked if need be.
+    pub fn get(
+        &mut self,
+        view: &dyn View,
+        slot: Slot,
+        no: ChainNo,
+    ) -> Result<Result<&mut HotChain, Rejection>, StoreError> {
+        if let Some(damage) = self.damaged.get(&no) {
+            return Ok(Err(damage.clone()));
+        }
+        self.clock += 1;
+        if !self.chains.contains_key(&no) {
+            match load(view, slot, no)? {
+                Ok(chain) => self.insert(chain),
+                Err(rejection) => return Ok(Err(self.note_damage(no, rejection))),
+            }
+        }
+        let chain = self
+            .chains
+            .get_mut(&no)
+            .expect("it was there or was just loaded");
+        chain.used = self.clock;
+        Ok(Ok(chain))
+    }
+
+    /// The chain if it is in memory.
+    pub fn peek(&mut self, no: ChainNo) -> Option<&mut HotChain> {
+        self.chains.get_mut(&no)
+    }
+
+    /// Adds a chain.
+    pub fn insert(&mut self, chain: HotChain) {
+        self.chains.insert(chain.no, chain);
+    }
+
+    /// Stops a chain on this node.
+    pub fn note_damage(&mut self, no: ChainNo, rejection: Rejection) -> Rejection {
+        if matches!(
+            rejection,
+            Rejection::Damaged { .. } | Rejection::SealDiffers(_)
+        ) {
+            self.damaged.insert(no, rejection.clone());
+            self.chains.remove(&no);
+        }
+        rejection
+    }
+
+    /// Chains that were found damaged.
+    pub fn damages(&self) -> impl Iterator<Item = &Rejection> {
+        self.damaged.values()
+    }
+
+    /// Drops what was used least once the bounds are passed. Only when all decisions so far are in the store.
+    pub fn trim(&mut self) {
+        let leaves: usize = self
+            .chains
+            .values()
+            .map(|chain| chain.recent.hashes.len())
+            .sum();
+        if self.chains.len() <= HOT_CHAINS_MAX && leaves <= HOT_LEAVES_MAX {
+            return;
+        }
+        let mut ages: Vec<u64> = self.chains.values().map(|chain| chain.used).collect();
+        let middle = ages.len() / 2;
+        let (_, median, _) = ages.select_nth_unstable(middle);
+        let median = *median;
+        self.chains.retain(|_, chain| chain.used >= median);
+        if leaves > HOT_LEAVES_MAX {
+            self.chains
+                .values_mut()
+                .for_each(|chain| chain.recent = PoolParts::default());
+        }
+    }
+}
+
+/// Leaf hashes of a pool, in the parts in which entries added them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct PoolParts {
+    pub parts: Vec<PoolPart>,
+    pub hashes: Vec<Hash>,
+}
+
+/// What one entry added to a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PoolPart {
+    pub first: u64,
+    pub inject_ms: u64,
+    /// Payload bytes of the chain before it.
+    pub bytes_before: u64,
+}
+
+impl PoolParts {
+    pub fn push(&mut self, part: PoolPart, hashes: &[Hash]) {
+        self.parts.push(part);
+        self.hashes.extend_from_slice(hashes);
+    }
+
+    /// Drops the first `count` hashes, which end where a part ends.
+    pub fn seal(&mut self, end: u64) {
+        let Some(first) = self.parts.first() else {
+            return;
+        };
+        let count = end
+            .saturating_sub(first.first)
+            .min(self.hashes.len() as u64);
+        self.hashes.drain(..count as usize);
+        self.parts.retain(|part| part.first >= end);
+    }
+}
+
+/// The whole pool: what the store has, then what came since the chain was loaded.
+pub(super) fn pool_parts(
+    view: &dyn View,
+    slot: Slot,
+    chain: &HotChain,
+) -> Result<Result<PoolParts, Rejection>, StoreError> {
+    let (first, until) = (chain.head.tx_end(), chain.recent_from());
+    let mut pool = PoolParts::default();
+    let mut whole = true;
+    let (from, _) = pool_leaves_from(slot, chain.no, first);
+    view.scan(
+        Cf::Tree,
+        &from,
+        &pool_leaves_key(slot, chain.no, until),
+        &mut |key, row| {
+            whole &= read_part(&mut pool, first, key, row).is_some();
+            if whole {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        },
+    )?;
+    whole &= first + pool.hashes.len() as u64 == until;
+    pool.parts.extend_from_slice(&chain.recent.parts);
+    pool.hashes.extend_from_slice(&chain.recent.hashes);
+    whole &= pool.hashes.len() as u64 == chain.pooled();
+    Ok(if whole {
+        Ok(pool)
+    } else {
+        Err(chain.damaged("hashes of its pool are missing"))
+    })
+}
+
+fn read_part(pool: &mut PoolParts, pool_first: u64, key: &[u8], row: &[u8]) -> Option<()> {
+    let first = u64::from_be_bytes(*key.last_chunk()?);
+    let row = PoolLeavesRow::decode(row)?;
+    let part = PoolPart {
+        first,
+        inject_ms: row.inject_ms,
+        bytes_before: row.bytes_before,
+    };
+    (first == pool_first + pool.hashes.len() as u64).then(|| pool.push(part, row.hashes))
+}
+
+/// Reads the edge of a chain's history tree.
+pub(super) fn history_edges(
+    view: &dyn View,
+    slot: Slot,
+    no: ChainNo,
+    size: u64,
+) -> Result<Vec<Vec<Hash>>, StoreError> {
+    let mut edges = Vec::new();
+    let mut size = size;
+    loop {
+        let level = edges.len() as u8;
+        let (from, to) = history_edge_from(slot, no, level, size / 256 * 256);
+        let mut edge = Vec::with_capacity((size % 256) as usize);
+        view.scan(Cf::Tree, &from, &to, &mut |_, hash| {
+            edge.extend(hash.try_into().ok() as Option<Hash>);
+            ControlFlow::Continue(())
+        })?;
+        if edge.len() as u64 != size % 256 {
+            return Err(StoreError::Corrupt(format!(
+                "the edge of a history tree has {} hashes for {size} Quants",
+                edge.len()
+            )));
+        }
+        edges.push(edge);
+        size /= 256;
+        if size == 0 {
+            return Ok(edges);
+        }
+    }
+}
+
+fn load(
+    view: &dyn View,
+    slot: Slot,
+    no: ChainNo,
+) -> Result<Result<HotChain, Rejection>, StoreError> {
+    let Some(row) = view.get(Cf::Chain, &chain_key(slot, no))? else {
+        return Ok(Err(Rejection::UnknownChain(no.0)));
+    };
+    let row = ChainRow::decode(&row).ok_or_else(|| StoreError::row("chain"))?;
+    let pool = view
+        .get(Cf::Chain, &pool_key(slot, no))?
+        .and_then(|row| PoolRow::decode(&row));
+    let genesis = view
+        .get(Cf::Quant, &quant_key(slot, no, 0))?
+        .and_then(|row| QuantRow::decode(&row));
+    let parts = pool
+        .zip(genesis)
+        .and_then(|(pool, genesis)| assemble(no, &row, pool, &genesis));
+    let Some(chain) = parts else {
+        return Ok(Err(Rejection::Damaged {
+            chain: row.name,
+            why: "its rows cannot be decoded".into(),
+        }));
+    };
+    Ok(check(view, slot, &chain, &row)?.map_or(Ok(chain), Err))
+}
+
+fn assemble(no: ChainNo, row: &ChainRow, pool: PoolRow, genesis: &QuantRow) -> Option<HotChain> {
+    let head = Header::parse(&row.head).ok()?;
+    let meta = Meta::parse(&genesis.meta).ok()?;
+    let constitution = Constitution::parse(&meta.constitution?).ok()?;
+    Some(HotChain {
+        no,
+        chain_id: row.chain_id,
+        name: row.name.clone(),
+        alg: head.hash_alg,
+        head_hash: head.hash(),
+        history: Frontier::from_parts(head.height, row.peaks.clone())?,
+        head,
+        pool,
+        rules: rules_of(&constitution),
+        recent: PoolParts::default(),
+        sealed_bytes: row.sealed_bytes,
+        edges: None,
+        used: 0,
+    })
+}
+
+pub(super) fn rules_of(constitution: &Constitution) -> SealRules {
+    SealRules {
+        leap_count: constitution.leap_count,
+        leap_bytes: constitution.leap_bytes,
+        leap_ms: constitution.leap_ms,
+    }
+}
+
+fn check(
+    view: &dyn View,
+    slot: Slot,
+    chain: &HotChain,
+    row: &ChainRow,
+) -> Result<Option<Rejection>, StoreError> {
+    let stored = view.get(Cf::Quant, &quant_key(slot, chain.no, chain.head.height))?;
+    let stored = stored.and_then(|stored| QuantRow::decode(&stored));
+    if stored.is_none_or(|stored| stored.header != row.head) {
+        return Ok(Some(chain.damaged("its head is not the stored Quant")));
+    }
+    if chain.head.id() != chain.chain_id {
+        return Ok(Some(chain.damaged("its head is another chain's")));
+    }
+    if chain.history.root(chain.alg) != chain.head.hist_root {
+        return Ok(Some(
+            chain.damaged("its peaks do not give the head's history root"),
+        ));
+    }
+    if chain.pool.next_index < chain.head.tx_end() {
+        return Ok(Some(chain.damaged("its pool ends before its head")));
+    }
+    Ok(None)
+}

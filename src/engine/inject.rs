@@ -1,0 +1,479 @@
+//! Inject: transactions get their indexes. Order of the checks: request_id seen? -> ids seen? -> preconditions -> limits.
+
+use std::collections::BTreeMap;
+
+use super::{
+    POOL_BYTES_MAX, POOL_TRANSACTIONS_MAX,
+    apply::Work,
+    command::{Command, Inject, InjectItem, body_hash},
+    due,
+    hot::{HotChain, PoolPart},
+    outcome::{Injected, Rejection},
+    request,
+};
+use crate::chain::{ENVELOPE_BYTES, Envelope, Hash, HashAlg, attributes_hash, payload_hash};
+use crate::store::{
+    Cf, ChainNo, IdRow, PoolLeavesRow, RequestRow, RequestRun, StoreError, TxRow, id_key, pool_key,
+    pool_leaves_key, request_key, tx_key,
+};
+
+/// An accepted transaction on its way into the pool's tree.
+pub(super) struct Accepted {
+    chain: ChainNo,
+    index: u64,
+    alg: HashAlg,
+    payload_bytes: u64,
+    envelope: [u8; ENVELOPE_BYTES],
+}
+
+/// The payload hashes of all injects of an entry, in order, computed together.
+pub(super) fn payload_hashes(
+    work: &mut Work<'_>,
+    commands: &[Command<'_>],
+) -> Result<Vec<Hash>, StoreError> {
+    let mut all = Vec::new();
+    let mut algs = Vec::new();
+    for command in commands {
+        let Command::Inject(inject) = command else {
+            continue;
+        };
+        let alg = work
+            .chain(inject.head.chain)?
+            .map_or(HashAlg::Sha3_256, |chain| chain.alg);
+        algs.extend(inject.items.iter().map(|item| (alg, item)));
+    }
+    let plain =
+        |(alg, item): &(HashAlg, &InjectItem<'_>)| item.salt.is_none() && *alg == HashAlg::Sha3_256;
+    let batch: Vec<&[u8]> = algs
+        .iter()
+        .filter(|entry| plain(entry))
+        .map(|(_, item)| item.payload)
+        .collect();
+    let mut batched = HashAlg::Sha3_256.hash_each(&batch).into_iter();
+    for entry in &algs {
+        let hash = if plain(entry) { batched.next() } else { None };
+        all.push(hash.unwrap_or_else(|| payload_hash(entry.0, entry.1.payload, entry.1.salt)));
+    }
+    Ok(all)
+}
+
+pub(super) fn apply(
+    work: &mut Work<'_>,
+    command: &Inject<'_>,
+    hashes: &[Hash],
+) -> Result<Result<Injected, Rejection>, StoreError> {
+    let no = command.head.chain;
+    let alg = match work.chain(no)? {
+        Ok(chain) => chain.alg,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    let request = Request::of(command, alg, hashes);
+    if let Some(answer) = request.seen(work)? {
+        return Ok(answer);
+    }
+    let places = match request.places(work)? {
+        Ok(places) => places,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    let fresh = places.iter().filter(|place| place.is_none()).count();
+    if fresh > 0
+        && let Err(rejection) = request.allowed(work, fresh as u64)?
+    {
+        return Ok(Err(rejection));
+    }
+    let injected = request.add(work, &places, fresh > 0)?;
+    request.remember(work, &injected);
+    Ok(Ok(injected))
+}
+
+/// One inject with its hashes.
+struct Request<'a> {
+    command: &'a Inject<'a>,
+    alg: HashAlg,
+    payload_hashes: &'a [Hash],
+    attribute_hashes: Vec<Hash>,
+    /// Of the whole request; only where a request_id asks for it.
+    body: Hash,
+}
+
+impl<'a> Request<'a> {
+    fn of(command: &'a Inject<'a>, alg: HashAlg, payload_hashes: &'a [Hash]) -> Self {
+        let attribute_hashes = command
+            .items
+            .iter()
+            .map(|item| attributes_hash(alg, item.attributes))
+            .collect();
+        let mut request = Self {
+            command,
+            alg,
+            payload_hashes,
+            attribute_hashes,
+            body: [0; 32],
+        };
+        if !command.head.request_id.is_empty() {
+            request.body = request.whole_body();
+        }
+        request
+    }
+
+    fn whole_body(&self) -> Hash {
+        let head = &self.command.head;
+        let index = head.expected_next_index.map(u64::to_be_bytes);
+        let items: Vec<Hash> = (0..self.command.items.len())
+            .map(|item| self.item_body(item))
+            .collect();
+        body_hash(
+            "inject",
+            &[
+                index.as_ref().map_or(&[], |bytes| bytes.as_slice()),
+                head.expected_head
+                    .as_ref()
+                    .map_or(&[], |hash| hash.as_slice()),
+                items.as_flattened(),
+            ],
+        )
+    }
+
+    /// Type, payload and attributes of an item in one hash.
+    fn item_body(&self, item: usize) -> Hash {
+        let kind = [self.command.items[item].kind];
+        self.alg.hash(&[
+            &kind,
+            &self.payload_hashes[item],
+            &self.attribute_hashes[item],
+        ])
+    }
+
+    fn seen(&self, work: &mut Work<'_>) -> Result<Option<Result<Injected, Rejection>>, StoreError> {
+        let head = &self.command.head;
+        if head.request_id.is_empty() {
+            return Ok(None);
+        }
+        let key = request_key(work.engine.slot, head.chain, head.request_id);
+        let seen = request::seen(&work.state.pending, &work.engine.store, &key, &self.body)?;
+        Ok(seen.map(|seen| {
+            seen.map(|runs| {
+                let runs = runs
+                    .into_iter()
+                    .map(|run| RequestRun {
+                        duplicate: true,
+                        ..run
+                    })
+                    .collect();
+                Injected { runs, inject_ms: 0 }
+            })
+        }))
+    }
+
+    /// Per item: the index where its id stands already, or none.
+    fn places(
+        &self,
+        work: &mut Work<'_>,
+    ) -> Result<Result<Vec<Option<u64>>, Rejection>, StoreError> {
+        let mut own: BTreeMap<&[u8], (Hash, u64)> = BTreeMap::new();
+        let mut next = work
+            .chain(self.command.head.chain)?
+            .map_or(0, |chain| chain.pool.next_index);
+        let mut places = Vec::with_capacity(self.command.items.len());
+        for (number, item) in self.command.items.iter().enumerate() {
+            let place = match self.known(work, number, item, &own)? {
+                Ok(place) => place,
+                Err(rejection) => return Ok(Err(rejection)),
+            };
+            if place.is_none() {
+                if !item.id.is_empty() {
+                    own.insert(item.id, (self.item_body(number), next));
+                }
+                next += 1;
+            }
+            places.push(place);
+        }
+        Ok(Ok(places))
+    }
+
+    fn known(
+        &self,
+        work: &Work<'_>,
+        number: usize,
+        item: &InjectItem<'_>,
+        own: &BTreeMap<&[u8], (Hash, u64)>,
+    ) -> Result<Result<Option<u64>, Rejection>, StoreError> {
+        if item.id.is_empty() {
+            return Ok(Ok(None));
+        }
+        let first = match own.get(item.id) {
+            Some((body, index)) => Some(IdRow {
+                index: *index,
+                body: *body,
+            }),
+            None => {
+                let key = id_key(work.engine.slot, self.command.head.chain, item.id);
+                let row = work.state.pending.get(&work.engine.store, &key)?;
+                row.map(|row| IdRow::decode(&row).ok_or_else(|| StoreError::row("index")))
+                    .transpose()?
+            }
+        };
+        let Some(first) = first else {
+            return Ok(Ok(None));
+        };
+        if first.body == self.item_body(number) {
+            return Ok(Ok(Some(first.index)));
+        }
+        Ok(Err(Rejection::IdReused {
+            item: number,
+            index: first.index,
+        }))
+    }
+
+    fn allowed(
+        &self,
+        work: &mut Work<'_>,
+        fresh: u64,
+    ) -> Result<Result<(), Rejection>, StoreError> {
+        let bytes: u64 = self
+            .command
+            .items
+            .iter()
+            .map(|item| item.payload.len() as u64)
+            .sum();
+        let head = self.command.head;
+        Ok(work.chain(head.chain)?.and_then(|chain| {
+            if chain.head.is_final {
+                return Err(Rejection::Closed(chain.name.clone()));
+            }
+            preconditions(chain, head.expected_next_index, head.expected_head)?;
+            room(chain, fresh, bytes)
+        }))
+    }
+
+    fn add(
+        &self,
+        work: &mut Work<'_>,
+        places: &[Option<u64>],
+        any: bool,
+    ) -> Result<Injected, StoreError> {
+        let (no, time_ms) = (self.command.head.chain, work.time_ms);
+        let Ok(chain) = work.chain(no)? else {
+            unreachable!("the chain was there when the request was checked")
+        };
+        let inject_ms = time_ms.max(chain.pool.last_inject_ms);
+        let (chain_id, first, was_empty) =
+            (chain.chain_id, chain.pool.next_index, chain.pooled() == 0);
+        let mut runs = Runs::default();
+        let (mut next, mut bytes) = (first, 0);
+        for (number, place) in places.iter().enumerate() {
+            if let Some(index) = place {
+                runs.push(*index, true);
+                continue;
+            }
+            self.write(work, number, (chain_id, next, inject_ms));
+            bytes += self.command.items[number].payload.len() as u64;
+            runs.push(next, false);
+            next += 1;
+        }
+        if any {
+            self.move_pool(work, (next, bytes, inject_ms), was_empty)?;
+        }
+        Ok(Injected {
+            runs: runs.0,
+            inject_ms,
+        })
+    }
+
+    fn write(
+        &self,
+        work: &mut Work<'_>,
+        number: usize,
+        (chain_id, index, inject_ms): (crate::chain::ChainId, u64, u64),
+    ) {
+        let (slot, chain, item) = (
+            work.engine.slot,
+            self.command.head.chain,
+            &self.command.items[number],
+        );
+        let row = TxRow {
+            kind: item.kind,
+            inject_ms,
+            payload_hash: self.payload_hashes[number],
+            attributes: item.attributes,
+            salt: item.salt,
+            payload: item.payload,
+        };
+        work.batch
+            .put(Cf::Tx, tx_key(slot, chain, index), row.encode());
+        if !item.id.is_empty() {
+            let id = IdRow {
+                index,
+                body: self.item_body(number),
+            };
+            work.state
+                .pending
+                .put(work.batch, id_key(slot, chain, item.id), id.encode());
+        }
+        let envelope = Envelope {
+            kind: item.kind,
+            salted: item.salt.is_some(),
+            chain_id,
+            index,
+            inject_ms,
+            payload_len: item.payload.len() as u64,
+            payload_hash: self.payload_hashes[number],
+            attributes_hash: self.attribute_hashes[number],
+        };
+        let payload_bytes = item.payload.len() as u64;
+        work.accepted.push(Accepted {
+            chain,
+            index,
+            alg: self.alg,
+            payload_bytes,
+            envelope: envelope.to_bytes(),
+        });
+    }
+
+    fn move_pool(
+        &self,
+        work: &mut Work<'_>,
+        (next, bytes, inject_ms): (u64, u64, u64),
+        was_empty: bool,
+    ) -> Result<(), StoreError> {
+        let slot = work.engine.slot;
+        let Ok(chain) = work
+            .state
+            .hot
+            .get(&work.engine.store, slot, self.command.head.chain)?
+        else {
+            return Ok(());
+        };
+        chain.pool.next_index = next;
+        chain.pool.bytes += bytes;
+        chain.pool.last_inject_ms = inject_ms;
+        if was_empty {
+            chain.pool.first_ms = inject_ms;
+        }
+        due::note(work.batch, slot, chain);
+        Ok(())
+    }
+
+    fn remember(&self, work: &mut Work<'_>, injected: &Injected) {
+        let head = &self.command.head;
+        let row = RequestRow {
+            time_ms: work.time_ms,
+            body: self.body,
+            runs: injected.runs.clone(),
+        };
+        let place = (work.engine.slot, head.chain);
+        request::remember(
+            &mut work.state.pending,
+            work.batch,
+            place,
+            head.request_id,
+            &row,
+        );
+    }
+}
+
+fn preconditions(chain: &HotChain, next: Option<u64>, head: Option<Hash>) -> Result<(), Rejection> {
+    if let Some(expected) = next
+        && expected != chain.pool.next_index
+    {
+        return Err(Rejection::IndexConflict {
+            expected,
+            actual: chain.pool.next_index,
+        });
+    }
+    if let Some(expected) = head
+        && expected != chain.head_hash
+    {
+        return Err(Rejection::HeadConflict {
+            expected,
+            actual: chain.head_hash,
+            height: chain.head.height,
+        });
+    }
+    Ok(())
+}
+
+fn room(chain: &HotChain, fresh: u64, bytes: u64) -> Result<(), Rejection> {
+    let full = |limit: String| {
+        Err(Rejection::PoolFull {
+            chain: chain.name.clone(),
+            limit,
+        })
+    };
+    if chain.pooled() + fresh > POOL_TRANSACTIONS_MAX {
+        return full(format!("{POOL_TRANSACTIONS_MAX} transactions"));
+    }
+    if chain.pooled_bytes() + bytes > POOL_BYTES_MAX {
+        return full(format!("{POOL_BYTES_MAX} bytes"));
+    }
+    Ok(())
+}
+
+/// Results in as few runs as they allow.
+#[derive(Default)]
+struct Runs(Vec<RequestRun>);
+
+impl Runs {
+    fn push(&mut self, index: u64, duplicate: bool) {
+        match self.0.last_mut() {
+            Some(run)
+                if run.duplicate == duplicate && run.first + u64::from(run.count) == index =>
+            {
+                run.count += 1
+            }
+            _ => self.0.push(RequestRun {
+                first: index,
+                count: 1,
+                duplicate,
+            }),
+        }
+    }
+}
+
+/// Hashes what was accepted, many at a time, and adds it to the pools: one row of leaf hashes and one pool row per chain.
+pub(super) fn finish(work: &mut Work<'_>) -> Result<(), StoreError> {
+    let accepted = std::mem::take(&mut work.accepted);
+    let mut by_chain: BTreeMap<ChainNo, (Vec<(u64, Hash)>, u64)> = BTreeMap::new();
+    for alg in [HashAlg::Sha3_256, HashAlg::Sha2_256] {
+        let own: Vec<&Accepted> = accepted.iter().filter(|one| one.alg == alg).collect();
+        let envelopes: Vec<&[u8]> = own.iter().map(|one| one.envelope.as_slice()).collect();
+        for (one, leaf) in own.iter().zip(alg.leaf_each(&envelopes)) {
+            let (leaves, bytes) = by_chain.entry(one.chain).or_default();
+            leaves.push((one.index, leaf));
+            *bytes += one.payload_bytes;
+        }
+    }
+    for (chain, (leaves, bytes)) in by_chain {
+        add_leaves(work, chain, &leaves, bytes);
+    }
+    Ok(())
+}
+
+fn add_leaves(work: &mut Work<'_>, no: ChainNo, leaves: &[(u64, Hash)], bytes: u64) {
+    let slot = work.engine.slot;
+    let Some(chain) = work.state.hot.peek(no) else {
+        return;
+    };
+    let hashes: Vec<Hash> = leaves.iter().map(|(_, leaf)| *leaf).collect();
+    let (inject_ms, bytes_before) = (chain.pool.last_inject_ms, chain.pool.bytes - bytes);
+    let row = PoolLeavesRow {
+        inject_ms,
+        bytes_before,
+        hashes: &hashes,
+    };
+    work.batch.put(
+        Cf::Tree,
+        pool_leaves_key(slot, no, leaves[0].0),
+        row.encode(),
+    );
+    work.batch
+        .put(Cf::Chain, pool_key(slot, no), chain.pool.encode());
+    chain.recent.push(
+        PoolPart {
+            first: leaves[0].0,
+            inject_ms,
+            bytes_before,
+        },
+        &hashes,
+    );
+}

@@ -1,0 +1,447 @@
+//! Leap: a pool is sealed. The leader builds the header outside of the log (`template`); every replica recomputes it.
+
+use super::{
+    apply::{Engine, Work},
+    command::{Seal, body_hash},
+    due,
+    hot::{self, HotChain, PoolPart, PoolParts},
+    outcome::{Rejection, Sealed},
+    request,
+};
+use crate::chain::{Hash, HashAlg, Header, Meta, check_meta, tree_root};
+use crate::store::{
+    Batch, Cf, ChainNo, ChainRow, QuantRow, RequestRow, RequestRun, Slot, StoreError, TILE_HASHES,
+    View, chain_key, history_edge_key, history_tile_key, pool_key, pool_leaves_key, quant_key,
+    quant_tile_key, quant_tiles, request_key,
+};
+
+/// Rows deleted one by one before a range is.
+const POINT_DELETES_MAX: usize = 256;
+
+/// What a Quant shall be.
+#[derive(Clone, Copy, Debug)]
+pub struct TemplateRequest<'a> {
+    /// The leader's clock.
+    pub time_ms: u64,
+    /// The sealing node.
+    pub node_id: u64,
+    /// The caller's metadata.
+    pub note: &'a [u8],
+    /// Close the chain.
+    pub is_final: bool,
+}
+
+/// A header built over what is applied now.
+#[derive(Clone, Debug)]
+pub struct Template {
+    /// The header.
+    pub header: Header,
+    /// Its meta.
+    pub meta: Vec<u8>,
+}
+
+impl Engine {
+    /// Builds the next header of a chain over all that is in its pool. Hashing happens outside of the lock.
+    pub fn template(
+        &self,
+        no: ChainNo,
+        request: &TemplateRequest<'_>,
+    ) -> Result<Result<Template, Rejection>, StoreError> {
+        let mut state = self.lock();
+        let chain = match state.hot.get(&self.store, self.slot, no)? {
+            Ok(chain) => chain.clone(),
+            Err(rejection) => return Ok(Err(rejection)),
+        };
+        drop(state);
+        if let Err(rejection) = sealable(&chain, request.is_final) {
+            return Ok(Err(rejection));
+        }
+        let leaves = match hot::pool_parts(&self.store, self.slot, &chain)? {
+            Ok(parts) => parts.hashes,
+            Err(rejection) => return Ok(Err(rejection)),
+        };
+        Ok(Ok(build(&chain, &leaves, request)))
+    }
+
+    /// The first answer to a leap or close with this request_id.
+    pub fn sealed_before(
+        &self,
+        no: ChainNo,
+        request_id: &[u8],
+        body: &Hash,
+    ) -> Result<Option<Result<Sealed, Rejection>>, StoreError> {
+        if request_id.is_empty() {
+            return Ok(None);
+        }
+        let key = request_key(self.slot, no, request_id);
+        let state = self.lock();
+        let seen = request::seen(&state.pending, &self.store, &key, body)?;
+        drop(state);
+        Ok(match seen {
+            None => None,
+            Some(Err(rejection)) => Some(Err(rejection)),
+            Some(Ok(runs)) => Some(Ok(
+                self.sealed_at(no, runs.first().map_or(0, |run| run.first))?
+            )),
+        })
+    }
+
+    fn sealed_at(&self, no: ChainNo, height: u64) -> Result<Sealed, StoreError> {
+        let row = self
+            .store
+            .get(Cf::Quant, &quant_key(self.slot, no, height))?;
+        let header = row
+            .and_then(|row| QuantRow::decode(&row))
+            .ok_or_else(|| StoreError::row("quant"))?
+            .parse()?;
+        Ok(Sealed {
+            quant_hash: header.hash(),
+            header,
+            duplicate: true,
+        })
+    }
+
+    /// The hash that tells a retried leap from another one.
+    pub fn seal_body(note: &[u8], expected_head: &[u8], is_final: bool) -> Hash {
+        body_hash("seal", &[note, expected_head, &[u8::from(is_final)]])
+    }
+}
+
+fn sealable(chain: &HotChain, is_final: bool) -> Result<(), Rejection> {
+    if chain.head.is_final {
+        return Err(Rejection::Closed(chain.name.clone()));
+    }
+    if chain.pooled() == 0 && !is_final {
+        return Err(Rejection::NothingToSeal(chain.name.clone()));
+    }
+    Ok(())
+}
+
+fn build(chain: &HotChain, leaves: &[Hash], request: &TemplateRequest<'_>) -> Template {
+    let note = (!request.note.is_empty()).then(|| request.note.to_vec());
+    let meta = Meta {
+        sealing_node: Some(request.node_id),
+        note,
+        ..Meta::default()
+    }
+    .to_bytes();
+    let mut history = chain.history.clone();
+    history.push(chain.alg, chain.head_hash);
+    let header = Header {
+        hash_alg: chain.alg,
+        genesis: false,
+        fork_genesis: false,
+        is_final: request.is_final,
+        pow_bits: 0,
+        chain_id: chain.chain_id,
+        height: chain.head.height + 1,
+        time_ms: request
+            .time_ms
+            .max(chain.head.time_ms)
+            .max(chain.pool.last_inject_ms),
+        tx_start: chain.head.tx_end(),
+        tx_count: leaves.len() as u32,
+        meta_len: meta.len() as u32,
+        anchor_count: 0,
+        prev_hash: chain.head_hash,
+        tx_root: tree_root(chain.alg, leaves),
+        hist_root: history.root(chain.alg),
+        anchors_root: chain.alg.empty(),
+        meta_hash: chain.alg.hash(&[&meta]),
+        nonce: 0,
+    };
+    Template { header, meta }
+}
+
+pub(super) fn apply(
+    work: &mut Work<'_>,
+    command: &Seal<'_>,
+) -> Result<Result<Sealed, Rejection>, StoreError> {
+    let no = command.chain;
+    if let Some(answer) = seen(work, command)? {
+        return Ok(answer);
+    }
+    let slot = work.engine.slot;
+    let store = &work.engine.store;
+    let chain = match work.state.hot.get(store, slot, no)? {
+        Ok(chain) => chain,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    let checked = check(store, slot, chain, command)?;
+    let seal = match checked {
+        Ok(seal) => seal,
+        Err(rejection) => return Ok(Err(work.state.hot.note_damage(no, rejection))),
+    };
+    if chain.edges.is_none() {
+        chain.edges = Some(hot::history_edges(store, slot, no, chain.head.height + 1)?);
+    }
+    let sealed = commit(work.batch, slot, chain, command, seal);
+    let run = RequestRun {
+        first: sealed.header.height,
+        count: 1,
+        duplicate: false,
+    };
+    let row = RequestRow {
+        time_ms: work.time_ms,
+        body: command.request_body,
+        runs: vec![run],
+    };
+    request::remember(
+        &mut work.state.pending,
+        work.batch,
+        (slot, no),
+        command.request_id,
+        &row,
+    );
+    Ok(Ok(sealed))
+}
+
+fn seen(
+    work: &mut Work<'_>,
+    command: &Seal<'_>,
+) -> Result<Option<Result<Sealed, Rejection>>, StoreError> {
+    if command.request_id.is_empty() {
+        return Ok(None);
+    }
+    let key = request_key(work.engine.slot, command.chain, command.request_id);
+    let seen = request::seen(
+        &work.state.pending,
+        &work.engine.store,
+        &key,
+        &command.request_body,
+    )?;
+    let height = match seen {
+        None => return Ok(None),
+        Some(Err(rejection)) => return Ok(Some(Err(rejection))),
+        Some(Ok(runs)) => runs.first().map_or(0, |run| run.first),
+    };
+    let newest = work
+        .chain(command.chain)?
+        .ok()
+        .filter(|chain| chain.head.height == height);
+    if let Some(chain) = newest {
+        return Ok(Some(Ok(Sealed {
+            header: chain.head.clone(),
+            quant_hash: chain.head_hash,
+            duplicate: true,
+        })));
+    }
+    work.engine
+        .sealed_at(command.chain, height)
+        .map(|sealed| Some(Ok(sealed)))
+}
+
+/// A Quant that this replica agrees with.
+struct CheckedSeal {
+    header: Header,
+    pool: PoolParts,
+    /// The first part that stays in the pool.
+    rest: Option<PoolPart>,
+}
+
+fn check(
+    view: &dyn View,
+    slot: Slot,
+    chain: &HotChain,
+    command: &Seal<'_>,
+) -> Result<Result<CheckedSeal, Rejection>, StoreError> {
+    let header = match Header::parse(command.header) {
+        Ok(header) => header,
+        Err(refused) => return Ok(Err(Rejection::SealDiffers(refused.to_string()))),
+    };
+    if let Err(rejection) = check_place(chain, &header) {
+        return Ok(Err(rejection));
+    }
+    let pool = match hot::pool_parts(view, slot, chain)? {
+        Ok(pool) => pool,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    Ok(
+        check_content(chain, &header, command.meta, &pool).map(|rest| CheckedSeal {
+            header,
+            pool,
+            rest,
+        }),
+    )
+}
+
+/// Another Quant may have come first: that is no difference, the leader builds anew.
+fn check_place(chain: &HotChain, header: &Header) -> Result<(), Rejection> {
+    if chain.head.is_final {
+        return Err(Rejection::Closed(chain.name.clone()));
+    }
+    if header.height != chain.head.height + 1 {
+        return Err(Rejection::HeadMoved {
+            expected: header.height.saturating_sub(1),
+            actual: chain.head.height,
+        });
+    }
+    if header.tx_count == 0 && !header.is_final {
+        return Err(Rejection::NothingToSeal(chain.name.clone()));
+    }
+    Ok(())
+}
+
+fn check_content(
+    chain: &HotChain,
+    header: &Header,
+    meta: &[u8],
+    pool: &PoolParts,
+) -> Result<Option<PoolPart>, Rejection> {
+    let differs =
+        |what: &str| Rejection::SealDiffers(format!("{what} of height {}", header.height));
+    let mut history = chain.history.clone();
+    history.push(chain.alg, chain.head_hash);
+    crate::chain::check_next(&chain.head, &chain.head_hash, header, &history)
+        .and_then(|()| check_meta(header, meta))
+        .and_then(|()| Meta::parse(meta).map(|_| ()))
+        .map_err(|refused| Rejection::SealDiffers(refused.to_string()))?;
+    let count = header.tx_count as usize;
+    if count > pool.hashes.len() {
+        return Err(differs("tx_count"));
+    }
+    if tree_root(chain.alg, &pool.hashes[..count]) != header.tx_root {
+        return Err(differs("tx_root"));
+    }
+    if header.anchor_count != 0 || header.pow_bits != 0 {
+        return Err(differs("anchor_count or pow_bits"));
+    }
+    let newest = pool
+        .parts
+        .iter()
+        .rev()
+        .find(|part| part.first < header.tx_end());
+    if newest.is_some_and(|part| part.inject_ms > header.time_ms) {
+        return Err(differs("time_ms"));
+    }
+    let rest = pool
+        .parts
+        .iter()
+        .find(|part| part.first >= header.tx_end())
+        .copied();
+    if count < pool.hashes.len() && rest.is_none_or(|part| part.first != header.tx_end()) {
+        return Err(differs("tx_count"));
+    }
+    Ok(rest)
+}
+
+fn commit(
+    batch: &mut Batch,
+    slot: Slot,
+    chain: &mut HotChain,
+    command: &Seal<'_>,
+    seal: CheckedSeal,
+) -> Sealed {
+    let CheckedSeal { header, pool, rest } = seal;
+    let quant_hash = header.hash();
+    let count = header.tx_count as usize;
+    write_tiles(batch, slot, chain.no, &header, &pool.hashes[..count]);
+    drop_pool_rows(batch, slot, chain.no, &pool, &header);
+    let quant = QuantRow {
+        header: command.header.to_vec(),
+        meta: command.meta.to_vec(),
+    };
+    batch.put(
+        Cf::Quant,
+        quant_key(slot, chain.no, header.height),
+        quant.encode(),
+    );
+    due::forget(batch, slot, chain);
+    chain.history.push(chain.alg, chain.head_hash);
+    push_edge(batch, slot, chain, header.height, quant_hash);
+    chain.sealed_bytes = rest.map_or(chain.pool.bytes, |part| part.bytes_before);
+    chain.pool.first_ms = rest.map_or(0, |part| part.inject_ms);
+    chain.recent.seal(header.tx_end());
+    chain.head = header.clone();
+    chain.head_hash = quant_hash;
+    write_rows(batch, slot, chain, command.header);
+    due::note(batch, slot, chain);
+    Sealed {
+        header,
+        quant_hash,
+        duplicate: false,
+    }
+}
+
+fn write_tiles(batch: &mut Batch, slot: Slot, no: ChainNo, header: &Header, leaves: &[Hash]) {
+    quant_tiles(header.hash_alg, leaves, |level, tile, hashes| {
+        batch.put(
+            Cf::Tree,
+            quant_tile_key(slot, no, header.height, level, tile),
+            hashes.as_flattened(),
+        );
+    });
+}
+
+fn drop_pool_rows(batch: &mut Batch, slot: Slot, no: ChainNo, pool: &PoolParts, header: &Header) {
+    let sealed = pool
+        .parts
+        .iter()
+        .filter(|part| part.first < header.tx_end());
+    if pool.parts.len() <= POINT_DELETES_MAX {
+        sealed.for_each(|part| batch.delete(Cf::Tree, pool_leaves_key(slot, no, part.first)));
+    } else {
+        let (from, to) = (
+            pool_leaves_key(slot, no, header.tx_start),
+            pool_leaves_key(slot, no, header.tx_end()),
+        );
+        batch.delete_range(Cf::Tree, &from, &to);
+    }
+}
+
+fn write_rows(batch: &mut Batch, slot: Slot, chain: &HotChain, header: &[u8]) {
+    let row = ChainRow {
+        head: header.to_vec(),
+        chain_id: chain.chain_id,
+        sealed_bytes: chain.sealed_bytes,
+        name: chain.name.clone(),
+        peaks: chain.history.peaks().to_vec(),
+    };
+    batch.put(Cf::Chain, chain_key(slot, chain.no), row.encode());
+    batch.put(Cf::Chain, pool_key(slot, chain.no), chain.pool.encode());
+}
+
+/// Adds the hash of a height to the history tree: to the edge, and into a tile when 256 are there, level by level.
+fn push_edge(batch: &mut Batch, slot: Slot, chain: &mut HotChain, height: u64, hash: Hash) {
+    let (no, alg) = (chain.no, chain.alg);
+    let Some(edges) = &mut chain.edges else {
+        return;
+    };
+    let (mut position, mut hash) = (height, hash);
+    for level in 0.. {
+        if edges.len() == level {
+            edges.push(Vec::new());
+        }
+        edges[level].push(hash);
+        if edges[level].len() < TILE_HASHES {
+            batch.put(
+                Cf::Tree,
+                history_edge_key(slot, no, level as u8, position),
+                hash,
+            );
+            return;
+        }
+        let tile = std::mem::take(&mut edges[level]);
+        let number = position / TILE_HASHES as u64;
+        batch.put(
+            Cf::Tree,
+            history_tile_key(slot, no, level as u8, number),
+            tile.as_flattened(),
+        );
+        let first = history_edge_key(slot, no, level as u8, number * TILE_HASHES as u64);
+        batch.delete_range(
+            Cf::Tree,
+            &first,
+            &history_edge_key(slot, no, level as u8, position),
+        );
+        hash = fold(alg, tile);
+        position = number;
+    }
+}
+
+fn fold(alg: HashAlg, mut level: Vec<Hash>) -> Hash {
+    while level.len() > 1 {
+        level = alg.node_each(&level);
+    }
+    level[0]
+}

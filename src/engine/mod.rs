@@ -1,0 +1,47 @@
+//! The state machine of a group: `apply(command) -> outcomes`, deterministic and pure.
+//!
+//! It reads its own group's rows and the command, nothing else: no clock (the leader stamps time into the command), no
+//! randomness, no task. What it decides goes into one batch, which the consensus room writes together with the applied
+//! log id. Timers and miners live outside and ask `due` and `template` what there is to do.
+
+mod apply;
+mod bang;
+mod cluster;
+mod command;
+mod due;
+mod hot;
+mod inject;
+mod leap;
+mod outcome;
+mod read;
+mod request;
+mod scrub;
+
+pub use apply::Engine;
+pub use cluster::ClusterRow;
+pub use command::{
+    AddNode, Bang, Command, CommandError, CommandWriter, Founding, Inject, InjectHead, InjectItem,
+    Seal,
+};
+pub use leap::{Template, TemplateRequest};
+pub use outcome::{Banged, Injected, Outcome, Rejection, Sealed};
+pub use read::{ChainView, ReadError, Reader, TransactionView};
+pub use scrub::{Damage, check_quant};
+
+/// A group: the replicas that share one log for many chains. Group 0 is the meta group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupId(pub u32);
+
+/// The meta group: members, groups, cluster identity.
+pub const META_GROUP: GroupId = GroupId(0);
+
+/// How long a request_id is remembered at least, by command time.
+pub const REQUEST_KEPT_MS: u64 = 24 * 3600 * 1000;
+/// Transactions that a pool may hold.
+pub const POOL_TRANSACTIONS_MAX: u64 = 16 << 20;
+/// Payload bytes that a pool may hold.
+pub const POOL_BYTES_MAX: u64 = 16 << 30;
+/// Longest request_id, in bytes.
+pub const REQUEST_ID_BYTES_MAX: usize = 64;
+/// Longest note of a leap, in bytes.
+pub const NOTE_BYTES_MAX: usize = 1024;

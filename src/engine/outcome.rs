@@ -1,0 +1,149 @@
+//! What a command came to. A rejection changed nothing.
+
+use crate::chain::{ChainId, Hash, Header};
+use crate::store::{ChainNo, RequestRun};
+
+/// The result of one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Of a bang.
+    Banged(Result<Banged, Rejection>),
+    /// Of an inject.
+    Injected(Result<Injected, Rejection>),
+    /// Of a leap or a close.
+    Sealed(Result<Sealed, Rejection>),
+    /// Of a command to the meta group.
+    Cluster(Result<u64, Rejection>),
+}
+
+/// A chain is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Banged {
+    /// Its number in the group.
+    pub chain: ChainNo,
+    /// Its identity.
+    pub chain_id: ChainId,
+    /// The answer to a retry.
+    pub duplicate: bool,
+}
+
+/// Transactions have their indexes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Injected {
+    /// In the order of the request's items.
+    pub runs: Vec<RequestRun>,
+    /// The time of the new ones.
+    pub inject_ms: u64,
+}
+
+/// A pool is sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// The Quant's header.
+    pub header: Header,
+    /// Its hash.
+    pub quant_hash: Hash,
+    /// The answer to a retry.
+    pub duplicate: bool,
+}
+
+/// Why a command was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// A bang's name stands for another chain already.
+    #[error("the name {name} is taken by chain {chain_id}, {}; use another name", if *same { "which has the same constitution" } else { "which has another constitution" })]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Whose it is.
+        chain_id: ChainId,
+        /// Whether a retry without request_id is the likely cause.
+        same: bool,
+    },
+    /// The genesis that the leader made is not one.
+    #[error("the genesis is refused: {0}")]
+    BadGenesis(String),
+    /// No such chain in this group.
+    #[error("chain number {0} is unknown in this group")]
+    UnknownChain(u64),
+    /// The chain has a final Quant.
+    #[error("chain {0} is closed: nothing can be added to it")]
+    Closed(String),
+    /// The request_id was used for something else.
+    #[error("request_id was used before with another body; use a new request_id for a new request")]
+    RequestReused,
+    /// A client's id was used for something else.
+    #[error(
+        "transactions[{item}].id was used before with another body, at index {index}; use a new id for a new transaction"
+    )]
+    IdReused {
+        /// Which item of the request.
+        item: usize,
+        /// Where the first one stands.
+        index: u64,
+    },
+    /// A precondition on the index does not hold.
+    #[error(
+        "expected_next_index is {expected}, the next index is {actual}; read from there and decide anew"
+    )]
+    IndexConflict {
+        /// What the client expected.
+        expected: u64,
+        /// What is.
+        actual: u64,
+    },
+    /// A precondition on the head does not hold.
+    #[error(
+        "expected_head is {}, the head at height {height} is {}; read from there and decide anew",
+        hex::encode(expected),
+        hex::encode(actual)
+    )]
+    HeadConflict {
+        /// What the client expected.
+        expected: Hash,
+        /// What is.
+        actual: Hash,
+        /// Its height.
+        height: u64,
+    },
+    /// The pool is at a limit.
+    #[error("the pool of chain {chain} is full ({limit}); leap first, then inject again")]
+    PoolFull {
+        /// Whose.
+        chain: String,
+        /// Which limit.
+        limit: String,
+    },
+    /// Nothing to seal.
+    #[error("chain {0} has nothing to seal: its pool is empty; inject first")]
+    NothingToSeal(String),
+    /// Another Quant came first: build it anew.
+    #[error(
+        "the head moved from height {expected} to {actual} while the Quant was built; leap again"
+    )]
+    HeadMoved {
+        /// Built upon.
+        expected: u64,
+        /// What is.
+        actual: u64,
+    },
+    /// This replica computes something else than the leader proposed.
+    #[error(
+        "the proposed Quant differs from what this replica computes ({0}); the chain is stopped on this node"
+    )]
+    SealDiffers(String),
+    /// Stored data of the chain is damaged here.
+    #[error(
+        "chain {chain} is damaged on this node ({why}); it is not served from here until it is repaired"
+    )]
+    Damaged {
+        /// Which.
+        chain: String,
+        /// What was found.
+        why: String,
+    },
+    /// The cluster is founded already, or the node known.
+    #[error("the cluster refuses: {0}")]
+    Cluster(String),
+}

@@ -1,0 +1,390 @@
+//! Reads of applied state: chains, Quants, transactions, proofs. Each answer is taken from one consistent view.
+
+use std::ops::ControlFlow;
+
+use super::outcome::Rejection;
+use crate::chain::{
+    ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta, NodeReader, inclusion_path,
+};
+use crate::store::{
+    Cf, ChainNo, ChainRow, HistoryReader, PoolRow, QuantReader, QuantRow, Slot, StoreError,
+    TileError, TxRow, View, chain_key, name_key, names_from, pool_key, quant_key, tx_key,
+};
+
+/// A read could not be answered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// No chain of that name.
+    #[error("chain {0} is unknown; bang it first, or look for its name with ListChains")]
+    UnknownChain(String),
+    /// Beyond the head.
+    #[error("height {height} is beyond the head at {head} of chain {chain}")]
+    NoHeight {
+        /// The chain.
+        chain: String,
+        /// Asked.
+        height: u64,
+        /// The newest.
+        head: u64,
+    },
+    /// Beyond the end.
+    #[error("index {index} is beyond the end of chain {chain}, whose next index is {next}")]
+    NoIndex {
+        /// The chain.
+        chain: String,
+        /// Asked.
+        index: u64,
+        /// The next one.
+        next: u64,
+    },
+    /// In the pool still.
+    #[error(
+        "transaction {index} of chain {chain} is not sealed at height {height}: it can be proved after the next leap"
+    )]
+    NotSealed {
+        /// The chain.
+        chain: String,
+        /// Asked.
+        index: u64,
+        /// The head that was to prove it.
+        height: u64,
+    },
+    /// The chain is stopped here.
+    #[error(transparent)]
+    Stopped(#[from] Rejection),
+    /// Damage or disk.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Damage in a tree.
+    #[error(transparent)]
+    Tile(#[from] TileError),
+}
+
+/// A chain as one view shows it.
+#[derive(Clone, Debug)]
+pub struct ChainView {
+    /// Its number in the group.
+    pub no: ChainNo,
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub chain_id: ChainId,
+    /// The newest Quant.
+    pub head: Header,
+    /// The newest Quant's bytes.
+    pub head_bytes: Vec<u8>,
+    /// Peaks below the head.
+    pub history: Frontier,
+    /// The pool.
+    pub pool: PoolRow,
+    /// Payload bytes in Quants.
+    pub sealed_bytes: u64,
+}
+
+/// A transaction as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransactionView {
+    /// Its index.
+    pub index: u64,
+    /// The stored row.
+    pub row: Vec<u8>,
+}
+
+impl TransactionView {
+    /// The row's fields.
+    pub fn row(&self) -> Result<TxRow<'_>, StoreError> {
+        TxRow::decode(&self.row).ok_or_else(|| StoreError::row("tx"))
+    }
+}
+
+/// Reads of one group over one view.
+pub struct Reader<'a> {
+    view: &'a dyn View,
+    slot: Slot,
+}
+
+impl<'a> Reader<'a> {
+    /// Over a view of the store; use a snapshot where several reads must agree.
+    pub fn new(view: &'a dyn View, slot: Slot) -> Self {
+        Self { view, slot }
+    }
+
+    /// The chain of a name.
+    pub fn chain(&self, name: &str) -> Result<ChainView, ReadError> {
+        let unknown = || ReadError::UnknownChain(name.to_owned());
+        let no = self
+            .view
+            .get(Cf::Index, &name_key(self.slot, name))?
+            .ok_or_else(unknown)?;
+        let no = no
+            .as_slice()
+            .try_into()
+            .map(u64::from_be_bytes)
+            .map_err(|_| StoreError::row("index"))?;
+        self.chain_no(ChainNo(no))?.ok_or_else(unknown)
+    }
+
+    /// The chain of a number.
+    pub fn chain_no(&self, no: ChainNo) -> Result<Option<ChainView>, ReadError> {
+        let Some(row) = self.view.get(Cf::Chain, &chain_key(self.slot, no))? else {
+            return Ok(None);
+        };
+        let pool = self.view.get(Cf::Chain, &pool_key(self.slot, no))?;
+        let pool = pool
+            .and_then(|row| PoolRow::decode(&row))
+            .ok_or_else(|| StoreError::row("chain"))?;
+        Ok(Some(
+            decode(no, &row, pool).ok_or_else(|| StoreError::row("chain"))?,
+        ))
+    }
+
+    /// Names from `from` on that begin with `prefix`, ascending, at most `limit`.
+    pub fn names(
+        &self,
+        from: &str,
+        prefix: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, ChainNo)>, ReadError> {
+        let (lower, upper) = names_from(self.slot, from);
+        let head = name_key(self.slot, "").len();
+        let mut names = Vec::new();
+        self.view
+            .scan(Cf::Index, &lower, &upper, &mut |key, value| {
+                let name = String::from_utf8_lossy(&key[head..]);
+                if !name.starts_with(prefix) || names.len() >= limit {
+                    return ControlFlow::Break(());
+                }
+                let no = value.try_into().map_or(0, u64::from_be_bytes);
+                names.push((name.into_owned(), ChainNo(no)));
+                ControlFlow::Continue(())
+            })?;
+        Ok(names)
+    }
+
+    /// A Quant.
+    pub fn quant(&self, chain: &ChainView, height: u64) -> Result<QuantRow, ReadError> {
+        if height > chain.head.height {
+            return Err(ReadError::NoHeight {
+                chain: chain.name.clone(),
+                height,
+                head: chain.head.height,
+            });
+        }
+        let row = self
+            .view
+            .get(Cf::Quant, &quant_key(self.slot, chain.no, height))?;
+        Ok(row
+            .and_then(|row| QuantRow::decode(&row))
+            .ok_or_else(|| StoreError::row("quant"))?)
+    }
+
+    /// Quants from a height on, at most `limit`.
+    pub fn quants(
+        &self,
+        chain: &ChainView,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<QuantRow>, ReadError> {
+        let until = chain
+            .head
+            .height
+            .saturating_add(1)
+            .min(from.saturating_add(limit as u64));
+        (from..until)
+            .map(|height| self.quant(chain, height))
+            .collect()
+    }
+
+    /// The constitution, as hashed into the genesis.
+    pub fn constitution(&self, chain: &ChainView) -> Result<(Vec<u8>, Constitution), ReadError> {
+        let genesis = self.quant(chain, 0)?;
+        let bytes = Meta::parse(&genesis.meta)
+            .ok()
+            .and_then(|meta| meta.constitution);
+        let bytes = bytes.ok_or_else(|| StoreError::row("quant"))?;
+        let constitution = Constitution::parse(&bytes).map_err(|_| StoreError::row("quant"))?;
+        Ok((bytes, constitution))
+    }
+
+    /// A transaction, sealed or pooled.
+    pub fn transaction(&self, chain: &ChainView, index: u64) -> Result<TransactionView, ReadError> {
+        if index >= chain.pool.next_index {
+            return Err(ReadError::NoIndex {
+                chain: chain.name.clone(),
+                index,
+                next: chain.pool.next_index,
+            });
+        }
+        let row = self.view.get(Cf::Tx, &tx_key(self.slot, chain.no, index))?;
+        let row = row.ok_or_else(|| {
+            StoreError::Corrupt(format!(
+                "transaction {index} of chain {} is missing",
+                chain.name
+            ))
+        })?;
+        Ok(TransactionView { index, row })
+    }
+
+    /// Transactions `[from, to)`, as many as fit into `bytes` (at least one).
+    pub fn transactions(
+        &self,
+        chain: &ChainView,
+        from: u64,
+        to: u64,
+        bytes: usize,
+    ) -> Result<Vec<TransactionView>, ReadError> {
+        let (lower, upper) = (
+            tx_key(self.slot, chain.no, from),
+            tx_key(self.slot, chain.no, to),
+        );
+        let (mut found, mut size) = (Vec::new(), 0);
+        self.view.scan(Cf::Tx, &lower, &upper, &mut |key, row| {
+            let index = key
+                .last_chunk()
+                .map_or(u64::MAX, |index| u64::from_be_bytes(*index));
+            size += row.len() + 64;
+            found.push(TransactionView {
+                index,
+                row: row.to_vec(),
+            });
+            if size < bytes {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })?;
+        let whole = found
+            .iter()
+            .enumerate()
+            .all(|(at, one)| one.index == from + at as u64);
+        if !whole || (found.is_empty() && from < to) {
+            return Err(StoreError::Corrupt(format!(
+                "transactions of chain {} are missing",
+                chain.name
+            ))
+            .into());
+        }
+        Ok(found)
+    }
+
+    /// The height that seals an index, by bisection over the Quants up to `top`.
+    pub fn height_of(
+        &self,
+        chain: &ChainView,
+        index: u64,
+        top: u64,
+    ) -> Result<QuantRow, ReadError> {
+        let (mut low, mut high) = (0, top);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.quant(chain, middle)?.parse()?.tx_end() > index {
+                high = middle
+            } else {
+                low = middle + 1
+            }
+        }
+        let quant = self.quant(chain, low)?;
+        if quant.parse()?.tx_end() <= index {
+            return Err(ReadError::NotSealed {
+                chain: chain.name.clone(),
+                index,
+                height: top,
+            });
+        }
+        Ok(quant)
+    }
+
+    /// Path from a transaction to its Quant's tx_root.
+    pub fn tx_path(
+        &self,
+        chain: &ChainView,
+        quant: &Header,
+        index: u64,
+    ) -> Result<Vec<Hash>, ReadError> {
+        if quant.tx_count <= 1 {
+            return Ok(Vec::new());
+        }
+        let reader = QuantReader {
+            view: self.view,
+            alg: quant.hash_alg,
+            slot: self.slot,
+            chain: chain.no,
+            height: quant.height,
+        };
+        Ok(inclusion_path(
+            quant.hash_alg,
+            &reader,
+            index - quant.tx_start,
+            u64::from(quant.tx_count),
+        )?)
+    }
+
+    /// Path from a height to the hist_root of a later one.
+    pub fn history_path(
+        &self,
+        chain: &ChainView,
+        height: u64,
+        later: u64,
+    ) -> Result<Vec<Hash>, ReadError> {
+        Ok(inclusion_path(
+            chain.head.hash_alg,
+            &self.history(chain),
+            height,
+            later,
+        )?)
+    }
+
+    /// Peaks of the history tree over the heights below `size`, largest first.
+    pub fn peaks(&self, chain: &ChainView, size: u64) -> Result<Vec<Hash>, ReadError> {
+        let reader = self.history(chain);
+        let (mut start, mut peaks) = (0, Vec::new());
+        for level in (0..64).rev().filter(|level| size >> level & 1 == 1) {
+            peaks.push(reader.node(level, start >> level)?);
+            start += 1 << level;
+        }
+        Ok(peaks)
+    }
+
+    fn history(&self, chain: &ChainView) -> HistoryReader<'a, dyn View + 'a> {
+        HistoryReader {
+            view: self.view,
+            alg: chain.head.hash_alg,
+            slot: self.slot,
+            chain: chain.no,
+        }
+    }
+}
+
+impl ChainView {
+    /// Transactions in the pool.
+    pub fn pooled(&self) -> u64 {
+        self.pool.next_index - self.head.tx_end()
+    }
+
+    /// Payload bytes in the pool.
+    pub fn pooled_bytes(&self) -> u64 {
+        self.pool.bytes - self.sealed_bytes
+    }
+
+    /// The chain's hash.
+    pub fn alg(&self) -> HashAlg {
+        self.head.hash_alg
+    }
+}
+
+fn decode(no: ChainNo, row: &[u8], pool: PoolRow) -> Option<ChainView> {
+    let row = ChainRow::decode(row)?;
+    let head = Header::parse(&row.head).ok()?;
+    let history = Frontier::from_parts(head.height, row.peaks)?;
+    (pool.next_index >= head.tx_end() && pool.bytes >= row.sealed_bytes).then(|| ChainView {
+        no,
+        name: row.name,
+        chain_id: row.chain_id,
+        head,
+        head_bytes: row.head,
+        history,
+        pool,
+        sealed_bytes: row.sealed_bytes,
+    })
+}

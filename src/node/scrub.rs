@@ -1,0 +1,98 @@
+//! The background scrub: Quant after Quant, chain after chain, with a pause after each, for ever. What differs stops the
+//! chain on this node and is told; nothing is deleted.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use crate::consensus::{Group, Groups};
+use crate::engine::{Damage, ReadError, Reader, check_quant};
+use crate::service::NodeFacts;
+use crate::store::ChainNo;
+
+/// Pause after a whole round.
+const ROUND_PAUSE: Duration = Duration::from_secs(10);
+
+/// Runs until `stop` says so.
+pub(super) async fn run(
+    groups: Groups,
+    facts: Arc<NodeFacts>,
+    pause: Duration,
+    mut stop: watch::Receiver<bool>,
+) {
+    while !*stop.borrow() {
+        for group in groups.data() {
+            scrub_group(&groups, group, &facts, pause, &mut stop).await;
+        }
+        let _ = tokio::time::timeout(ROUND_PAUSE, stop.wait_for(|stop| *stop)).await;
+    }
+}
+
+async fn scrub_group(
+    groups: &Groups,
+    group: &Group,
+    facts: &NodeFacts,
+    pause: Duration,
+    stop: &mut watch::Receiver<bool>,
+) {
+    let mut next = (ChainNo(1), 0);
+    while !*stop.borrow() {
+        let checked = tokio::task::block_in_place(|| check(groups, group, next));
+        match checked {
+            Ok(None) => return,
+            Ok(Some(Checked { damage, after })) => {
+                facts.scrubbed_quants.fetch_add(1, Ordering::Relaxed);
+                if let Some(damage) = damage {
+                    tell(group, next.0, &damage);
+                }
+                next = after;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the scrub can't read");
+                next = (ChainNo(next.0.0 + 1), 0);
+            }
+        }
+        let _ = tokio::time::timeout(pause, stop.wait_for(|stop| *stop)).await;
+    }
+}
+
+struct Checked {
+    damage: Option<Damage>,
+    after: (ChainNo, u64),
+}
+
+/// Checks one Quant; none when there is no such chain.
+fn check(
+    groups: &Groups,
+    group: &Group,
+    (no, height): (ChainNo, u64),
+) -> Result<Option<Checked>, ReadError> {
+    let snapshot = groups.store().snapshot();
+    let reader = Reader::new(&snapshot, group.engine().slot());
+    let Some(chain) = reader.chain_no(no)? else {
+        return Ok(None);
+    };
+    let expected = if height < chain.head.height {
+        reader.quant(&chain, height + 1)?.parse()?.prev_hash
+    } else {
+        chain.head.hash()
+    };
+    let damage = check_quant(&reader, &chain, height, &expected)?;
+    let next_chain = damage.is_some() || height >= chain.head.height;
+    let after = if next_chain {
+        (ChainNo(no.0 + 1), 0)
+    } else {
+        (no, height + 1)
+    };
+    Ok(Some(Checked { damage, after }))
+}
+
+fn tell(group: &Group, no: ChainNo, damage: &Damage) {
+    tracing::error!(%damage, "stored bytes are damaged; the chain is stopped on this node");
+    group
+        .engine()
+        .stop_chain(no, &damage.chain, &damage.to_string());
+}

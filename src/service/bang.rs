@@ -1,0 +1,212 @@
+//! Bang and BatchBang.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tonic::Status;
+
+use super::{
+    Service,
+    convert::{self, Birth},
+    inject::check_request_id,
+    limits::{BANG_BATCH_MAX, PAYLOAD_BYTES_MAX},
+    status::{invalid, of_name, of_propose, of_read, of_rejection, status},
+};
+use crate::chain::{ChainName, Constitution, GENESIS_META_BYTES_MAX, HashAlg, Meta};
+use crate::consensus::Group;
+use crate::engine::{Bang, Banged, Outcome, Reader};
+use crate::proto;
+
+impl Service {
+    pub(super) async fn do_bang(
+        &self,
+        request: proto::BangRequest,
+    ) -> Result<proto::BangResponse, Status> {
+        let (group, command) = self.bang_command(&request)?;
+        match group
+            .propose(command)
+            .await
+            .map_err(|error| of_propose(&error))?
+        {
+            Outcome::Banged(banged) => self.banged(
+                group,
+                request.name,
+                &banged.map_err(|rejection| of_rejection(&rejection))?,
+            ),
+            _ => Err(status("INTERNAL", "the answer is not that of a bang", &[])),
+        }
+    }
+
+    pub(super) async fn do_batch_bang(
+        &self,
+        request: proto::BatchBangRequest,
+    ) -> Result<proto::BatchBangResponse, Status> {
+        let count = request.requests.len();
+        if count == 0 || count > BANG_BATCH_MAX {
+            return Err(invalid(
+                "requests",
+                format!("there are {count}, give 1 to {BANG_BATCH_MAX}"),
+            ));
+        }
+        let bangs = request
+            .requests
+            .into_iter()
+            .map(|request| self.do_bang(request));
+        let results = futures::future::join_all(bangs).await;
+        Ok(proto::BatchBangResponse {
+            results: results.into_iter().map(batch_result).collect(),
+        })
+    }
+
+    fn bang_command(&self, request: &proto::BangRequest) -> Result<(&Group, Vec<u8>), Status> {
+        check_request_id(&request.request_id)?;
+        let name = ChainName::parse(&request.name).map_err(|error| of_name("name", &error))?;
+        self.check_parents(&request.name)?;
+        let asked = request.constitution.clone().unwrap_or_default();
+        check_supported(&asked)?;
+        let alg = convert::hash_alg(&asked)?;
+        let meta = genesis_meta(
+            alg,
+            &convert::constitution(&asked, self.birth(&request.name)?)?,
+        )?;
+        let bang = Bang {
+            request_id: request.request_id.as_bytes(),
+            alg,
+            meta: &meta,
+        };
+        Ok((self.groups.of_name(&name), bang.encode()))
+    }
+
+    /// Names below an existing chain are for its subchains.
+    fn check_parents(&self, name: &str) -> Result<(), Status> {
+        for (at, _) in name.match_indices('/') {
+            if self.catalog.exists(&name[..at])? {
+                let why = format!(
+                    "names below the chain {} are reserved for its subchains; use another name",
+                    &name[..at]
+                );
+                return Err(super::status::refused_field("NAME_RESERVED", "name", why));
+            }
+        }
+        Ok(())
+    }
+
+    fn birth(&self, name: &str) -> Result<Birth, Status> {
+        let mut salt = [0; 16];
+        getrandom::fill(&mut salt).map_err(|error| {
+            status(
+                "INTERNAL",
+                format!("the system gives no randomness: {error}"),
+                &[],
+            )
+        })?;
+        let created_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64);
+        let (authority, cluster_id) = (
+            self.authority.as_ref().clone(),
+            self.signer.certificate().cluster_id,
+        );
+        Ok(Birth {
+            name: name.to_owned(),
+            created_ms,
+            salt,
+            authority,
+            cluster_id,
+        })
+    }
+
+    fn banged(
+        &self,
+        group: &Group,
+        name: String,
+        banged: &Banged,
+    ) -> Result<proto::BangResponse, Status> {
+        let reader = Reader::new(self.groups.store(), group.engine().slot());
+        let chain = reader
+            .chain_no(banged.chain)
+            .map_err(|error| of_read(&error))?;
+        let chain =
+            chain.ok_or_else(|| status("INTERNAL", "the banged chain is not there", &[]))?;
+        let genesis = convert::quant(reader.quant(&chain, 0).map_err(|error| of_read(&error))?)?;
+        Ok(proto::BangResponse {
+            name,
+            chain_id: banged.chain_id.0.to_vec().into(),
+            genesis: Some(genesis),
+            duplicate: banged.duplicate,
+        })
+    }
+}
+
+fn genesis_meta(alg: HashAlg, constitution: &Constitution) -> Result<Vec<u8>, Status> {
+    let bytes = constitution.to_bytes();
+    // What can't be read back can't be verified: the parser's rules are the rules of bang.
+    Constitution::parse(&bytes).map_err(|refused| invalid("constitution", refused.to_string()))?;
+    let in_force = Some((Constitution::hash(alg, &bytes), 0));
+    let meta = Meta {
+        constitution: Some(bytes),
+        constitution_in_force: in_force,
+        ..Meta::default()
+    }
+    .to_bytes();
+    if meta.len() > GENESIS_META_BYTES_MAX {
+        return Err(invalid(
+            "constitution",
+            format!(
+                "it has {} bytes, give at most {GENESIS_META_BYTES_MAX}",
+                meta.len()
+            ),
+        ));
+    }
+    Ok(meta)
+}
+
+/// What this version can't keep it does not promise: such a chain would not be what its constitution says.
+fn check_supported(asked: &proto::Constitution) -> Result<(), Status> {
+    let later = [
+        ("constitution.schema", !asked.schema.is_empty()),
+        ("constitution.authors", !asked.authors.is_empty()),
+        ("constitution.admins", !asked.admins.is_empty()),
+        ("constitution.work_bits_min", asked.work_bits_min.is_some()),
+        (
+            "constitution.work_target_ms",
+            asked.work_target_ms.is_some(),
+        ),
+        (
+            "constitution.quorum",
+            asked.quorum.is_some_and(|quorum| quorum > 1),
+        ),
+        ("constitution.keyed", asked.keyed),
+        ("constitution.erasable", asked.erasable),
+        ("constitution.rules_ledger", asked.rules_ledger),
+        ("constitution.mint_account", !asked.mint_account.is_empty()),
+    ];
+    if let Some((field, _)) = later.iter().find(|(_, given)| *given) {
+        let why = "this version of the server does not support it; leave it out";
+        return Err(super::status::refused_field("NOT_SUPPORTED", field, why));
+    }
+    let max = asked.payload_bytes_max.unwrap_or(1);
+    if max == 0 || max as usize > PAYLOAD_BYTES_MAX {
+        return Err(invalid(
+            "constitution.payload_bytes_max",
+            format!("{max} is refused, give 1 to {PAYLOAD_BYTES_MAX}"),
+        ));
+    }
+    Ok(())
+}
+
+fn batch_result(result: Result<proto::BangResponse, Status>) -> proto::BangResult {
+    use tonic_types::StatusExt;
+    let result = match result {
+        Ok(bang) => proto::bang_result::Result::Bang(bang),
+        Err(status) => proto::bang_result::Result::Failure(proto::BangFailure {
+            code: status.code() as i32,
+            reason: status
+                .get_details_error_info()
+                .map_or_else(String::new, |info| info.reason),
+            message: status.message().to_owned(),
+        }),
+    };
+    proto::BangResult {
+        result: Some(result),
+    }
+}

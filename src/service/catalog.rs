@@ -1,0 +1,147 @@
+//! What never changes about a chain, found by name: group, number, identity, constitution. Bounded; checked at first use.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use tonic::Status;
+
+use super::status;
+use crate::chain::{ChainId, ChainName, Constitution, HashAlg};
+use crate::consensus::{Group, Groups};
+use crate::engine::{ChainView, Reader};
+use crate::store::{ChainNo, Snapshot};
+
+/// Chains kept; beyond it all are forgotten and found again as they are used.
+const CHAINS_MAX: usize = 65_536;
+
+/// A chain's fixed facts.
+#[derive(Debug)]
+pub struct Known {
+    pub no: ChainNo,
+    pub chain_id: ChainId,
+    pub alg: HashAlg,
+    pub constitution: Constitution,
+    group: usize,
+}
+
+/// The chains in use, by name.
+pub struct Catalog {
+    groups: Groups,
+    /// Read by every request, written at a chain's first use.
+    known: RwLock<HashMap<String, Arc<Known>>>,
+}
+
+impl Catalog {
+    pub fn new(groups: Groups) -> Self {
+        Self {
+            groups,
+            known: RwLock::default(),
+        }
+    }
+
+    /// The chain of a name as a client wrote it.
+    pub fn find(&self, name: &str) -> Result<Arc<Known>, Status> {
+        if let Some(known) = self
+            .known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+        {
+            self.still_whole(known)?;
+            return Ok(known.clone());
+        }
+        let known = Arc::new(self.load(name)?);
+        let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= CHAINS_MAX {
+            all.clear();
+        }
+        all.insert(name.to_owned(), known.clone());
+        Ok(known)
+    }
+
+    /// The group that the chain lives in.
+    pub fn group(&self, known: &Known) -> &Group {
+        &self.groups.data()[known.group]
+    }
+
+    /// True when a chain of that name exists.
+    pub fn exists(&self, name: &str) -> Result<bool, Status> {
+        match self.find(name) {
+            Ok(_) => Ok(true),
+            Err(status) if status.code() == tonic::Code::NotFound => Ok(false),
+            Err(status) => Err(status),
+        }
+    }
+
+    fn still_whole(&self, known: &Known) -> Result<(), Status> {
+        let checked = self.group(known).engine().check_chain(known.no);
+        checked
+            .map_err(|error| status::of_store(&error))?
+            .map_err(|rejection| status::of_rejection(&rejection))
+    }
+
+    fn load(&self, text: &str) -> Result<Known, Status> {
+        let name = ChainName::parse(text).map_err(|error| status::of_name("chain", &error))?;
+        let group = self.groups.of_name(&name);
+        let engine = group.engine();
+        let reader = Reader::new(self.groups.store(), engine.slot());
+        let view = reader
+            .chain(text)
+            .map_err(|error| status::of_read(&error))?;
+        let (_, constitution) = reader
+            .constitution(&view)
+            .map_err(|error| status::of_read(&error))?;
+        let known = Known {
+            no: view.no,
+            chain_id: view.chain_id,
+            alg: view.alg(),
+            constitution,
+            group: group.id().0 as usize - 1,
+        };
+        self.still_whole(&known)?;
+        Ok(known)
+    }
+}
+
+/// One consistent view of one chain.
+pub struct ChainReads<'a> {
+    snapshot: Snapshot<'a>,
+    slot: crate::store::Slot,
+    /// The chain as the view shows it.
+    pub chain: ChainView,
+    /// Its fixed facts.
+    pub known: Arc<Known>,
+}
+
+impl super::Service {
+    /// Opens a consistent view of a chain.
+    pub(super) fn reads(&self, name: &str) -> Result<ChainReads<'_>, Status> {
+        let known = self.catalog.find(name)?;
+        let slot = self.catalog.group(&known).engine().slot();
+        let snapshot = self.groups.store().snapshot();
+        let chain = Reader::new(&snapshot, slot)
+            .chain_no(known.no)
+            .map_err(|error| status::of_read(&error))?;
+        let chain = chain.ok_or_else(|| {
+            status::status(
+                "CHAIN_DAMAGED",
+                format!("the row of chain {name} is missing"),
+                &[],
+            )
+        })?;
+        Ok(ChainReads {
+            snapshot,
+            slot,
+            chain,
+            known,
+        })
+    }
+}
+
+impl ChainReads<'_> {
+    pub fn reader(&self) -> Reader<'_> {
+        Reader::new(&self.snapshot, self.slot)
+    }
+}

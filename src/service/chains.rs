@@ -1,0 +1,199 @@
+//! GetChain, ListChains, GetQuant, ListQuants, GetHead.
+
+use tonic::Status;
+
+use super::{
+    Service,
+    convert::{self, paths},
+    limits::{PAGE_DEFAULT, PAGE_MAX},
+    status::{invalid, of_read},
+};
+use crate::engine::{ChainView, Reader};
+use crate::proto;
+use crate::store::Slot;
+
+impl Service {
+    pub(super) fn do_get_chain(
+        &self,
+        request: &proto::GetChainRequest,
+    ) -> Result<proto::GetChainResponse, Status> {
+        let reads = self.reads(&request.chain)?;
+        Ok(proto::GetChainResponse {
+            chain: Some(chain(&reads.reader(), &reads.chain)?),
+        })
+    }
+
+    /// Every group has its own names: the page is merged from all of them. The token is the last name given.
+    pub(super) fn do_list_chains(
+        &self,
+        request: &proto::ListChainsRequest,
+    ) -> Result<proto::ListChainsResponse, Status> {
+        let limit = page_size(request.page_size);
+        let from = list_start(&request.prefix, &request.page_token)?;
+        let snapshot = self.groups.store().snapshot();
+        let mut names = Vec::new();
+        for group in self.groups.data() {
+            let slot = group.engine().slot();
+            let found = Reader::new(&snapshot, slot).names(&from, &request.prefix, limit + 1);
+            let found = found.map_err(|error| of_read(&error))?;
+            names.extend(found.into_iter().map(|(name, no)| (name, no, slot)));
+        }
+        names.sort();
+        let more = names.len() > limit;
+        names.truncate(limit);
+        let next_page_token = if more {
+            names
+                .last()
+                .map_or_else(String::new, |(name, ..)| name.clone())
+        } else {
+            String::new()
+        };
+        let chains = names
+            .into_iter()
+            .map(|(_, no, slot)| listed(&snapshot, slot, no))
+            .collect::<Result<_, _>>()?;
+        Ok(proto::ListChainsResponse {
+            chains,
+            next_page_token,
+        })
+    }
+
+    pub(super) fn do_get_quant(
+        &self,
+        request: &proto::GetQuantRequest,
+    ) -> Result<proto::GetQuantResponse, Status> {
+        let reads = self.reads(&request.chain)?;
+        let reader = reads.reader();
+        let row = reader
+            .quant(&reads.chain, request.height)
+            .map_err(|error| of_read(&error))?;
+        let path = match request.at_height {
+            None => Vec::new(),
+            Some(at) => {
+                reader
+                    .quant(&reads.chain, at)
+                    .map_err(|error| of_read(&error))?;
+                if at <= request.height {
+                    return Err(invalid(
+                        "at_height",
+                        format!(
+                            "{at} is not after height {}; give a later height or none",
+                            request.height
+                        ),
+                    ));
+                }
+                reader
+                    .history_path(&reads.chain, request.height, at)
+                    .map_err(|error| of_read(&error))?
+            }
+        };
+        Ok(proto::GetQuantResponse {
+            quant: Some(convert::quant(row)?),
+            path: paths(path),
+        })
+    }
+
+    pub(super) fn do_list_quants(
+        &self,
+        request: &proto::ListQuantsRequest,
+    ) -> Result<proto::ListQuantsResponse, Status> {
+        let reads = self.reads(&request.chain)?;
+        let from = if request.page_token.is_empty() {
+            request.from_height
+        } else {
+            height_token(&request.page_token)?
+        };
+        let rows = reads
+            .reader()
+            .quants(&reads.chain, from, page_size(request.page_size))
+            .map_err(|error| of_read(&error))?;
+        let next = from.saturating_add(rows.len() as u64);
+        let more = !rows.is_empty() && next <= reads.chain.head.height;
+        let quants = rows
+            .into_iter()
+            .map(convert::quant)
+            .collect::<Result<_, _>>()?;
+        Ok(proto::ListQuantsResponse {
+            quants,
+            next_page_token: if more {
+                next.to_string()
+            } else {
+                String::new()
+            },
+        })
+    }
+
+    pub(super) async fn do_get_head(
+        &self,
+        request: proto::GetHeadRequest,
+    ) -> Result<proto::GetHeadResponse, Status> {
+        Ok(proto::GetHeadResponse {
+            head: Some(self.signed_head(&request.chain, None).await?),
+        })
+    }
+}
+
+fn listed(
+    snapshot: &crate::store::Snapshot<'_>,
+    slot: Slot,
+    no: crate::store::ChainNo,
+) -> Result<proto::Chain, Status> {
+    let reader = Reader::new(snapshot, slot);
+    let view = reader.chain_no(no).map_err(|error| of_read(&error))?;
+    let view = view.ok_or_else(|| {
+        super::status::status(
+            "CHAIN_DAMAGED",
+            format!("the row of chain number {} is missing", no.0),
+            &[],
+        )
+    })?;
+    chain(&reader, &view)
+}
+
+fn chain(reader: &Reader<'_>, view: &ChainView) -> Result<proto::Chain, Status> {
+    let (constitution, parsed) = reader.constitution(view).map_err(|error| of_read(&error))?;
+    Ok(proto::Chain {
+        name: view.name.clone(),
+        chain_id: view.chain_id.0.to_vec().into(),
+        height: view.head.height,
+        quant_hash: view.head.hash().to_vec().into(),
+        transactions: view.pool.next_index,
+        pool: view.pooled(),
+        pool_bytes: view.pooled_bytes(),
+        closed: view.head.is_final,
+        constitution: constitution.into(),
+        created_ms: parsed.created_ms,
+        hash_alg: view.alg() as u32,
+    })
+}
+
+fn page_size(asked: u32) -> usize {
+    if asked == 0 {
+        PAGE_DEFAULT
+    } else {
+        (asked as usize).min(PAGE_MAX)
+    }
+}
+
+/// Names come strictly after the token; no name sorts between a name and the name with a zero byte behind it.
+fn list_start(prefix: &str, token: &str) -> Result<String, Status> {
+    if token.is_empty() {
+        return Ok(prefix.to_owned());
+    }
+    if !token.starts_with(prefix) {
+        return Err(invalid(
+            "page_token",
+            "it belongs to another prefix; use the token with the request that gave it",
+        ));
+    }
+    Ok(format!("{token}\0"))
+}
+
+fn height_token(token: &str) -> Result<u64, Status> {
+    token.parse().map_err(|_| {
+        invalid(
+            "page_token",
+            "it is not one of this list; use the token that the last page gave",
+        )
+    })
+}

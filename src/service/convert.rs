@@ -1,0 +1,216 @@
+//! Values to messages and back. Bytes become types once, here.
+
+use bytes::Bytes;
+use tonic::Status;
+
+use super::status::{invalid, of_store, status};
+use crate::chain::{
+    Attributes, Authority, Constitution, Content, Hash, HashAlg, HeadSignature, Header, Mint, Work,
+};
+use crate::engine::TransactionView;
+use crate::proto;
+use crate::store::QuantRow;
+
+pub fn bytes32(field: &str, bytes: &[u8]) -> Result<Hash, Status> {
+    bytes.try_into().map_err(|_| {
+        invalid(
+            field,
+            format!("it has {} bytes, give 32 or none", bytes.len()),
+        )
+    })
+}
+
+pub fn optional_hash(field: &str, bytes: &[u8]) -> Result<Option<Hash>, Status> {
+    if bytes.is_empty() {
+        Ok(None)
+    } else {
+        bytes32(field, bytes).map(Some)
+    }
+}
+
+pub fn paths(hashes: Vec<Hash>) -> Vec<Bytes> {
+    hashes
+        .into_iter()
+        .map(|hash| Bytes::copy_from_slice(&hash))
+        .collect()
+}
+
+pub fn quant(row: QuantRow) -> Result<proto::Quant, Status> {
+    let header = row.parse().map_err(|error| of_store(&error))?;
+    Ok(quant_of(&header, row.meta))
+}
+
+pub fn quant_of(header: &Header, meta: Vec<u8>) -> proto::Quant {
+    proto::Quant {
+        header: Bytes::copy_from_slice(&header.to_bytes()),
+        meta: meta.into(),
+        quant_hash: Bytes::copy_from_slice(&header.hash()),
+        height: header.height,
+        time_ms: header.time_ms,
+        tx_start: header.tx_start,
+        tx_count: header.tx_count,
+        r#final: header.is_final,
+    }
+}
+
+pub fn signature(signature: &HeadSignature) -> proto::HeadSignature {
+    proto::HeadSignature {
+        node_id: signature.certificate.node_id,
+        alg: u32::from(signature.alg),
+        key_id: Bytes::copy_from_slice(&signature.key_id),
+        time_s: signature.time_s,
+        signature: signature.signature.clone().into(),
+        certificate: signature.certificate.to_bytes().into(),
+    }
+}
+
+/// A stored transaction as clients see it; `sealed_end` is the first index that no Quant seals.
+pub fn transaction(
+    view: &TransactionView,
+    height: Option<u64>,
+) -> Result<proto::Transaction, Status> {
+    let row = view.row().map_err(|error| of_store(&error))?;
+    let damaged = |_| {
+        status(
+            "CHAIN_DAMAGED",
+            format!("the attributes of transaction {} can't be read", view.index),
+            &[],
+        )
+    };
+    let attributes = Attributes::parse(row.attributes).map_err(damaged)?;
+    Ok(proto::Transaction {
+        index: view.index,
+        height,
+        proven: height.is_some(),
+        inject_ms: row.inject_ms,
+        r#type: u32::from(row.kind),
+        flags: u32::from(row.salt.is_some()),
+        payload: Bytes::copy_from_slice(row.payload),
+        attributes: Bytes::copy_from_slice(row.attributes),
+        salt: Bytes::copy_from_slice(row.salt.map_or(&[][..], |salt| salt)),
+        key: attributes.key.unwrap_or_default().into(),
+        id: attributes.id.unwrap_or_default().into(),
+        author: Bytes::copy_from_slice(attributes.author.as_ref().map_or(&[][..], |author| author)),
+    })
+}
+
+/// Facts that the leader adds to a constitution.
+pub struct Birth {
+    pub name: String,
+    pub created_ms: u64,
+    pub salt: [u8; 16],
+    pub authority: Authority,
+    pub cluster_id: [u8; 16],
+}
+
+pub fn hash_alg(asked: &proto::Constitution) -> Result<HashAlg, Status> {
+    match proto::constitution::HashAlg::try_from(asked.hash_alg) {
+        Ok(proto::constitution::HashAlg::Unspecified | proto::constitution::HashAlg::Sha3256) => {
+            Ok(HashAlg::Sha3_256)
+        }
+        Ok(proto::constitution::HashAlg::Sha2256) => Ok(HashAlg::Sha2_256),
+        Err(_) => Err(invalid(
+            "constitution.hash_alg",
+            format!(
+                "{} is unknown; give HASH_ALG_SHA3_256 or HASH_ALG_SHA2_256",
+                asked.hash_alg
+            ),
+        )),
+    }
+}
+
+pub fn constitution(asked: &proto::Constitution, birth: Birth) -> Result<Constitution, Status> {
+    Ok(Constitution {
+        name: birth.name,
+        created_ms: birth.created_ms,
+        salt: birth.salt,
+        authority: birth.authority,
+        content: content(asked)?,
+        schema: (!asked.schema.is_empty()).then(|| asked.schema.to_vec()),
+        authors: keys("constitution.authors", &asked.authors)?,
+        admins: keys("constitution.admins", &asked.admins)?,
+        leap_count: asked.leap_count,
+        leap_bytes: asked.leap_bytes,
+        leap_ms: asked.leap_ms,
+        work: work(asked)?,
+        quorum: asked
+            .quorum
+            .map(|quorum| small("constitution.quorum", quorum))
+            .transpose()?,
+        ledger: asked.rules_ledger,
+        mint: mint(asked)?,
+        erasable: asked.erasable,
+        keyed: asked.keyed,
+        family_id: None,
+        place: None,
+        payload_max: asked.payload_bytes_max,
+        cluster_id: birth.cluster_id,
+    })
+}
+
+fn content(asked: &proto::Constitution) -> Result<Content, Status> {
+    use proto::constitution::Content as Asked;
+    match Asked::try_from(asked.content) {
+        Ok(Asked::Unspecified | Asked::Bytes) => Ok(Content::Bytes),
+        Ok(Asked::Text) => Ok(Content::Text),
+        Ok(Asked::Json) => Ok(Content::Json),
+        Ok(Asked::Msgpack) => Ok(Content::MsgPack),
+        Err(_) => Err(invalid(
+            "constitution.content",
+            format!(
+                "{} is unknown; give bytes, text, json or msgpack",
+                asked.content
+            ),
+        )),
+    }
+}
+
+fn keys(field: &str, keys: &[Bytes]) -> Result<Vec<[u8; 32]>, Status> {
+    keys.iter()
+        .enumerate()
+        .map(|(at, key)| bytes32(&format!("{field}[{at}]"), key))
+        .collect()
+}
+
+fn work(asked: &proto::Constitution) -> Result<Option<Work>, Status> {
+    let Some(bits) = asked.work_bits_min else {
+        return Ok(None);
+    };
+    let bits_min = u16::try_from(bits).ok().filter(|bits| *bits <= 256);
+    let bits_min = bits_min.ok_or_else(|| {
+        invalid(
+            "constitution.work_bits_min",
+            format!("{bits} is too many; give at most 256"),
+        )
+    })?;
+    Ok(Some(Work {
+        bits_min,
+        target_ms: asked.work_target_ms.unwrap_or(0),
+    }))
+}
+
+fn mint(asked: &proto::Constitution) -> Result<Option<Mint>, Status> {
+    if asked.mint_account.is_empty() {
+        return Ok(None);
+    }
+    let limit = if asked.mint_limit.is_empty() {
+        Ok(u128::MAX)
+    } else {
+        asked.mint_limit.parse()
+    };
+    let limit = limit.map_err(|_| {
+        invalid(
+            "constitution.mint_limit",
+            "give a decimal number below 2^128",
+        )
+    })?;
+    Ok(Some(Mint {
+        limit,
+        account: asked.mint_account.to_vec(),
+    }))
+}
+
+fn small(field: &str, number: u32) -> Result<u8, Status> {
+    u8::try_from(number)
+        .map_err(|_| invalid(field, format!("{number} is too large; give at most 255")))
+}

@@ -1,0 +1,134 @@
+//! Export: the download of a whole chain as one self-verifying file (docs/FORMAT.md, export file).
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::{
+    Out, Service,
+    limits::{PIECE_BYTES, PIECES_WAITING},
+    status::{of_read, of_store},
+};
+use crate::chain::{
+    EXPORT_END, EXPORT_QUANT, EXPORT_SIGNATURE, EXPORT_TRANSACTION, Header, export_frame,
+    export_magic,
+};
+use crate::proto;
+
+/// Where an export stands: all up to a head that was fixed, and signed, when it began.
+struct Progress {
+    chain: String,
+    top: u64,
+    height: u64,
+    /// The Quant whose transactions are being written.
+    quant: Option<Header>,
+    next_index: u64,
+    signature: Vec<u8>,
+}
+
+impl Service {
+    pub(super) async fn do_export(
+        &self,
+        request: proto::ExportRequest,
+    ) -> Result<Out<proto::ExportResponse>, Status> {
+        let head = { self.reads(&request.chain)?.chain.head.clone() };
+        let signature = self.sign(&request.chain, &head).await?.to_bytes();
+        let progress = Progress {
+            chain: request.chain,
+            top: head.height,
+            height: 0,
+            quant: None,
+            next_index: 0,
+            signature,
+        };
+        let (pieces, out) = mpsc::channel(PIECES_WAITING);
+        tokio::spawn(self.clone().export_all(progress, pieces));
+        Ok(ReceiverStream::new(out))
+    }
+
+    async fn export_all(
+        self,
+        mut progress: Progress,
+        pieces: mpsc::Sender<Result<proto::ExportResponse, Status>>,
+    ) {
+        let mut data = export_magic().to_vec();
+        loop {
+            let Ok(room) = pieces.reserve().await else {
+                return;
+            };
+            let piece = tokio::task::block_in_place(|| self.export_piece(&mut progress, &mut data));
+            let last = piece.as_ref().map_or(true, |more| !more);
+            room.send(piece.map(|_| proto::ExportResponse {
+                data: Bytes::from(std::mem::take(&mut data)),
+            }));
+            if last {
+                return;
+            }
+        }
+    }
+
+    /// Fills a piece; false when the file is whole.
+    fn export_piece(&self, progress: &mut Progress, data: &mut Vec<u8>) -> Result<bool, Status> {
+        while data.len() < PIECE_BYTES {
+            match progress.quant.take() {
+                Some(quant) if progress.next_index < quant.tx_end() => {
+                    self.export_transactions(progress, &quant, data)?;
+                    progress.quant = Some(quant);
+                }
+                _ if progress.height <= progress.top => self.export_quant(progress, data)?,
+                _ => {
+                    data.extend_from_slice(&export_frame(EXPORT_SIGNATURE, &[&progress.signature]));
+                    let (quants, transactions) = (progress.top + 1, progress.next_index);
+                    data.extend_from_slice(&export_frame(
+                        EXPORT_END,
+                        &[&quants.to_be_bytes(), &transactions.to_be_bytes()],
+                    ));
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn export_quant(&self, progress: &mut Progress, data: &mut Vec<u8>) -> Result<(), Status> {
+        let reads = self.reads(&progress.chain)?;
+        let row = reads
+            .reader()
+            .quant(&reads.chain, progress.height)
+            .map_err(|error| of_read(&error))?;
+        data.extend_from_slice(&export_frame(EXPORT_QUANT, &[&row.header, &row.meta]));
+        progress.quant = Some(row.parse().map_err(|error| of_store(&error))?);
+        progress.height += 1;
+        Ok(())
+    }
+
+    fn export_transactions(
+        &self,
+        progress: &mut Progress,
+        quant: &Header,
+        data: &mut Vec<u8>,
+    ) -> Result<(), Status> {
+        let reads = self.reads(&progress.chain)?;
+        let found = reads.reader().transactions(
+            &reads.chain,
+            progress.next_index,
+            quant.tx_end(),
+            PIECE_BYTES,
+        );
+        for view in found.map_err(|error| of_read(&error))? {
+            let row = view.row().map_err(|error| of_store(&error))?;
+            let envelope = row
+                .envelope(reads.known.alg, reads.known.chain_id, view.index)
+                .to_bytes();
+            let length = (row.attributes.len() as u32).to_be_bytes();
+            let salt = row.salt.map_or(&[][..], |salt| salt);
+            data.extend_from_slice(&export_frame(
+                EXPORT_TRANSACTION,
+                &[&envelope, &length, row.attributes, salt, row.payload],
+            ));
+            progress.next_index += 1;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,306 @@
+//! Inject and InjectStream.
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::{
+    Out, Service,
+    catalog::Known,
+    convert::{self, bytes32},
+    limits::{INJECT_BATCH_MAX, PAYLOAD_BYTES_MAX, PIECES_WAITING},
+    status::{invalid, of_content, of_propose, of_read, of_rejection, refused_field, status},
+};
+use crate::chain::{
+    Attributes, ChainId, Content, ID_BYTES_MAX, KEY_BYTES_MAX, check_content, payload_hash,
+    tree_root, verify_author,
+};
+use crate::engine::{InjectHead, InjectItem, Injected, Outcome, REQUEST_ID_BYTES_MAX};
+use crate::proto;
+use crate::store::RequestRun;
+
+impl Service {
+    pub(super) async fn do_inject(
+        &self,
+        request: proto::InjectRequest,
+    ) -> Result<proto::InjectResponse, Status> {
+        let known = self.catalog.find(&request.chain)?;
+        let command = command(&known, &request)?;
+        match self
+            .catalog
+            .group(&known)
+            .propose(command)
+            .await
+            .map_err(|error| of_propose(&error))?
+        {
+            Outcome::Injected(injected) => {
+                self.injected(
+                    &request,
+                    &injected.map_err(|rejection| of_rejection(&rejection))?,
+                )
+                .await
+            }
+            _ => Err(status(
+                "INTERNAL",
+                "the answer is not that of an inject",
+                &[],
+            )),
+        }
+    }
+
+    async fn injected(
+        &self,
+        request: &proto::InjectRequest,
+        injected: &Injected,
+    ) -> Result<proto::InjectResponse, Status> {
+        let mut response = proto::InjectResponse::default();
+        for run in &injected.runs {
+            if request.receipt {
+                response
+                    .receipts
+                    .push(self.receipt(&request.chain, run).await?);
+            }
+            response.runs.push(proto::InjectRun {
+                chain: request.chain.clone(),
+                first_index: run.first,
+                count: run.count,
+                duplicate: run.duplicate,
+            });
+        }
+        Ok(response)
+    }
+
+    async fn receipt(&self, chain: &str, run: &RequestRun) -> Result<proto::Receipt, Status> {
+        let (chain_id, root, inject_ms) =
+            tokio::task::block_in_place(|| self.run_root(chain, run))?;
+        let (receipt, signature) = self.signer.receipt(chain_id, run.first, run.count, root);
+        Ok(proto::Receipt {
+            cluster_id: receipt.cluster_id.to_vec().into(),
+            node_id: receipt.node_id,
+            chain_id: chain_id.0.to_vec().into(),
+            first_index: run.first,
+            count: run.count,
+            root: root.to_vec().into(),
+            time_s: receipt.time_s,
+            inject_ms,
+            signature: Some(convert::signature(&signature)),
+        })
+    }
+
+    /// Root over the envelopes of a run, as stored.
+    fn run_root(
+        &self,
+        chain: &str,
+        run: &RequestRun,
+    ) -> Result<(ChainId, crate::chain::Hash, Vec<u64>), Status> {
+        let reads = self.reads(chain)?;
+        let (mut leaves, mut inject_ms) = (Vec::new(), Vec::new());
+        let end = run.first + u64::from(run.count);
+        let all = reads
+            .reader()
+            .transactions(&reads.chain, run.first, end, usize::MAX)
+            .map_err(|error| of_read(&error))?;
+        for one in &all {
+            let row = one.row().map_err(|error| super::status::of_store(&error))?;
+            leaves.push(
+                row.envelope(reads.known.alg, reads.known.chain_id, one.index)
+                    .leaf(reads.known.alg),
+            );
+            inject_ms.push(row.inject_ms);
+        }
+        Ok((
+            reads.known.chain_id,
+            tree_root(reads.known.alg, &leaves),
+            inject_ms,
+        ))
+    }
+
+    pub(super) fn do_inject_stream(
+        &self,
+        requests: Streaming<proto::InjectStreamRequest>,
+    ) -> Out<proto::InjectStreamResponse> {
+        let (answers, out) = mpsc::channel(PIECES_WAITING);
+        tokio::spawn(self.clone().inject_all(requests, answers));
+        ReceiverStream::new(out)
+    }
+
+    /// One after the other: the order is the client's, and nothing after a failed message is tried.
+    async fn inject_all(
+        self,
+        mut requests: Streaming<proto::InjectStreamRequest>,
+        answers: mpsc::Sender<Result<proto::InjectStreamResponse, Status>>,
+    ) {
+        while let Ok(Some(request)) = requests.message().await {
+            let answer = match request.inject {
+                Some(inject) => self.do_inject(inject).await,
+                None => Err(invalid(
+                    "inject",
+                    "it is missing; every message carries one",
+                )),
+            };
+            let failed = answer.is_err();
+            let answer = answer.map(|inject| proto::InjectStreamResponse {
+                inject: Some(inject),
+            });
+            if answers.send(answer).await.is_err() || failed {
+                return;
+            }
+        }
+    }
+}
+
+/// A request_id is 0 to 64 bytes of text.
+pub(super) fn check_request_id(request_id: &str) -> Result<(), Status> {
+    if request_id.len() > REQUEST_ID_BYTES_MAX {
+        let why = format!(
+            "it has {} bytes, give at most {REQUEST_ID_BYTES_MAX}",
+            request_id.len()
+        );
+        return Err(invalid("request_id", why));
+    }
+    Ok(())
+}
+
+fn command(known: &Known, request: &proto::InjectRequest) -> Result<Vec<u8>, Status> {
+    check_request_id(&request.request_id)?;
+    let count = request.transactions.len();
+    if count == 0 || count > INJECT_BATCH_MAX {
+        return Err(invalid(
+            "transactions",
+            format!("there are {count}, give 1 to {INJECT_BATCH_MAX}"),
+        ));
+    }
+    let head = InjectHead {
+        chain: known.no,
+        request_id: request.request_id.as_bytes(),
+        expected_next_index: request.expected_next_index,
+        expected_head: convert::optional_hash("expected_head", &request.expected_head)?,
+    };
+    let mut attributes = Vec::with_capacity(count);
+    let mut bytes = 0;
+    for (at, one) in request.transactions.iter().enumerate() {
+        attributes.push(check(known, at, one)?);
+        bytes += one.payload.len() + attributes[at].len() + one.id.len();
+    }
+    let items = request
+        .transactions
+        .iter()
+        .zip(&attributes)
+        .map(|(one, attributes)| InjectItem {
+            kind: 0,
+            attributes,
+            id: &one.id,
+            salt: None,
+            payload: &one.payload,
+        });
+    Ok(head.encode(items, bytes))
+}
+
+/// What needs no state is checked here, by the leader before it proposes: a library upgrade must not make replicas differ.
+fn check(known: &Known, at: usize, one: &proto::TransactionInput) -> Result<Vec<u8>, Status> {
+    let limit = known
+        .constitution
+        .payload_max
+        .map_or(PAYLOAD_BYTES_MAX, |max| max as usize);
+    check_length(at, "payload", one.payload.len(), limit)?;
+    check_length(at, "key", one.key.len(), KEY_BYTES_MAX)?;
+    check_length(at, "id", one.id.len(), ID_BYTES_MAX)?;
+    if !one.salt.is_empty() {
+        return Err(invalid(
+            &format!("transactions[{at}].salt"),
+            "the chain is not erasable; leave the salt out",
+        ));
+    }
+    if known.constitution.content != Content::Bytes {
+        check_content(known.constitution.content, &one.payload)
+            .map_err(|error| of_content(at, &error))?;
+    }
+    if one.key.is_empty() && one.id.is_empty() && one.author.is_empty() && one.signature.is_empty()
+    {
+        return Ok(Vec::new());
+    }
+    let attributes = attributes(at, one)?;
+    check_author(known, at, one, &attributes)?;
+    Ok(attributes.to_bytes())
+}
+
+fn check_length(at: usize, field: &str, length: usize, limit: usize) -> Result<(), Status> {
+    if length <= limit {
+        return Ok(());
+    }
+    let cure = if field == "payload" {
+        "divide it, or store it elsewhere and inject its hash"
+    } else {
+        "shorten it"
+    };
+    Err(invalid(
+        &format!("transactions[{at}].{field}"),
+        format!("it has {length} bytes, the limit is {limit}; {cure}"),
+    ))
+}
+
+fn attributes(at: usize, one: &proto::TransactionInput) -> Result<Attributes, Status> {
+    let some = |bytes: &[u8]| (!bytes.is_empty()).then(|| bytes.to_vec());
+    let author = if one.author.is_empty() {
+        None
+    } else {
+        Some(bytes32(&format!("transactions[{at}].author"), &one.author)?)
+    };
+    let signature = if one.signature.is_empty() {
+        None
+    } else {
+        Some(signature(at, &one.signature)?)
+    };
+    if author.is_some() != signature.is_some() {
+        return Err(invalid(
+            &format!("transactions[{at}].signature"),
+            "author and signature go together; give both or none",
+        ));
+    }
+    Ok(Attributes {
+        key: some(&one.key),
+        id: some(&one.id),
+        author,
+        signature,
+    })
+}
+
+fn signature(at: usize, bytes: &[u8]) -> Result<[u8; 64], Status> {
+    bytes.try_into().map_err(|_| {
+        invalid(
+            &format!("transactions[{at}].signature"),
+            format!("it has {} bytes, give 64 or none", bytes.len()),
+        )
+    })
+}
+
+/// In an open chain a signature is the author's own choice; a wrong one is refused all the same.
+fn check_author(
+    known: &Known,
+    at: usize,
+    one: &proto::TransactionInput,
+    attributes: &Attributes,
+) -> Result<(), Status> {
+    let (Some(author), Some(signature)) = (&attributes.author, &attributes.signature) else {
+        return Ok(());
+    };
+    let family = known.constitution.family_id.unwrap_or(known.chain_id);
+    let hash = payload_hash(known.alg, &one.payload, None);
+    verify_author(
+        &family,
+        0,
+        0,
+        attributes.key.as_deref(),
+        attributes.id.as_deref(),
+        &hash,
+        author,
+        signature,
+    )
+    .map_err(|refused| {
+        refused_field(
+            "SIGNATURE_INVALID",
+            &format!("transactions[{at}].signature"),
+            refused.to_string(),
+        )
+    })
+}

@@ -1,0 +1,102 @@
+//! Leap and Close.
+
+use tonic::Status;
+
+use super::{
+    Service, convert,
+    inject::check_request_id,
+    status::{invalid, of_read, of_seal},
+};
+use crate::engine::{NOTE_BYTES_MAX, Sealed};
+use crate::proto;
+use crate::seal::SealRequest;
+
+impl Service {
+    pub(super) async fn do_leap(
+        &self,
+        request: proto::LeapRequest,
+    ) -> Result<proto::LeapResponse, Status> {
+        let expected_head = convert::optional_hash("expected_head", &request.expected_head)?;
+        let seal = seal_request(&request.note, &request.request_id, expected_head, false)?;
+        let (head, duplicate) = self.seal(&request.chain, seal).await?;
+        Ok(proto::LeapResponse {
+            head: Some(head),
+            duplicate,
+        })
+    }
+
+    pub(super) async fn do_close(
+        &self,
+        request: proto::CloseRequest,
+    ) -> Result<proto::CloseResponse, Status> {
+        let seal = seal_request(&request.note, &request.request_id, None, true)?;
+        let (head, duplicate) = self.seal(&request.chain, seal).await?;
+        Ok(proto::CloseResponse {
+            head: Some(head),
+            duplicate,
+        })
+    }
+
+    async fn seal(&self, chain: &str, request: SealRequest) -> Result<(proto::Head, bool), Status> {
+        let known = self.catalog.find(chain)?;
+        let sealed = self
+            .sealer
+            .seal(self.catalog.group(&known), known.no, &request)
+            .await;
+        let Sealed {
+            header, duplicate, ..
+        } = sealed.map_err(|error| of_seal(&error))?;
+        Ok((
+            self.signed_head(chain, Some(header.height)).await?,
+            duplicate,
+        ))
+    }
+
+    /// A height of a chain with this node's signature.
+    pub(super) async fn signed_head(
+        &self,
+        chain: &str,
+        height: Option<u64>,
+    ) -> Result<proto::Head, Status> {
+        let (header, row) = {
+            let reads = self.reads(chain)?;
+            let height = height.unwrap_or(reads.chain.head.height);
+            let row = reads
+                .reader()
+                .quant(&reads.chain, height)
+                .map_err(|error| of_read(&error))?;
+            (
+                row.parse()
+                    .map_err(|error| super::status::of_store(&error))?,
+                row,
+            )
+        };
+        let signature = self.sign(chain, &header).await?;
+        let quant = convert::quant_of(&header, row.meta);
+        Ok(proto::Head {
+            quant: Some(quant),
+            signatures: vec![convert::signature(&signature)],
+        })
+    }
+}
+
+fn seal_request(
+    note: &[u8],
+    request_id: &str,
+    expected_head: Option<crate::chain::Hash>,
+    is_final: bool,
+) -> Result<SealRequest, Status> {
+    check_request_id(request_id)?;
+    if note.len() > NOTE_BYTES_MAX {
+        return Err(invalid(
+            "note",
+            format!("it has {} bytes, give at most {NOTE_BYTES_MAX}", note.len()),
+        ));
+    }
+    Ok(SealRequest {
+        note: note.to_vec(),
+        request_id: request_id.as_bytes().to_vec(),
+        expected_head,
+        is_final,
+    })
+}

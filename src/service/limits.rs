@@ -1,0 +1,44 @@
+//! The limits of the face, in one place. `GetServerInfo` tells them.
+
+use crate::chain::{ID_BYTES_MAX, KEY_BYTES_MAX};
+use crate::engine::{
+    NOTE_BYTES_MAX, POOL_BYTES_MAX, POOL_TRANSACTIONS_MAX, REQUEST_ID_BYTES_MAX, REQUEST_KEPT_MS,
+};
+use crate::proto::ServerLimits;
+
+/// Bytes of one transaction's payload.
+pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one message: what most gRPC clients accept by default.
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// Transactions of one inject.
+pub const INJECT_BATCH_MAX: usize = 10_000;
+/// Chains of one batch bang.
+pub const BANG_BATCH_MAX: usize = 5_000;
+/// Bytes of a chain's name.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Entries of a page unless the request says otherwise.
+pub const PAGE_DEFAULT: usize = 100;
+/// Entries of a page at most.
+pub const PAGE_MAX: usize = 1000;
+/// Bytes that one piece of a stream aims at.
+pub const PIECE_BYTES: usize = 256 << 10;
+/// Pieces that wait for a slow reader.
+pub const PIECES_WAITING: usize = 4;
+
+/// As the rpc tells them.
+pub fn shown() -> ServerLimits {
+    ServerLimits {
+        payload_bytes_max: PAYLOAD_BYTES_MAX as u32,
+        message_bytes_max: MESSAGE_BYTES_MAX as u32,
+        inject_batch_max: INJECT_BATCH_MAX as u32,
+        bang_batch_max: BANG_BATCH_MAX as u32,
+        name_bytes_max: NAME_BYTES_MAX as u32,
+        key_bytes_max: KEY_BYTES_MAX as u32,
+        id_bytes_max: ID_BYTES_MAX as u32,
+        request_id_bytes_max: REQUEST_ID_BYTES_MAX as u32,
+        request_id_kept_ms: REQUEST_KEPT_MS,
+        note_bytes_max: NOTE_BYTES_MAX as u32,
+        pool_transactions_max: POOL_TRANSACTIONS_MAX,
+        pool_bytes_max: POOL_BYTES_MAX,
+    }
+}

@@ -1,0 +1,255 @@
+//! The gRPC face: one file per family of rpcs, `convert` (messages to values and back), `status` (errors to codes).
+//!
+//! What needs no state is checked here before a command is made: sizes, content, signatures. The engine decides the rest.
+
+mod bang;
+mod catalog;
+mod chains;
+mod convert;
+mod export;
+mod info;
+mod inject;
+mod leap;
+mod limits;
+mod prove;
+mod read;
+mod sign;
+mod status;
+
+use std::{sync::Arc, time::Duration};
+
+use tonic::{Request, Response, Status, Streaming};
+use tonic_health::server::HealthReporter;
+
+use crate::chain::Certificate;
+use crate::consensus::Groups;
+use crate::proto::{self, chain_service_server, node_service_server, proof_service_server};
+use crate::seal::Sealer;
+
+use catalog::Catalog;
+pub use limits::MESSAGE_BYTES_MAX;
+pub use sign::Signer;
+
+/// Streams of one HTTP/2 connection.
+const STREAMS_PER_CONNECTION: u32 = 4096;
+
+/// What the face shows of the node.
+#[derive(Default)]
+pub struct NodeFacts {
+    /// Unix milliseconds of the start.
+    pub started_ms: u64,
+    /// Quants that the scrub has checked.
+    pub scrubbed_quants: std::sync::atomic::AtomicU64,
+}
+
+/// Everything the rpcs need. Clones share it.
+#[derive(Clone)]
+pub struct Service {
+    groups: Groups,
+    sealer: Sealer,
+    signer: Arc<Signer>,
+    catalog: Arc<Catalog>,
+    facts: Arc<NodeFacts>,
+    authority: Arc<crate::chain::Authority>,
+}
+
+impl Service {
+    /// The face of a node.
+    pub fn new(
+        groups: Groups,
+        sealer: Sealer,
+        signer: Signer,
+        authority: crate::chain::Authority,
+        facts: Arc<NodeFacts>,
+    ) -> Self {
+        let catalog = Arc::new(Catalog::new(groups.clone()));
+        Self {
+            groups,
+            sealer,
+            signer: Arc::new(signer),
+            catalog,
+            facts,
+            authority: Arc::new(authority),
+        }
+    }
+
+    /// The node's certificate.
+    pub fn certificate(&self) -> &Certificate {
+        self.signer.certificate()
+    }
+
+    /// The server with all services, health and reflection.
+    pub async fn router(
+        self,
+    ) -> Result<(tonic::transport::server::Router, HealthReporter), tonic_reflection::server::Error>
+    {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health
+            .set_serving::<chain_service_server::ChainServiceServer<Self>>()
+            .await;
+        health
+            .set_serving::<proof_service_server::ProofServiceServer<Self>>()
+            .await;
+        health
+            .set_serving::<node_service_server::NodeServiceServer<Self>>()
+            .await;
+        let router = tonic::transport::Server::builder()
+            .tcp_nodelay(true)
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(16 << 20)
+            .max_concurrent_streams(STREAMS_PER_CONNECTION)
+            .http2_keepalive_interval(Some(Duration::from_secs(20)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+            .add_service(health_service)
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?)
+            .add_service(
+                chain_service_server::ChainServiceServer::new(self.clone())
+                    .max_decoding_message_size(MESSAGE_BYTES_MAX),
+            )
+            .add_service(
+                proof_service_server::ProofServiceServer::new(self.clone())
+                    .max_decoding_message_size(MESSAGE_BYTES_MAX),
+            )
+            .add_service(
+                node_service_server::NodeServiceServer::new(self)
+                    .max_decoding_message_size(MESSAGE_BYTES_MAX),
+            );
+        Ok((router, health))
+    }
+}
+
+fn reflection<'b>() -> tonic_reflection::server::Builder<'b> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+type Out<T> = tokio_stream::wrappers::ReceiverStream<Result<T, Status>>;
+
+#[tonic::async_trait]
+impl chain_service_server::ChainService for Service {
+    type InjectStreamStream = Out<proto::InjectStreamResponse>;
+    type ReadStream = Out<proto::ReadResponse>;
+    type ExportStream = Out<proto::ExportResponse>;
+
+    async fn bang(&self, request: Request<proto::BangRequest>) -> Answer<proto::BangResponse> {
+        self.do_bang(request.into_inner()).await.map(Response::new)
+    }
+    async fn batch_bang(
+        &self,
+        request: Request<proto::BatchBangRequest>,
+    ) -> Answer<proto::BatchBangResponse> {
+        self.do_batch_bang(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+    async fn inject(
+        &self,
+        request: Request<proto::InjectRequest>,
+    ) -> Answer<proto::InjectResponse> {
+        self.do_inject(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+    async fn inject_stream(
+        &self,
+        request: Request<Streaming<proto::InjectStreamRequest>>,
+    ) -> Answer<Self::InjectStreamStream> {
+        Ok(Response::new(self.do_inject_stream(request.into_inner())))
+    }
+    async fn leap(&self, request: Request<proto::LeapRequest>) -> Answer<proto::LeapResponse> {
+        self.do_leap(request.into_inner()).await.map(Response::new)
+    }
+    async fn close(&self, request: Request<proto::CloseRequest>) -> Answer<proto::CloseResponse> {
+        self.do_close(request.into_inner()).await.map(Response::new)
+    }
+    async fn get_chain(
+        &self,
+        request: Request<proto::GetChainRequest>,
+    ) -> Answer<proto::GetChainResponse> {
+        self.do_get_chain(&request.into_inner()).map(Response::new)
+    }
+    async fn list_chains(
+        &self,
+        request: Request<proto::ListChainsRequest>,
+    ) -> Answer<proto::ListChainsResponse> {
+        self.do_list_chains(&request.into_inner())
+            .map(Response::new)
+    }
+    async fn get_quant(
+        &self,
+        request: Request<proto::GetQuantRequest>,
+    ) -> Answer<proto::GetQuantResponse> {
+        self.do_get_quant(&request.into_inner()).map(Response::new)
+    }
+    async fn list_quants(
+        &self,
+        request: Request<proto::ListQuantsRequest>,
+    ) -> Answer<proto::ListQuantsResponse> {
+        self.do_list_quants(&request.into_inner())
+            .map(Response::new)
+    }
+    async fn get_transaction(
+        &self,
+        request: Request<proto::GetTransactionRequest>,
+    ) -> Answer<proto::GetTransactionResponse> {
+        self.do_get_transaction(&request.into_inner())
+            .map(Response::new)
+    }
+    async fn read(&self, request: Request<proto::ReadRequest>) -> Answer<Self::ReadStream> {
+        self.do_read(request.into_inner()).map(Response::new)
+    }
+    async fn get_head(
+        &self,
+        request: Request<proto::GetHeadRequest>,
+    ) -> Answer<proto::GetHeadResponse> {
+        self.do_get_head(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+    async fn export(&self, request: Request<proto::ExportRequest>) -> Answer<Self::ExportStream> {
+        self.do_export(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+}
+
+#[tonic::async_trait]
+impl proof_service_server::ProofService for Service {
+    async fn prove_inclusion(
+        &self,
+        request: Request<proto::ProveInclusionRequest>,
+    ) -> Answer<proto::ProveInclusionResponse> {
+        self.do_prove_inclusion(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+    async fn prove_extension(
+        &self,
+        request: Request<proto::ProveExtensionRequest>,
+    ) -> Answer<proto::ProveExtensionResponse> {
+        self.do_prove_extension(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+    async fn get_bundle(
+        &self,
+        request: Request<proto::GetBundleRequest>,
+    ) -> Answer<proto::GetBundleResponse> {
+        self.do_get_bundle(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+}
+
+#[tonic::async_trait]
+impl node_service_server::NodeService for Service {
+    async fn get_server_info(
+        &self,
+        _: Request<proto::GetServerInfoRequest>,
+    ) -> Answer<proto::GetServerInfoResponse> {
+        Ok(Response::new(self.do_get_server_info()))
+    }
+}

@@ -1,0 +1,142 @@
+//! ProveInclusion, ProveExtension, GetBundle.
+
+use bytes::Bytes;
+use tonic::Status;
+
+use super::{
+    Service, convert,
+    convert::paths,
+    status::{invalid, of_read, of_store},
+};
+use crate::proto;
+
+impl Service {
+    pub(super) async fn do_prove_inclusion(
+        &self,
+        request: proto::ProveInclusionRequest,
+    ) -> Result<proto::ProveInclusionResponse, Status> {
+        let (mut response, height) = tokio::task::block_in_place(|| self.inclusion(&request))?;
+        response.head = Some(self.signed_head(&request.chain, Some(height)).await?);
+        Ok(response)
+    }
+
+    fn inclusion(
+        &self,
+        request: &proto::ProveInclusionRequest,
+    ) -> Result<(proto::ProveInclusionResponse, u64), Status> {
+        let reads = self.reads(&request.chain)?;
+        let (reader, chain) = (reads.reader(), &reads.chain);
+        let top = request.at_height.unwrap_or(chain.head.height);
+        reader.quant(chain, top).map_err(|error| of_read(&error))?;
+        let view = reader
+            .transaction(chain, request.index)
+            .map_err(|error| of_read(&error))?;
+        let quant = reader
+            .height_of(chain, request.index, top)
+            .map_err(|error| of_read(&error))?;
+        let header = quant.parse().map_err(|error| of_store(&error))?;
+        let row = view.row().map_err(|error| of_store(&error))?;
+        let history = if header.height < top {
+            reader
+                .history_path(chain, header.height, top)
+                .map_err(|error| of_read(&error))?
+        } else {
+            Vec::new()
+        };
+        let response = proto::ProveInclusionResponse {
+            envelope: Bytes::copy_from_slice(
+                &row.envelope(reads.known.alg, chain.chain_id, request.index)
+                    .to_bytes(),
+            ),
+            attributes: Bytes::copy_from_slice(row.attributes),
+            payload: (!request.without_payload).then(|| Bytes::copy_from_slice(row.payload)),
+            salt: Bytes::copy_from_slice(row.salt.map_or(&[][..], |salt| salt)),
+            tx_path: paths(
+                reader
+                    .tx_path(chain, &header, request.index)
+                    .map_err(|error| of_read(&error))?,
+            ),
+            header: quant.header.into(),
+            history_path: paths(history),
+            head: None,
+            genesis: Some(convert::quant(
+                reader.quant(chain, 0).map_err(|error| of_read(&error))?,
+            )?),
+        };
+        Ok((response, top))
+    }
+
+    pub(super) async fn do_prove_extension(
+        &self,
+        request: proto::ProveExtensionRequest,
+    ) -> Result<proto::ProveExtensionResponse, Status> {
+        let (mut response, height) = tokio::task::block_in_place(|| self.extension(&request))?;
+        response.head = Some(self.signed_head(&request.chain, Some(height)).await?);
+        Ok(response)
+    }
+
+    fn extension(
+        &self,
+        request: &proto::ProveExtensionRequest,
+    ) -> Result<(proto::ProveExtensionResponse, u64), Status> {
+        let reads = self.reads(&request.chain)?;
+        let (reader, chain) = (reads.reader(), &reads.chain);
+        let to = request.to_height.unwrap_or(chain.head.height);
+        let old = reader
+            .quant(chain, request.from_height)
+            .map_err(|error| of_read(&error))?;
+        reader.quant(chain, to).map_err(|error| of_read(&error))?;
+        if to < request.from_height {
+            return Err(invalid(
+                "to_height",
+                format!(
+                    "{to} is before from_height {}; give a later height or none",
+                    request.from_height
+                ),
+            ));
+        }
+        let path = if to > request.from_height {
+            reader
+                .history_path(chain, request.from_height, to)
+                .map_err(|error| of_read(&error))?
+        } else {
+            Vec::new()
+        };
+        let genesis = convert::quant(reader.quant(chain, 0).map_err(|error| of_read(&error))?)?;
+        Ok((
+            proto::ProveExtensionResponse {
+                old_header: old.header.into(),
+                path: paths(path),
+                head: None,
+                genesis: Some(genesis),
+            },
+            to,
+        ))
+    }
+
+    pub(super) async fn do_get_bundle(
+        &self,
+        request: proto::GetBundleRequest,
+    ) -> Result<proto::GetBundleResponse, Status> {
+        let (peaks, genesis, height) = {
+            let reads = self.reads(&request.chain)?;
+            let genesis = reads
+                .reader()
+                .quant(&reads.chain, 0)
+                .map_err(|error| of_read(&error))?;
+            (
+                reads.chain.history.peaks().to_vec(),
+                convert::quant(genesis)?,
+                reads.chain.head.height,
+            )
+        };
+        let head = self.signed_head(&request.chain, Some(height)).await?;
+        // Authority changes are not part of this version: no Quant carries one.
+        Ok(proto::GetBundleResponse {
+            head: Some(head),
+            peaks: paths(peaks),
+            genesis: Some(genesis),
+            authority_changes: Vec::new(),
+        })
+    }
+}

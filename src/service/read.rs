@@ -1,0 +1,134 @@
+//! GetTransaction and Read.
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::{
+    Out, Service,
+    catalog::ChainReads,
+    convert,
+    limits::{PIECE_BYTES, PIECES_WAITING},
+    status::of_read,
+};
+use crate::proto;
+
+impl Service {
+    pub(super) fn do_get_transaction(
+        &self,
+        request: &proto::GetTransactionRequest,
+    ) -> Result<proto::GetTransactionResponse, Status> {
+        let reads = self.reads(&request.chain)?;
+        let view = reads
+            .reader()
+            .transaction(&reads.chain, request.index)
+            .map_err(|error| of_read(&error))?;
+        let height = Heights::default().of(&reads, request.index)?;
+        Ok(proto::GetTransactionResponse {
+            transaction: Some(convert::transaction(&view, height)?),
+        })
+    }
+
+    pub(super) fn do_read(
+        &self,
+        request: proto::ReadRequest,
+    ) -> Result<Out<proto::ReadResponse>, Status> {
+        let next = self.reads(&request.chain)?.chain.pool.next_index;
+        if request.from_index > next {
+            let chain = request.chain;
+            return Err(of_read(&crate::engine::ReadError::NoIndex {
+                chain,
+                index: request.from_index,
+                next,
+            }));
+        }
+        let limit = if request.limit == 0 {
+            u64::MAX
+        } else {
+            request.limit
+        };
+        let end = next.min(request.from_index.saturating_add(limit));
+        let (pieces, out) = mpsc::channel(PIECES_WAITING);
+        tokio::spawn(
+            self.clone()
+                .read_all(request.chain, request.from_index, end, pieces),
+        );
+        Ok(ReceiverStream::new(out))
+    }
+
+    /// A slow reader holds nothing but a few pieces: each is read when there is room for it.
+    async fn read_all(
+        self,
+        chain: String,
+        mut next: u64,
+        end: u64,
+        pieces: mpsc::Sender<Result<proto::ReadResponse, Status>>,
+    ) {
+        let mut heights = Heights::default();
+        while next < end {
+            let Ok(room) = pieces.reserve().await else {
+                return;
+            };
+            let piece = tokio::task::block_in_place(|| self.piece(&chain, next, end, &mut heights));
+            next += piece
+                .as_ref()
+                .map_or(0, |piece| piece.transactions.len() as u64);
+            let failed = piece.is_err();
+            room.send(piece);
+            if failed {
+                return;
+            }
+        }
+    }
+
+    fn piece(
+        &self,
+        chain: &str,
+        from: u64,
+        end: u64,
+        heights: &mut Heights,
+    ) -> Result<proto::ReadResponse, Status> {
+        let reads = self.reads(chain)?;
+        let found = reads
+            .reader()
+            .transactions(&reads.chain, from, end, PIECE_BYTES)
+            .map_err(|error| of_read(&error))?;
+        let mut transactions = Vec::with_capacity(found.len());
+        for view in &found {
+            let height = heights.of(&reads, view.index)?;
+            transactions.push(convert::transaction(view, height)?);
+        }
+        Ok(proto::ReadResponse { transactions })
+    }
+}
+
+/// The Quant of an index; the last answer serves its neighbours.
+#[derive(Default)]
+struct Heights {
+    height: u64,
+    from: u64,
+    to: u64,
+}
+
+impl Heights {
+    fn of(&mut self, reads: &ChainReads<'_>, index: u64) -> Result<Option<u64>, Status> {
+        if index >= reads.chain.head.tx_end() {
+            return Ok(None);
+        }
+        if !(self.from..self.to).contains(&index) {
+            let row = reads
+                .reader()
+                .height_of(&reads.chain, index, reads.chain.head.height)
+                .map_err(|error| of_read(&error))?;
+            let header = row
+                .parse()
+                .map_err(|error| super::status::of_store(&error))?;
+            *self = Self {
+                height: header.height,
+                from: header.tx_start,
+                to: header.tx_end(),
+            };
+        }
+        Ok(Some(self.height))
+    }
+}

@@ -1,0 +1,234 @@
+//! Errors to gRPC: one code and one reason each. Reasons are part of the API; `docs/ERRORS.md` lists them, a test holds it.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::chain::{ContentError, NameError};
+use crate::consensus::ProposeError;
+use crate::engine::{ReadError, Rejection};
+use crate::seal::SealError;
+use crate::store::{StoreError, TileError};
+
+const DOMAIN: &str = "qbc";
+/// When a client may try again.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// Every reason with its code. Sorted.
+pub const REASONS: &[(&str, Code)] = &[
+    ("CHAIN_CLOSED", Code::FailedPrecondition),
+    ("CHAIN_DAMAGED", Code::DataLoss),
+    ("CHAIN_EXISTS", Code::AlreadyExists),
+    ("CHAIN_UNKNOWN", Code::NotFound),
+    ("CONTENT_REFUSED", Code::InvalidArgument),
+    ("FIELD_INVALID", Code::InvalidArgument),
+    ("HEAD_CONFLICT", Code::FailedPrecondition),
+    ("HEAD_MOVED", Code::Aborted),
+    ("HEIGHT_UNKNOWN", Code::NotFound),
+    ("ID_REUSED", Code::AlreadyExists),
+    ("INDEX_CONFLICT", Code::FailedPrecondition),
+    ("INDEX_UNKNOWN", Code::NotFound),
+    ("INTERNAL", Code::Internal),
+    ("NAME_INVALID", Code::InvalidArgument),
+    ("NAME_RESERVED", Code::InvalidArgument),
+    ("NODE_BUSY", Code::ResourceExhausted),
+    ("NODE_UNAVAILABLE", Code::Unavailable),
+    ("NOTHING_TO_SEAL", Code::FailedPrecondition),
+    ("NOT_SEALED", Code::FailedPrecondition),
+    ("NOT_SUPPORTED", Code::Unimplemented),
+    ("POOL_FULL", Code::ResourceExhausted),
+    ("REQUEST_ID_REUSED", Code::InvalidArgument),
+    ("SIGNATURE_INVALID", Code::InvalidArgument),
+    ("STORE_FAILED", Code::Internal),
+    ("STREAM_FAILED", Code::Aborted),
+];
+
+/// A status with its reason, and the facts a program may need.
+pub fn status(
+    reason: &'static str,
+    message: impl Into<String>,
+    facts: &[(&str, String)],
+) -> Status {
+    status_with(reason, message, facts, |_| {})
+}
+
+/// A field of the request is refused.
+pub fn invalid(field: &str, why: impl Into<String>) -> Status {
+    refused_field("FIELD_INVALID", field, why)
+}
+
+/// A field of the request is refused for a reason of its own.
+pub fn refused_field(reason: &'static str, field: &str, why: impl Into<String>) -> Status {
+    let why = why.into();
+    status_with(
+        reason,
+        format!("{field}: {why}"),
+        &[("field", field.to_owned())],
+        |details| {
+            details.add_bad_request_violation(field, why.clone());
+        },
+    )
+}
+
+fn status_with(
+    reason: &'static str,
+    message: impl Into<String>,
+    facts: &[(&str, String)],
+    more: impl FnOnce(&mut ErrorDetails),
+) -> Status {
+    let code = REASONS
+        .iter()
+        .find(|(name, _)| *name == reason)
+        .map_or(Code::Internal, |(_, code)| *code);
+    let metadata: HashMap<String, String> = facts
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), value.clone()))
+        .collect();
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason, DOMAIN, metadata);
+    if matches!(reason, "NODE_BUSY" | "NODE_UNAVAILABLE" | "HEAD_MOVED") {
+        details.set_retry_info(Some(RETRY_AFTER));
+    }
+    more(&mut details);
+    Status::with_error_details(code, message, details)
+}
+
+pub fn of_rejection(rejection: &Rejection) -> Status {
+    let message = rejection.to_string();
+    match rejection {
+        Rejection::NameTaken { chain_id, same, .. } => status(
+            "CHAIN_EXISTS",
+            message,
+            &[
+                ("chain_id", chain_id.to_string()),
+                ("same_constitution", same.to_string()),
+            ],
+        ),
+        Rejection::BadGenesis(_) => status("FIELD_INVALID", message, &[]),
+        Rejection::UnknownChain(_) => status("CHAIN_UNKNOWN", message, &[]),
+        Rejection::Closed(_) => status("CHAIN_CLOSED", message, &[]),
+        Rejection::RequestReused => refused_field("REQUEST_ID_REUSED", "request_id", message),
+        Rejection::IdReused { item, index } => status(
+            "ID_REUSED",
+            message,
+            &[("item", item.to_string()), ("index", index.to_string())],
+        ),
+        Rejection::IndexConflict { expected, actual } => status(
+            "INDEX_CONFLICT",
+            message,
+            &[
+                ("expected", expected.to_string()),
+                ("actual", actual.to_string()),
+            ],
+        ),
+        Rejection::HeadConflict {
+            expected,
+            actual,
+            height,
+        } => {
+            let facts = [
+                ("expected", hex::encode(expected)),
+                ("actual", hex::encode(actual)),
+                ("height", height.to_string()),
+            ];
+            status("HEAD_CONFLICT", message, &facts)
+        }
+        Rejection::PoolFull { limit, .. } => status_with(
+            "POOL_FULL",
+            message,
+            &[("limit", limit.clone())],
+            |details| {
+                details.add_quota_failure_violation("pool", limit.clone());
+            },
+        ),
+        Rejection::NothingToSeal(_) => status("NOTHING_TO_SEAL", message, &[]),
+        Rejection::HeadMoved { .. } => status("HEAD_MOVED", message, &[]),
+        Rejection::SealDiffers(_) | Rejection::Damaged { .. } => {
+            status("CHAIN_DAMAGED", message, &[])
+        }
+        Rejection::Cluster(_) => status("INTERNAL", message, &[]),
+    }
+}
+
+pub fn of_read(error: &ReadError) -> Status {
+    let message = error.to_string();
+    match error {
+        ReadError::UnknownChain(_) => status("CHAIN_UNKNOWN", message, &[]),
+        ReadError::NoHeight { head, .. } => {
+            status("HEIGHT_UNKNOWN", message, &[("head", head.to_string())])
+        }
+        ReadError::NoIndex { next, .. } => status(
+            "INDEX_UNKNOWN",
+            message,
+            &[("next_index", next.to_string())],
+        ),
+        ReadError::NotSealed { height, .. } => {
+            status("NOT_SEALED", message, &[("height", height.to_string())])
+        }
+        ReadError::Stopped(rejection) => of_rejection(rejection),
+        ReadError::Store(error) | ReadError::Tile(TileError::Store(error)) => of_store(error),
+        ReadError::Tile(_) => status("CHAIN_DAMAGED", message, &[]),
+    }
+}
+
+pub fn of_store(error: &StoreError) -> Status {
+    let reason = if matches!(error, StoreError::Corrupt(_)) {
+        "CHAIN_DAMAGED"
+    } else {
+        "STORE_FAILED"
+    };
+    status(reason, error.to_string(), &[])
+}
+
+pub fn of_propose(error: &ProposeError) -> Status {
+    let reason = if matches!(error, ProposeError::Busy) {
+        "NODE_BUSY"
+    } else {
+        "NODE_UNAVAILABLE"
+    };
+    status(reason, error.to_string(), &[])
+}
+
+pub fn of_seal(error: &SealError) -> Status {
+    match error {
+        SealError::Rejected(rejection) => of_rejection(rejection),
+        SealError::Propose(error) => of_propose(error),
+        SealError::Store(error) => of_store(error),
+    }
+}
+
+pub fn of_name(field: &str, error: &NameError) -> Status {
+    let reason = if matches!(error, NameError::Reserved { .. }) {
+        "NAME_RESERVED"
+    } else {
+        "NAME_INVALID"
+    };
+    refused_field(reason, field, error.to_string())
+}
+
+pub fn of_content(item: usize, error: &ContentError) -> Status {
+    refused_field(
+        "CONTENT_REFUSED",
+        &format!("transactions[{item}].payload"),
+        error.to_string(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_sorted_and_documented() {
+        assert!(REASONS.is_sorted_by(|a, b| a.0 < b.0));
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ERRORS.md"))
+            .unwrap();
+        for (reason, _) in REASONS {
+            assert!(
+                page.contains(&format!("`{reason}`")),
+                "docs/ERRORS.md does not name {reason}"
+            );
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Key family `chain`: the two rows of a chain.
+//! Sealed row, key `slot | chain | 0`, rewritten by a leap: `head header 256 | chain id 32 | sealed_bytes u64 |
+//! name_len u16 | name | peaks`.
+//! Pool row, key `slot | chain | 1`, rewritten by an inject: `next_index | last_inject_ms | bytes | first_ms`, u64 each.
+
+use super::{ChainNo, RowReader, Slot, chain_prefix};
+use crate::chain::{ChainId, HEADER_BYTES, Hash};
+
+/// What the newest Quant left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainRow {
+    /// The newest Quant's header.
+    pub head: Vec<u8>,
+    /// The chain's identity.
+    pub chain_id: ChainId,
+    /// Payload bytes in all Quants.
+    pub sealed_bytes: u64,
+    /// Its name.
+    pub name: String,
+    /// Peaks of the history tree over the heights below the head's.
+    pub peaks: Vec<Hash>,
+}
+
+impl ChainRow {
+    /// The stored bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut row =
+            Vec::with_capacity(HEADER_BYTES + 34 + self.name.len() + 32 * self.peaks.len());
+        row.extend_from_slice(&self.head);
+        row.extend_from_slice(&self.chain_id.0);
+        row.extend_from_slice(&self.sealed_bytes.to_be_bytes());
+        row.extend_from_slice(&(self.name.len() as u16).to_be_bytes());
+        row.extend_from_slice(self.name.as_bytes());
+        self.peaks
+            .iter()
+            .for_each(|peak| row.extend_from_slice(peak));
+        row
+    }
+
+    /// Reads stored bytes.
+    pub fn decode(row: &[u8]) -> Option<Self> {
+        let mut reader = RowReader(row);
+        let head = reader.take(HEADER_BYTES)?.to_vec();
+        let chain_id = ChainId(reader.array()?);
+        let sealed_bytes = reader.u64()?;
+        let name_len = reader.u16()?;
+        let name = String::from_utf8(reader.take(name_len as usize)?.to_vec()).ok()?;
+        let (peaks, rest) = reader.0.as_chunks::<32>();
+        rest.is_empty().then(|| Self {
+            head,
+            chain_id,
+            sealed_bytes,
+            name,
+            peaks: peaks.to_vec(),
+        })
+    }
+}
+
+/// What the injects since then left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolRow {
+    /// The index that the next transaction gets.
+    pub next_index: u64,
+    /// The newest transaction's time.
+    pub last_inject_ms: u64,
+    /// Payload bytes of the whole chain.
+    pub bytes: u64,
+    /// When the pool's first transaction came; 0 while the pool is empty.
+    pub first_ms: u64,
+}
+
+impl PoolRow {
+    /// The stored bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        [
+            self.next_index,
+            self.last_inject_ms,
+            self.bytes,
+            self.first_ms,
+        ]
+        .map(u64::to_be_bytes)
+        .concat()
+    }
+
+    /// Reads stored bytes.
+    pub fn decode(row: &[u8]) -> Option<Self> {
+        let mut reader = RowReader(row);
+        let pool = Self {
+            next_index: reader.u64()?,
+            last_inject_ms: reader.u64()?,
+            bytes: reader.u64()?,
+            first_ms: reader.u64()?,
+        };
+        reader.end().map(|()| pool)
+    }
+}
+
+/// The key of a sealed row.
+pub fn chain_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
+    tagged(slot, chain, 0)
+}
+
+/// The key of a pool row.
+pub fn pool_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
+    tagged(slot, chain, 1)
+}
+
+/// The bounds of all rows of the chains from `chain` on.
+pub fn chains_from(slot: Slot, chain: ChainNo) -> (Vec<u8>, Vec<u8>) {
+    (
+        chain_prefix(slot, chain),
+        (slot.0 + 1).to_be_bytes().to_vec(),
+    )
+}
+
+fn tagged(slot: Slot, chain: ChainNo, tag: u8) -> Vec<u8> {
+    let mut key = chain_prefix(slot, chain);
+    key.push(tag);
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back() {
+        let row = ChainRow {
+            head: vec![3; HEADER_BYTES],
+            chain_id: ChainId([9; 32]),
+            sealed_bytes: 12,
+            name: "orders/0".into(),
+            peaks: vec![[1; 32], [2; 32]],
+        };
+        assert_eq!(ChainRow::decode(&row.encode()), Some(row.clone()));
+        assert_eq!(ChainRow::decode(&row.encode()[..340]), None);
+        let pool = PoolRow {
+            next_index: 1,
+            last_inject_ms: 2,
+            bytes: 3,
+            first_ms: 4,
+        };
+        assert_eq!(PoolRow::decode(&pool.encode()), Some(pool));
+        assert_eq!(PoolRow::decode(&pool.encode()[1..]), None);
+    }
+}

@@ -1,0 +1,325 @@
+//! The database handle: open, read, write in order, sync. Every write error is final (`StoreError` tells, the caller stops
+//! the node): after a failed write or fsync the page cache can no longer be believed.
+
+use std::{ops::ControlFlow, path::Path, sync::Arc};
+
+use rocksdb::{
+    ColumnFamilyDescriptor, DB, DBCompressionType, Options, ReadOptions, WriteBatch, WriteOptions,
+};
+
+/// The column families. Fixed: chains and groups are key prefixes, never families of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cf {
+    /// Raft log entries.
+    Log,
+    /// Raft votes, purge marks, applied ids.
+    Raft,
+    /// Transactions.
+    Tx,
+    /// Hash tiles and the leaf hashes of pools.
+    Tree,
+    /// Quant headers and metas.
+    Quant,
+    /// Chain and pool rows.
+    Chain,
+    /// Names, ids, requests, due pools.
+    Index,
+    /// State of keyed chains.
+    State,
+    /// The node's own rows: slots, signing guard.
+    Sys,
+}
+
+/// The families whose keys begin with a slot: together they are a group's data.
+pub const DATA_FAMILIES: [Cf; 6] = [Cf::Tx, Cf::Tree, Cf::Quant, Cf::Chain, Cf::Index, Cf::State];
+
+const ALL: [Cf; 9] = [
+    Cf::Log,
+    Cf::Raft,
+    Cf::Tx,
+    Cf::Tree,
+    Cf::Quant,
+    Cf::Chain,
+    Cf::Index,
+    Cf::State,
+    Cf::Sys,
+];
+
+impl Cf {
+    fn name(self) -> &'static str {
+        match self {
+            Cf::Log => "log",
+            Cf::Raft => "raft",
+            Cf::Tx => "tx",
+            Cf::Tree => "tree",
+            Cf::Quant => "quant",
+            Cf::Chain => "chain",
+            Cf::Index => "index",
+            Cf::State => "state",
+            Cf::Sys => "sys",
+        }
+    }
+
+    /// Memtable sizes: the log and the transactions carry the payloads, the rest is small.
+    fn write_buffer_bytes(self) -> usize {
+        match self {
+            Cf::Log | Cf::Tx => 64 << 20,
+            Cf::Tree | Cf::Index => 32 << 20,
+            _ => 8 << 20,
+        }
+    }
+}
+
+/// What RocksDB said. Corruption is told apart: it concerns what is read, the rest concerns the node.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Stored bytes fail their checksum or cannot be decoded.
+    #[error(
+        "stored data is damaged ({0}); restore the node from its peers or a backup, nothing was deleted"
+    )]
+    Corrupt(String),
+    /// The disk refused a read, a write or a sync.
+    #[error(
+        "the disk refused an operation ({0}); check space and health of the disk, then start the node again"
+    )]
+    Io(String),
+}
+
+impl StoreError {
+    pub(crate) fn row(family: &str) -> Self {
+        StoreError::Corrupt(format!("a row of `{family}` cannot be decoded"))
+    }
+}
+
+impl From<rocksdb::Error> for StoreError {
+    fn from(error: rocksdb::Error) -> Self {
+        match error.kind() {
+            rocksdb::ErrorKind::Corruption => StoreError::Corrupt(error.to_string()),
+            _ => StoreError::Io(error.to_string()),
+        }
+    }
+}
+
+/// Sizes that the operator may set.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreOptions {
+    /// Block cache for all families, in bytes.
+    pub cache_bytes: usize,
+}
+
+/// Reads that are consistent among themselves: the live store, or a snapshot of it.
+pub trait View: Send + Sync {
+    /// The value of a key.
+    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Calls `each` for the keys of `[from, to)` in ascending order until it breaks.
+    fn scan(
+        &self,
+        cf: Cf,
+        from: &[u8],
+        to: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError>;
+}
+
+/// Writes that become visible together and in order.
+pub struct Batch {
+    inner: WriteBatch,
+    db: Arc<DB>,
+}
+
+impl Batch {
+    /// Sets a key.
+    pub fn put(&mut self, cf: Cf, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.inner.put_cf(family(&self.db, cf), key, value);
+    }
+    /// Removes a key.
+    pub fn delete(&mut self, cf: Cf, key: impl AsRef<[u8]>) {
+        self.inner.delete_cf(family(&self.db, cf), key);
+    }
+    /// Removes the keys of `[from, to)`.
+    pub fn delete_range(&mut self, cf: Cf, from: &[u8], to: &[u8]) {
+        self.inner.delete_range_cf(family(&self.db, cf), from, to);
+    }
+    /// Bytes it would write.
+    pub fn bytes(&self) -> usize {
+        self.inner.size_in_bytes()
+    }
+    /// True while nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.inner.is_empty()
+    }
+}
+
+/// One RocksDB. Clones share it.
+#[derive(Clone)]
+pub struct Store {
+    db: Arc<DB>,
+}
+
+impl Store {
+    /// Opens or creates the database in `dir`.
+    pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
+        let cache = rocksdb::Cache::new_lru_cache(options.cache_bytes);
+        let families =
+            ALL.map(|cf| ColumnFamilyDescriptor::new(cf.name(), family_options(cf, &cache)));
+        let db = DB::open_cf_descriptors(&database_options(), dir, families)?;
+        Ok(Self { db: Arc::new(db) })
+    }
+
+    /// The newest write of a database that is not open, without changing anything in it.
+    pub fn sequence_on_disk(dir: &Path) -> Result<u64, StoreError> {
+        let db = DB::open_cf_for_read_only(&Options::default(), dir, ALL.map(Cf::name), false)?;
+        Ok(db.latest_sequence_number())
+    }
+
+    /// An empty batch.
+    pub fn batch(&self) -> Batch {
+        Batch {
+            inner: WriteBatch::default(),
+            db: self.db.clone(),
+        }
+    }
+
+    /// Writes a batch: visible at once, in the order of calls, durable after the next `sync`.
+    pub fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        Ok(self.db.write_opt(batch.inner, &WriteOptions::default())?)
+    }
+
+    /// Makes everything written before the call durable (fdatasync of the write-ahead log).
+    pub fn sync(&self) -> Result<(), StoreError> {
+        Ok(self.db.flush_wal(true)?)
+    }
+
+    /// The number of the newest write; grows with each. What `sync` was called after is durable up to it.
+    pub fn sequence(&self) -> u64 {
+        self.db.latest_sequence_number()
+    }
+
+    /// A consistent view of this moment. Keep it short: it holds back the removal of old rows.
+    pub fn snapshot(&self) -> Snapshot<'_> {
+        Snapshot {
+            store: self,
+            inner: self.db.snapshot(),
+        }
+    }
+
+    /// Bytes of the files on disk, write-ahead logs included.
+    pub fn disk_bytes(&self) -> u64 {
+        folder_bytes(self.db.path())
+    }
+
+    /// An error that a background flush or compaction met: the database takes no more writes.
+    pub fn background_error(&self) -> Option<String> {
+        let count = self
+            .db
+            .property_int_value("rocksdb.background-errors")
+            .ok()
+            .flatten()
+            .unwrap_or(0);
+        (count > 0).then(|| format!("RocksDB reports {count} background errors"))
+    }
+}
+
+impl View for Store {
+    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.db.get_cf(family(&self.db, cf), key)?)
+    }
+    fn scan(
+        &self,
+        cf: Cf,
+        from: &[u8],
+        to: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        scan_with(&self.db, ReadOptions::default(), cf, from, to, each)
+    }
+}
+
+/// A consistent view of one moment.
+pub struct Snapshot<'a> {
+    store: &'a Store,
+    inner: rocksdb::Snapshot<'a>,
+}
+
+impl View for Snapshot<'_> {
+    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.inner.get_cf(family(&self.store.db, cf), key)?)
+    }
+    fn scan(
+        &self,
+        cf: Cf,
+        from: &[u8],
+        to: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let mut options = ReadOptions::default();
+        options.set_snapshot(&self.inner);
+        scan_with(&self.store.db, options, cf, from, to, each)
+    }
+}
+
+fn scan_with(
+    db: &DB,
+    mut options: ReadOptions,
+    cf: Cf,
+    from: &[u8],
+    to: &[u8],
+    each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    options.set_iterate_lower_bound(from);
+    options.set_iterate_upper_bound(to);
+    let mut cursor = db.raw_iterator_cf_opt(family(db, cf), options);
+    cursor.seek_to_first();
+    while let Some((key, value)) = cursor.item() {
+        if each(key, value).is_break() {
+            return Ok(());
+        }
+        cursor.next();
+    }
+    Ok(cursor.status()?)
+}
+
+fn family(db: &DB, cf: Cf) -> &rocksdb::ColumnFamily {
+    db.cf_handle(cf.name()).expect("every family is opened")
+}
+
+fn database_options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_max_background_jobs(2);
+    options.set_max_open_files(-1);
+    // A write-ahead file that is reused keeps its size: fdatasync then needs no journal commit (half the latency).
+    // It needs the recovery mode kPointInTimeRecovery, the default, which opens a damaged log at its last good entry:
+    // `PositionFile` notices that.
+    options.set_recycle_log_file_num(8);
+    options.set_max_total_wal_size(512 << 20);
+    options.set_paranoid_checks(true);
+    options.set_keep_log_file_num(4);
+    options
+}
+
+fn family_options(cf: Cf, cache: &rocksdb::Cache) -> Options {
+    let mut options = Options::default();
+    options.set_compression_type(DBCompressionType::None);
+    options.set_write_buffer_size(cf.write_buffer_bytes());
+    options.set_max_write_buffer_number(4);
+    let mut table = rocksdb::BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_bloom_filter(10.0, false);
+    table.set_format_version(5);
+    options.set_block_based_table_factory(&table);
+    options
+}
+
+fn folder_bytes(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return 0;
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|meta| meta.len())
+        .sum()
+}

@@ -1,0 +1,239 @@
+//! Key family `index`: what is looked up by something else than a number. Key: `slot | chain | tag u8 | ...`, chain 0 for
+//! what belongs to the group (chain numbers begin at 1).
+//! tag 1 name -> chain u64; tag 2 id -> `index u64 | body 32`; tag 3 request_id -> `time u64 | body 32 | runs`;
+//! tag 4 `time u64 | chain u64 | request_id` -> nothing (finds expired requests); tag 5 `due_ms u64 | chain u64` -> nothing.
+
+use super::{ChainNo, RowReader, Slot, chain_prefix};
+use crate::chain::Hash;
+
+const GROUP: ChainNo = ChainNo(0);
+const NAME: u8 = 1;
+const ID: u8 = 2;
+const REQUEST: u8 = 3;
+const REQUEST_TIME: u8 = 4;
+const DUE: u8 = 5;
+
+/// Where a transaction with a client's id stands, and the hash of what it said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdRow {
+    /// The transaction's index.
+    pub index: u64,
+    /// Hash of type, flags, payload and attributes: tells a retry from another body.
+    pub body: Hash,
+}
+
+impl IdRow {
+    /// The stored bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        [self.index.to_be_bytes().as_slice(), &self.body].concat()
+    }
+    /// Reads stored bytes.
+    pub fn decode(row: &[u8]) -> Option<Self> {
+        let mut reader = RowReader(row);
+        let row = Self {
+            index: reader.u64()?,
+            body: reader.array()?,
+        };
+        reader.end().map(|()| row)
+    }
+}
+
+/// Consecutive results of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestRun {
+    /// The first index (of an inject), or the height (of a bang, leap or close).
+    pub first: u64,
+    /// How many.
+    pub count: u32,
+    /// Known already when the request came first.
+    pub duplicate: bool,
+}
+
+/// The first result of a request, kept for its retries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestRow {
+    /// Command time of the first result.
+    pub time_ms: u64,
+    /// Hash of the request's body.
+    pub body: Hash,
+    /// The results.
+    pub runs: Vec<RequestRun>,
+}
+
+impl RequestRow {
+    /// The stored bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut row = self.time_ms.to_be_bytes().to_vec();
+        row.extend_from_slice(&self.body);
+        for run in &self.runs {
+            row.extend_from_slice(&run.first.to_be_bytes());
+            row.extend_from_slice(&run.count.to_be_bytes());
+            row.push(u8::from(run.duplicate));
+        }
+        row
+    }
+    /// Reads stored bytes.
+    pub fn decode(row: &[u8]) -> Option<Self> {
+        let mut reader = RowReader(row);
+        let (time_ms, body, mut runs) = (reader.u64()?, reader.array()?, Vec::new());
+        while reader.end().is_none() {
+            runs.push(RequestRun {
+                first: reader.u64()?,
+                count: reader.u32()?,
+                duplicate: reader.u8()? == 1,
+            });
+        }
+        Some(Self {
+            time_ms,
+            body,
+            runs,
+        })
+    }
+}
+
+/// The key of a name.
+pub fn name_key(slot: Slot, name: &str) -> Vec<u8> {
+    tagged(slot, GROUP, NAME, &[name.as_bytes()])
+}
+
+/// The bounds of the names that are not before `name`.
+pub fn names_from(slot: Slot, name: &str) -> (Vec<u8>, Vec<u8>) {
+    (name_key(slot, name), tagged(slot, GROUP, NAME + 1, &[]))
+}
+
+/// The key of a client's id.
+pub fn id_key(slot: Slot, chain: ChainNo, id: &[u8]) -> Vec<u8> {
+    tagged(slot, chain, ID, &[id])
+}
+
+/// The key of a request; chain 0 for bangs.
+pub fn request_key(slot: Slot, chain: ChainNo, request_id: &[u8]) -> Vec<u8> {
+    tagged(slot, chain, REQUEST, &[request_id])
+}
+
+/// The key that finds a request by its time.
+pub fn request_time_key(slot: Slot, time_ms: u64, chain: ChainNo, request_id: &[u8]) -> Vec<u8> {
+    tagged(
+        slot,
+        GROUP,
+        REQUEST_TIME,
+        &[&time_ms.to_be_bytes(), &chain.0.to_be_bytes(), request_id],
+    )
+}
+
+/// The bounds of the requests before a time, and what a key of them means: chain and request_id.
+pub fn request_time_from(
+    slot: Slot,
+    before_ms: u64,
+) -> (
+    Vec<u8>,
+    Vec<u8>,
+    impl Fn(&[u8]) -> Option<(ChainNo, Vec<u8>)>,
+) {
+    let bound = |time: u64| tagged(slot, GROUP, REQUEST_TIME, &[&time.to_be_bytes()]);
+    let read = |key: &[u8]| {
+        let mut reader = RowReader(key.get(21..)?);
+        Some((ChainNo(reader.u64()?), reader.0.to_vec()))
+    };
+    (bound(0), bound(before_ms), read)
+}
+
+/// A pool that a timer must seal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DueKey {
+    /// When, Unix milliseconds.
+    pub due_ms: u64,
+    /// Which.
+    pub chain: ChainNo,
+}
+
+impl DueKey {
+    /// Reads a key.
+    pub fn decode(key: &[u8]) -> Option<Self> {
+        let mut reader = RowReader(key.get(13..)?);
+        let due = Self {
+            due_ms: reader.u64()?,
+            chain: ChainNo(reader.u64()?),
+        };
+        reader.end().map(|()| due)
+    }
+}
+
+/// The key of a due pool.
+pub fn due_key(slot: Slot, due: DueKey) -> Vec<u8> {
+    tagged(
+        slot,
+        GROUP,
+        DUE,
+        &[&due.due_ms.to_be_bytes(), &due.chain.0.to_be_bytes()],
+    )
+}
+
+/// The bounds of the pools due up to a time.
+pub fn due_until(slot: Slot, now_ms: u64) -> (Vec<u8>, Vec<u8>) {
+    let bound = |time: u64| tagged(slot, GROUP, DUE, &[&time.to_be_bytes()]);
+    (bound(0), bound(now_ms.saturating_add(1)))
+}
+
+fn tagged(slot: Slot, chain: ChainNo, tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = chain_prefix(slot, chain);
+    key.push(tag);
+    parts.iter().for_each(|part| key.extend_from_slice(part));
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back() {
+        let id = IdRow {
+            index: 5,
+            body: [4; 32],
+        };
+        assert_eq!(IdRow::decode(&id.encode()), Some(id));
+        assert_eq!(IdRow::decode(&id.encode()[1..]), None);
+        let runs = vec![
+            RequestRun {
+                first: 1,
+                count: 2,
+                duplicate: true,
+            },
+            RequestRun {
+                first: 9,
+                count: 1,
+                duplicate: false,
+            },
+        ];
+        let request = RequestRow {
+            time_ms: 8,
+            body: [1; 32],
+            runs,
+        };
+        assert_eq!(RequestRow::decode(&request.encode()), Some(request.clone()));
+        assert_eq!(RequestRow::decode(&request.encode()[..50]), None);
+    }
+
+    #[test]
+    fn a_due_pool_lies_within_the_bounds_of_its_time() {
+        let due = DueKey {
+            due_ms: 1000,
+            chain: ChainNo(7),
+        };
+        let key = due_key(Slot(3), due);
+        let (from, to) = due_until(Slot(3), 1000);
+        assert!(from <= key && key < to);
+        assert!(key >= due_until(Slot(3), 999).1);
+        assert_eq!(DueKey::decode(&key), Some(due));
+    }
+
+    #[test]
+    fn an_expired_request_is_found_by_its_time() {
+        let key = request_time_key(Slot(3), 50, ChainNo(9), b"abc");
+        let (from, to, read) = request_time_from(Slot(3), 51);
+        assert!(from <= key && key < to);
+        assert_eq!(read(&key), Some((ChainNo(9), b"abc".to_vec())));
+        assert!(key >= request_time_from(Slot(3), 50).1);
+    }
+}

@@ -1,0 +1,85 @@
+//! The store: one RocksDB per node, and the only room that says `rocksdb`.
+//!
+//! One file per key family (`log`, `raft`, `tx`, `tree`, `quant`, `chain`, `index`, `sys`), each with its keys, rows and
+//! round-trip tests; `db` opens, writes and syncs; `tile` reads and writes hash trees as 256-hash tiles; `position` keeps
+//! the last synced position outside RocksDB, so that a shortened log is noticed; `guard` checks the data folder at open.
+//!
+//! Every key of a data family begins with `slot u32 | chain u64`: the slot is the local, never reused number of one
+//! replica of a group, the chain is numbered within its group. All integers are big-endian.
+
+mod chain;
+mod db;
+mod folder;
+mod index;
+mod log;
+mod position;
+mod quant;
+mod raft;
+mod sys;
+mod tile;
+mod tree;
+mod tx;
+
+pub use chain::{ChainRow, PoolRow, chain_key, chains_from, pool_key};
+pub use db::{Batch, Cf, DATA_FAMILIES, Snapshot, Store, StoreError, StoreOptions, View};
+pub use folder::{DATA_FORMAT, Folder, FolderError, HeldFolder};
+pub use index::{
+    DueKey, IdRow, RequestRow, RequestRun, due_key, due_until, id_key, name_key, names_from,
+    request_key, request_time_from, request_time_key,
+};
+pub use log::{LogRow, log_key, log_range};
+pub use position::{Position, PositionError, PositionFile};
+pub use quant::{QuantRow, quant_key};
+pub use raft::{RaftTag, raft_key};
+pub use sys::{GuardRow, guard_key, slot_key};
+pub use tile::{HistoryReader, QuantReader, TILE_HASHES, TileError, quant_tiles};
+pub use tree::{
+    PoolLeavesRow, history_edge_from, history_edge_key, history_tile_key, pool_leaves_from,
+    pool_leaves_key, quant_tile_key,
+};
+pub use tx::{TxRow, tx_key};
+
+/// The local, never reused number of one replica of a group: the first part of every data key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(pub u32);
+
+/// The number of a chain within its group, given in the order of bangs; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChainNo(pub u64);
+
+/// Bytes that begin every key of one chain: `slot | chain`.
+pub(crate) fn chain_prefix(slot: Slot, chain: ChainNo) -> Vec<u8> {
+    let mut key = Vec::with_capacity(32);
+    key.extend_from_slice(&slot.0.to_be_bytes());
+    key.extend_from_slice(&chain.0.to_be_bytes());
+    key
+}
+
+/// Reads integers and slices from a row, front to back; `None` as soon as the row is too short.
+pub(crate) struct RowReader<'a>(pub &'a [u8]);
+
+impl<'a> RowReader<'a> {
+    pub fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (head, tail) = self.0.split_at_checked(len)?;
+        self.0 = tail;
+        Some(head)
+    }
+    pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+    pub fn u8(&mut self) -> Option<u8> {
+        self.array::<1>().map(|b| b[0])
+    }
+    pub fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_be_bytes)
+    }
+    pub fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+    pub fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+    pub fn end(&self) -> Option<()> {
+        self.0.is_empty().then_some(())
+    }
+}

@@ -1,0 +1,23 @@
+//! The format against its vectors: every vector passes, and every verifier refuses at least twenty corruptions of
+//! each, by the name of a check that exists.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "format/attack.rs"]
+mod attack;
+#[path = "format/authority.rs"]
+mod authority;
+#[path = "format/export.rs"]
+mod export;
+#[path = "format/lineage.rs"]
+mod lineage;
+#[path = "format/oracle.rs"]
+mod oracle;
+#[path = "format/proof_file.rs"]
+mod proof_file;
+#[path = "format/proofs.rs"]
+mod proofs;
+#[path = "format/trees.rs"]
+mod trees;
+#[path = "format/vectors.rs"]
+mod vectors;

@@ -1,0 +1,282 @@
+#!/usr/bin/env python3
+"""Makes format-v1-more.json: what format-v1.json lacks. Independent of the Rust code; hashlib only.
+
+Certificates, head signatures with a quorum, authority changes, receipts and newcomer's bundles, for both hashes.
+Run it beside the file: python3 make_more.py > format-v1-more.json
+"""
+import hashlib
+import json
+
+# ---- Ed25519 (RFC 8032), small and slow
+P = 2**255 - 19
+L = 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, P - 2, P) % P
+
+
+def recover_x(y, odd):
+    square = (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P
+    x = pow(square, (P + 3) // 8, P)
+    if (x * x - square) % P:
+        x = x * pow(2, (P - 1) // 4, P) % P
+    return P - x if x % 2 != odd else x
+
+
+BASE_Y = 4 * pow(5, P - 2, P) % P
+BASE = (recover_x(BASE_Y, 0), BASE_Y, 1, recover_x(BASE_Y, 0) * BASE_Y % P)
+
+
+def add(a, b):
+    m = (a[1] - a[0]) * (b[1] - b[0]) % P
+    n = (a[1] + a[0]) * (b[1] + b[0]) % P
+    t = 2 * D * a[3] * b[3] % P
+    z = 2 * a[2] * b[2] % P
+    e, f, g, h = n - m, z - t, z + t, n + m
+    return (e * f % P, g * h % P, f * g % P, e * h % P)
+
+
+def times(scalar, point):
+    result = (0, 1, 1, 0)
+    while scalar:
+        if scalar & 1:
+            result = add(result, point)
+        point = add(point, point)
+        scalar >>= 1
+    return result
+
+
+def encode(point):
+    inverse = pow(point[2], P - 2, P)
+    x, y = point[0] * inverse % P, point[1] * inverse % P
+    return (y | (x & 1) << 255).to_bytes(32, "little")
+
+
+def expand(seed):
+    digest = hashlib.sha512(seed).digest()
+    scalar = int.from_bytes(digest[:32], "little") & ~7 & (1 << 255) - 1 | 1 << 254
+    return scalar & ((1 << 255) - 1), digest[32:]
+
+
+def number(*parts):
+    return int.from_bytes(hashlib.sha512(b"".join(parts)).digest(), "little") % L
+
+
+def public(seed):
+    return encode(times(expand(seed)[0], BASE))
+
+
+def sign(seed, message):
+    scalar, prefix = expand(seed)
+    r = number(prefix, message)
+    commitment = encode(times(r, BASE))
+    challenge = number(commitment, public(seed), message)
+    return commitment + ((r + challenge * scalar) % L).to_bytes(32, "little")
+
+
+# ---- trees (RFC 9162)
+def hasher(alg):
+    return {1: hashlib.sha3_256, 2: hashlib.sha256}[alg]
+
+
+def h(alg, *parts):
+    return hasher(alg)(b"".join(parts)).digest()
+
+
+def split(n):
+    k = 1
+    while k * 2 < n:
+        k *= 2
+    return k
+
+
+def root(alg, leaves):
+    if not leaves:
+        return h(alg)
+    if len(leaves) == 1:
+        return leaves[0]
+    k = split(len(leaves))
+    return h(alg, b"\1", root(alg, leaves[:k]), root(alg, leaves[k:]))
+
+
+def path(alg, index, leaves):
+    if len(leaves) == 1:
+        return []
+    k = split(len(leaves))
+    if index < k:
+        return path(alg, index, leaves[:k]) + [root(alg, leaves[k:])]
+    return path(alg, index - k, leaves[k:]) + [root(alg, leaves[:k])]
+
+
+def peaks(alg, leaves):
+    result, start = [], 0
+    for bit in reversed(range(64)):
+        if len(leaves) >> bit & 1:
+            result.append(root(alg, leaves[start:start + (1 << bit)]))
+            start += 1 << bit
+    return result
+
+
+# ---- bytes
+def u(bits, value):
+    return value.to_bytes(bits // 8, "big")
+
+
+def record(tag, value):
+    return u(8, tag) + u(32, len(value)) + value
+
+
+def seed(name):
+    return hashlib.sha256(("qbc more vectors: " + name).encode()).digest()
+
+
+def authority(threshold, names):
+    return {"threshold": threshold, "names": names, "bytes": u(8, threshold) + b"".join(public(seed(n)) for n in names)}
+
+
+def shown(a):
+    return {"threshold": a["threshold"], "roots": [public(seed(n)).hex() for n in a["names"]]}
+
+
+def root_signatures(a, signers, message):
+    each = [u(8, a["names"].index(n)) + sign(seed(n), message) for n in signers]
+    return u(8, len(each)) + b"".join(each)
+
+
+CLUSTER = hashlib.sha256(b"qbc more vectors: cluster").digest()[:16]
+AUTHORITIES = [
+    authority(2, ["root a", "root b", "root c"]),
+    authority(1, ["root d", "root e"]),
+    authority(3, ["root e", "root f", "root g", "root h"]),
+]
+SIGNERS = [["root c", "root a"], ["root e"], ["root h", "root e", "root f"]]
+NODES = {1: "node 1", 2: "node 2", 7: "node 7"}
+START_S = 1763600000
+
+
+def certificate(node_id, seq):
+    key = public(seed(NODES[node_id]))
+    fields = CLUSTER + u(64, node_id) + u(8, 1) + u(32, 32) + key + u(64, START_S) + u(64, START_S + 86400)
+    message = b"qbc/node/v1\n\0" + fields
+    return fields + root_signatures(AUTHORITIES[seq], SIGNERS[seq], message), message
+
+
+def signature_record(node_id, seq, time_s, message):
+    key = public(seed(NODES[node_id]))
+    head = u(8, 1) + hashlib.sha3_256(key).digest() + u(64, time_s)
+    return head + sign(seed(NODES[node_id]), message) + certificate(node_id, seq)[0]
+
+
+def envelope(alg, chain_id, index, inject_ms, payload):
+    return (b"QTX1" + bytes(4) + chain_id + u(64, index) + u(64, inject_ms) + u(64, len(payload))
+            + h(alg, payload) + bytes(32))
+
+
+def header(alg, flags, chain_id, height, time_ms, tx_start, leaves, meta, prev, history):
+    empty = h(alg)
+    return (b"QHD1" + u(8, alg) + u(8, flags) + u(16, 0) + chain_id + u(64, height) + u(64, time_ms)
+            + u(64, tx_start) + u(32, len(leaves)) + u(32, len(meta)) + u(32, 0) + bytes(12) + prev
+            + root(alg, leaves) + root(alg, history) + empty + h(alg, meta) + u(64, 0))
+
+
+def constitution(alg):
+    return b"".join([
+        record(1, b"quorum-%d" % alg), record(2, u(64, START_S * 1000)), record(3, seed("salt")[:16]),
+        record(4, AUTHORITIES[0]["bytes"]), record(5, u(8, 0)), record(13, u(8, 2)), record(21, CLUSTER)])
+
+
+def change(alg, chain_id, seq):
+    old, new = AUTHORITIES[seq - 1], AUTHORITIES[seq]
+    message = b"qbc/root/v1\n\0" + chain_id + u(32, seq) + h(alg, old["bytes"]) + h(alg, new["bytes"])
+    value = u(32, seq) + new["bytes"] + root_signatures(old, SIGNERS[seq - 1], message)
+    return {"seq": seq, "old": shown(old), "new": shown(new), "message": message.hex(), "value": value.hex()}
+
+
+CHANGES_AT = {2: 1, 5: 2}
+
+
+def make_chain(alg):
+    rules = constitution(alg)
+    meta = record(1, rules) + record(7, h(alg, rules) + u(64, 0))
+    first = header(alg, 1, bytes(32), 0, START_S * 1000, 0, [], meta, bytes(32), [])
+    history = [h(alg, b"\0", first)]
+    chain_id = history[0]
+    quants = [{"header": first.hex(), "meta": meta.hex(), "quant_hash": chain_id.hex(), "transactions": []}]
+    changes, index = [], 0
+    for height in range(1, 9):
+        time_ms = START_S * 1000 + height * 10
+        payloads = [b"payload %d of Quant %d" % (i, height) for i in range(height % 4)]
+        envelopes = [envelope(alg, chain_id, index + i, time_ms, p) for i, p in enumerate(payloads)]
+        leaves = [h(alg, b"\0", e) for e in envelopes]
+        meta = record(3, u(64, 1))
+        if height in CHANGES_AT:
+            changes.append(change(alg, chain_id, CHANGES_AT[height]) | {"height": height})
+            meta += record(6, bytes.fromhex(changes[-1]["value"]))
+        block = header(alg, 0, chain_id, height, time_ms, index, leaves, meta, history[-1], history)
+        quants.append({
+            "header": block.hex(), "meta": meta.hex(), "quant_hash": h(alg, b"\0", block).hex(),
+            "transactions": [
+                {"index": index + i, "payload": p.hex(), "envelope": e.hex(),
+                 "path": [x.hex() for x in path(alg, i, leaves)]}
+                for i, (p, e) in enumerate(zip(payloads, envelopes))]})
+        history.append(h(alg, b"\0", block))
+        index += len(payloads)
+    return {"alg": alg, "chain_id": chain_id.hex(), "quants": quants, "authority_changes": changes}, history
+
+
+def seq_for(height):
+    return max([0] + [seq for at, seq in CHANGES_AT.items() if at < height])
+
+
+def make_head(chain, history, height):
+    alg, seq = chain["alg"], seq_for(height)
+    chain_id, signatures = bytes.fromhex(chain["chain_id"]), []
+    for node_id in (1, 7):
+        time_s = START_S + 60 + height
+        message = (b"qbc/quant/v1\n\0" + CLUSTER + u(64, node_id) + u(64, time_s) + chain_id + u(64, height)
+                   + history[height])
+        signatures.append({"node_id": node_id, "time_s": time_s, "message": message.hex(),
+                           "record": signature_record(node_id, seq, time_s, message).hex()})
+    changes = [{"height": c["height"], "path": [x.hex() for x in path(alg, c["height"], history[:height])]}
+               for c in chain["authority_changes"] if c["height"] < height]
+    return {"height": height, "authority_seq": seq, "signatures": signatures, "authority_changes": changes,
+            "peaks": [x.hex() for x in peaks(alg, history[:height])]}
+
+
+def make_receipt(chain, height):
+    alg, chain_id = chain["alg"], bytes.fromhex(chain["chain_id"])
+    transactions = chain["quants"][height]["transactions"]
+    tree = root(alg, [h(alg, b"\0", bytes.fromhex(t["envelope"])) for t in transactions])
+    time_s, first = START_S + 30 + height, transactions[0]["index"]
+    message = (b"qbc/ack/v1\n\0" + CLUSTER + u(64, 2) + chain_id + u(64, first) + u(32, len(transactions)) + tree
+               + u(64, time_s))
+    seq = seq_for(height)
+    return {"node_id": 2, "first_index": first, "count": len(transactions), "root": tree.hex(), "time_s": time_s,
+            "authority_seq": seq, "message": message.hex(), "record": signature_record(2, seq, time_s, message).hex()}
+
+
+def make_certificate(node_id, seq):
+    value, message = certificate(node_id, seq)
+    key = public(seed(NODES[node_id]))
+    return {"node_id": node_id, "alg": 1, "public_key": key.hex(), "key_id": hashlib.sha3_256(key).hexdigest(),
+            "not_before_s": START_S, "not_after_s": START_S + 86400, "authority_seq": seq, "message": message.hex(),
+            "bytes": value.hex()}
+
+
+def main():
+    chains = []
+    for alg in (1, 2):
+        chain, history = make_chain(alg)
+        chain["heads"] = [make_head(chain, history, height) for height in (0, 1, 2, 3, 5, 6, 8)]
+        chain["receipts"] = [make_receipt(chain, height) for height in (2, 3, 7)]
+        chains.append(chain)
+    print(json.dumps({
+        "about": "hex strings; made by make_more.py; definitions in docs/FORMAT.md",
+        "cluster_id": CLUSTER.hex(),
+        "authorities": [shown(a) for a in AUTHORITIES],
+        "seeds": {name: seed(name).hex() for name in ["root a", "node 1"]},
+        "publics": {name: public(seed(name)).hex() for name in ["root a", "node 1"]},
+        "certificates": [make_certificate(node, seq) for seq in (0, 1, 2) for node in NODES],
+        "chains": chains,
+    }, indent=1))
+
+
+main()
