@@ -152,8 +152,8 @@ fn a_proof_file_that_is_cut_or_changed_exits_7() {
 #[test]
 fn inject_takes_a_file_line_by_line_and_keeps_receipts() {
     let bench = Bench::new();
-    let lines: String = (0..2500).map(|line| format!("line {line}\n")).collect();
-    fs::write(bench.path("lines"), lines).unwrap();
+    let lines: Vec<String> = (0..2500).map(|line| format!("line {line}")).collect();
+    fs::write(bench.path("lines"), lines.join("\n")).unwrap();
     assert_eq!(bench.qbc("inject a @lines --receipt"), exit::OK);
     assert_eq!(bench.node.chain().transactions.len(), 2510);
     let receipts = fs::read_to_string(bench.path("receipts.ndjson")).unwrap();

@@ -389,11 +389,12 @@ impl ChainService for FakeNode {
                     let answer = chain.accept(&request.inject.unwrap());
                     (answer, chain.breaks())
                 };
-                let answer = match breaks {
-                    true => Err(Status::unavailable("the line is cut")),
-                    false => Ok(proto::InjectStreamResponse {
+                let answer = if breaks {
+                    Err(Status::unavailable("the line is cut"))
+                } else {
+                    Ok(proto::InjectStreamResponse {
                         inject: Some(answer),
-                    }),
+                    })
                 };
                 if answers.send(answer).await.is_err() || breaks {
                     return;

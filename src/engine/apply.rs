@@ -3,7 +3,10 @@
 //! An entry is worked on in three passes, so that hashes are computed many at a time: payload hashes of the whole entry,
 //! then the decisions in order, then the leaf hashes of what was accepted.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError, RwLock},
+};
 
 use super::{
     GroupId, bang, cluster,
@@ -34,8 +37,10 @@ pub struct Engine {
     pub(super) group: GroupId,
     pub(super) slot: Slot,
     pub(super) store: Store,
-    /// Short: held while an entry is decided or a template is copied, never across await.
+    /// Held while an entry is decided or a template is copied, never across await.
     state: Mutex<State>,
+    /// Chains that are stopped on this node. Beside the state, so that readers never wait for an entry.
+    damaged: RwLock<HashMap<ChainNo, Rejection>>,
 }
 
 /// What the engine keeps in memory between entries.
@@ -65,6 +70,7 @@ impl Engine {
             slot,
             store,
             state: Mutex::default(),
+            damaged: RwLock::default(),
         }
     }
 
@@ -110,13 +116,20 @@ impl Engine {
 
     /// Chains that this node found damaged since it started, in words.
     pub fn damages(&self) -> Vec<String> {
-        self.lock().hot.damages().map(ToString::to_string).collect()
+        let damaged = self.damaged.read().unwrap_or_else(PoisonError::into_inner);
+        damaged.values().map(ToString::to_string).collect()
+    }
+
+    /// Why a chain is not served from this node, if it is not.
+    pub fn damage(&self, chain: ChainNo) -> Option<Rejection> {
+        let damaged = self.damaged.read().unwrap_or_else(PoisonError::into_inner);
+        damaged.get(&chain).cloned()
     }
 
     /// Checks a chain at its first use (head, history, pool rows); an error says why it is not served from here.
     pub fn check_chain(&self, chain: ChainNo) -> Result<Result<(), Rejection>, StoreError> {
         let mut state = self.lock();
-        Ok(state.hot.get(&self.store, self.slot, chain)?.map(|_| ()))
+        Ok(self.hot_chain(&mut state, chain)?.map(|_| ()))
     }
 
     /// Stops a chain on this node: the scrub found stored bytes that are not what was hashed.
@@ -125,7 +138,50 @@ impl Engine {
             chain: name.to_owned(),
             why: why.to_owned(),
         };
-        self.lock().hot.note_damage(chain, damage);
+        self.note_damage(&mut self.lock(), chain, damage);
+    }
+
+    /// The chain as decided so far, unless it is stopped here.
+    pub(super) fn hot_chain<'s>(
+        &self,
+        state: &'s mut State,
+        chain: ChainNo,
+    ) -> Result<Result<&'s mut HotChain, Rejection>, StoreError> {
+        if let Some(damage) = self.damage(chain) {
+            return Ok(Err(damage));
+        }
+        Ok(match state.hot.get(&self.store, self.slot, chain)? {
+            Err(rejection) => {
+                self.mark(chain, &rejection);
+                Err(rejection)
+            }
+            whole => whole,
+        })
+    }
+
+    /// Stops the chain where the rejection says that its stored data is at fault.
+    pub(super) fn note_damage(
+        &self,
+        state: &mut State,
+        chain: ChainNo,
+        rejection: Rejection,
+    ) -> Rejection {
+        if self.mark(chain, &rejection) {
+            state.hot.remove(chain);
+        }
+        rejection
+    }
+
+    fn mark(&self, chain: ChainNo, rejection: &Rejection) -> bool {
+        let stops = matches!(
+            rejection,
+            Rejection::Damaged { .. } | Rejection::SealDiffers(_)
+        );
+        if stops {
+            let mut damaged = self.damaged.write().unwrap_or_else(PoisonError::into_inner);
+            damaged.insert(chain, rejection.clone());
+        }
+        stops
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -159,6 +215,6 @@ impl Work<'_> {
 
     /// The chain as decided so far.
     pub fn chain(&mut self, no: ChainNo) -> Result<Result<&mut HotChain, Rejection>, StoreError> {
-        self.state.hot.get(&self.engine.store, self.engine.slot, no)
+        self.engine.hot_chain(self.state, no)
     }
 }

@@ -102,7 +102,6 @@ impl HotChain {
 #[derive(Default)]
 pub(super) struct HotChains {
     chains: HashMap<ChainNo, HotChain>,
-    damaged: HashMap<ChainNo, Rejection>,
     clock: u64,
 }
 
@@ -114,14 +113,11 @@ impl HotChains {
         slot: Slot,
         no: ChainNo,
     ) -> Result<Result<&mut HotChain, Rejection>, StoreError> {
-        if let Some(damage) = self.damaged.get(&no) {
-            return Ok(Err(damage.clone()));
-        }
         self.clock += 1;
         if !self.chains.contains_key(&no) {
             match load(view, slot, no)? {
                 Ok(chain) => self.insert(chain),
-                Err(rejection) => return Ok(Err(self.note_damage(no, rejection))),
+                Err(rejection) => return Ok(Err(rejection)),
             }
         }
         let chain = self
@@ -142,21 +138,9 @@ impl HotChains {
         self.chains.insert(chain.no, chain);
     }
 
-    /// Stops a chain on this node.
-    pub fn note_damage(&mut self, no: ChainNo, rejection: Rejection) -> Rejection {
-        if matches!(
-            rejection,
-            Rejection::Damaged { .. } | Rejection::SealDiffers(_)
-        ) {
-            self.damaged.insert(no, rejection.clone());
-            self.chains.remove(&no);
-        }
-        rejection
-    }
-
-    /// Chains that were found damaged.
-    pub fn damages(&self) -> impl Iterator<Item = &Rejection> {
-        self.damaged.values()
+    /// Forgets a chain.
+    pub fn remove(&mut self, no: ChainNo) {
+        self.chains.remove(&no);
     }
 
     /// Drops what was used least once the bounds are passed. Only when all decisions so far are in the store.

@@ -337,11 +337,7 @@ impl<'a> Request<'a> {
         was_empty: bool,
     ) -> Result<(), StoreError> {
         let slot = work.engine.slot;
-        let Ok(chain) = work
-            .state
-            .hot
-            .get(&work.engine.store, slot, self.command.head.chain)?
-        else {
+        let Ok(chain) = work.engine.hot_chain(work.state, self.command.head.chain)? else {
             return Ok(());
         };
         chain.pool.next_index = next;

@@ -48,7 +48,7 @@ impl Engine {
         request: &TemplateRequest<'_>,
     ) -> Result<Result<Template, Rejection>, StoreError> {
         let mut state = self.lock();
-        let chain = match state.hot.get(&self.store, self.slot, no)? {
+        let chain = match self.hot_chain(&mut state, no)? {
             Ok(chain) => chain.clone(),
             Err(rejection) => return Ok(Err(rejection)),
         };
@@ -163,14 +163,14 @@ pub(super) fn apply(
     }
     let slot = work.engine.slot;
     let store = &work.engine.store;
-    let chain = match work.state.hot.get(store, slot, no)? {
+    let chain = match work.engine.hot_chain(work.state, no)? {
         Ok(chain) => chain,
         Err(rejection) => return Ok(Err(rejection)),
     };
     let checked = check(store, slot, chain, command)?;
     let seal = match checked {
         Ok(seal) => seal,
-        Err(rejection) => return Ok(Err(work.state.hot.note_damage(no, rejection))),
+        Err(rejection) => return Ok(Err(work.engine.note_damage(work.state, no, rejection))),
     };
     if chain.edges.is_none() {
         chain.edges = Some(hot::history_edges(store, slot, no, chain.head.height + 1)?);

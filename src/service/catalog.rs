@@ -76,10 +76,8 @@ impl Catalog {
     }
 
     fn still_whole(&self, known: &Known) -> Result<(), Status> {
-        let checked = self.group(known).engine().check_chain(known.no);
-        checked
-            .map_err(|error| status::of_store(&error))?
-            .map_err(|rejection| status::of_rejection(&rejection))
+        let damage = self.group(known).engine().damage(known.no);
+        damage.map_or(Ok(()), |damage| Err(status::of_rejection(&damage)))
     }
 
     fn load(&self, text: &str) -> Result<Known, Status> {
@@ -100,7 +98,10 @@ impl Catalog {
             constitution,
             group: group.id().0 as usize - 1,
         };
-        self.still_whole(&known)?;
+        let checked = engine
+            .check_chain(view.no)
+            .map_err(|error| status::of_store(&error))?;
+        checked.map_err(|rejection| status::of_rejection(&rejection))?;
         Ok(known)
     }
 }

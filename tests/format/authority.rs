@@ -215,10 +215,7 @@ fn a_gap_in_the_authority_changes_is_refused_by_name() {
     proof.head.authority_changes.remove(0);
     assert_eq!(verify(&proof, &[]).unwrap_err().check, "authority-seq");
     proof.head.authority_changes.clear();
-    assert_eq!(
-        verify(&proof, &[]).unwrap_err().check,
-        "certificate-root"
-    );
+    assert_eq!(verify(&proof, &[]).unwrap_err().check, "certificate-root");
 }
 
 #[test]

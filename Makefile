@@ -1,0 +1,23 @@
+# Thin: each target sources scripts/env.sh (which installs and builds what is missing) and hands over to cargo.
+SHELL := /bin/bash
+READY := . scripts/env.sh
+
+.PHONY: run test lint bench bench-pipeline setup help
+
+help: ## say what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+setup: ## install what is missing and build RocksDB once
+	@$(READY)
+
+run: ## build and start a node on 127.0.0.1:7420 with its data in ./qbc-data
+	@$(READY) && cargo build --release && scripts/next-steps.sh && exec target/release/qbc serve
+
+test: ## run all tests
+	@$(READY) && cargo test --no-fail-fast
+
+lint: ## formatting and lints, nothing is written
+	@$(READY) && cargo fmt --all --check && cargo clippy --all-targets -- -D warnings
+
+bench: ## criterion benches of the pure parts
+	@$(READY) && cargo bench --bench chain
