@@ -5,9 +5,11 @@ use crate::{
     chain::ChainName,
     cli::{
         exit::CliError,
+        output::say,
         progress::Progress,
         session::{Session, chain_name},
     },
+    client::{Contact, ContactKind},
 };
 
 #[derive(clap::Args)]
@@ -18,13 +20,22 @@ pub(super) struct AuditArgs {
 }
 
 pub(super) async fn run(args: AuditArgs, mut session: Session) -> Result<(), CliError> {
-    let trusted = session.keep(&args.name).await?;
+    let name = args.name.as_ref();
+    let Contact { trusted, kind } = session.client.contact(name, false).await?;
     let mut progress = Progress::of("audited", Some(trusted.sealed()));
     let report = session
         .client
         .audit(&trusted, |seen| progress.add(1, seen.payload.len() as u64));
     let report = report.await?;
     progress.finish();
+    // Whoever is met for the first time is trusted only once all of it was recomputed.
+    if kind == ContactKind::First {
+        session.client.remember(name, &trusted).await?;
+        let id = trusted.chain_id;
+        say(format!(
+            "first contact: chain id {id} is trusted from now on"
+        ));
+    }
     session.printer.object(&json!({
         "chain": trusted.name(),
         "chain_id": trusted.chain_id.to_string(),

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::{
     cli::{
         Global,
-        bench_report::{Probe, Report, Served, Verified, probe, times_us},
+        bench_report::{Probe, Proofs, Report, Served, Verified, probe, times_us},
         exit::CliError,
         output::{OutputFormat, Printer, say},
         session::config,
@@ -52,9 +52,15 @@ pub(super) struct BenchArgs {
     /// Seconds before that, not measured
     #[arg(long, default_value_t = 1.0, value_name = "S")]
     warmup_s: f64,
+    /// Proofs asked for at the end, one after the other
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    proofs: u64,
     /// Where to measure the disk's fdatasync; give the folder of the node's data [default: the temporary folder]
     #[arg(long, value_name = "DIR")]
     probe_dir: Option<PathBuf>,
+    /// Load only, on the chain `bench`: no bang, leap and read-back; for a peer that has Inject alone
+    #[arg(long, hide = true)]
+    load_only: bool,
     /// The same as --output json
     #[arg(long)]
     json: bool,
@@ -92,7 +98,13 @@ struct Caller {
 pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError> {
     let client =
         Client::connect_with(&global.endpoint, Heads::in_memory(), config(&global)).await?;
-    let targets = bang_all(&client, args.chains).await?;
+    let targets = if args.load_only {
+        vec![Target {
+            name: "bench".to_owned(),
+        }]
+    } else {
+        bang_all(&client, args.chains).await?
+    };
     let probe_dir = args.probe_dir.clone().unwrap_or_else(std::env::temp_dir);
     let before = probe_at(&probe_dir).await?;
     say(format!(
@@ -101,7 +113,13 @@ pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError>
     ));
     let (worked, served) = drive(&args, &global, &client, &targets).await?;
     let after = probe_at(&probe_dir).await?;
-    let verified = verify_all(&client, &targets, &worked).await?;
+    let verified = if args.load_only {
+        Verified::default()
+    } else {
+        let mut verified = verify_all(&client, &targets, &worked).await?;
+        verified.proofs = Some(prove_some(&args, &global, &client, &targets[0]).await?);
+        verified
+    };
     let report = Report::new(
         &args_shown(&args),
         &sum(&worked)?,
@@ -290,6 +308,34 @@ async fn verify_all(
     }
     verified.seconds = begun.elapsed().as_secs_f64();
     Ok(verified)
+}
+
+/// Asks for proofs all over the first chain, one after the other, and counts the bytes of a newcomer.
+async fn prove_some(
+    args: &BenchArgs,
+    global: &Global,
+    client: &Client,
+    target: &Target,
+) -> Result<Proofs, CliError> {
+    let trusted = client.contact(&target.name, true).await?.trusted;
+    let load = Load::connect(&global.endpoint, 1, config(global).deadline).await?;
+    let mut worker = load.worker(0);
+    let bundle = worker.bundle(&target.name).await?;
+    let mut proofs = Proofs {
+        latency_us: times_us(),
+        newcomer_bytes_max: 0,
+    };
+    for turn in 0..args.proofs.min(trusted.sealed()) {
+        // A step of the golden ratio: every part of the chain gets its share.
+        let index = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) % trusted.sealed();
+        let begun = Instant::now();
+        let bytes = worker.prove(&target.name, index).await?;
+        proofs
+            .latency_us
+            .saturating_record(begun.elapsed().as_micros() as u64);
+        proofs.newcomer_bytes_max = proofs.newcomer_bytes_max.max(bundle + bytes);
+    }
+    Ok(proofs)
 }
 
 async fn verify_one(

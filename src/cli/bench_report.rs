@@ -31,12 +31,32 @@ pub(super) struct Served {
 }
 
 /// What was read back.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Verified {
     pub(super) transactions: u64,
     pub(super) seconds: f64,
     /// The longest leap, as the client saw it.
     pub(super) leap_ms: f64,
+    /// Proofs of transactions here and there, one after the other; none were asked for where nothing was read back.
+    pub(super) proofs: Option<Proofs>,
+}
+
+/// How long proofs took, and what a newcomer transfers to verify one transaction.
+#[derive(Clone, Debug)]
+pub(super) struct Proofs {
+    pub(super) latency_us: Histogram<u64>,
+    pub(super) newcomer_bytes_max: usize,
+}
+
+impl Proofs {
+    fn shown(&self) -> Value {
+        json!({
+            "count": self.latency_us.len(),
+            "p50_us": self.latency_us.value_at_quantile(0.5),
+            "p99_us": self.latency_us.value_at_quantile(0.99),
+            "newcomer_bytes_max": self.newcomer_bytes_max,
+        })
+    }
 }
 
 /// The report of a run.
@@ -82,6 +102,7 @@ impl Report {
                 "transactions": verified.transactions,
                 "seconds": rounded(verified.seconds),
                 "leap_ms_max": rounded(verified.leap_ms),
+                "proofs": verified.proofs.as_ref().map(Proofs::shown),
             },
         });
         if let Value::Object(figures) = figures {

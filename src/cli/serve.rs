@@ -1,5 +1,5 @@
 //! `qbc serve`: run a node in this process.
-use std::path::PathBuf;
+use std::{env, io::IsTerminal, path::PathBuf};
 
 use crate::{
     cli::{exit::CliError, output::say},
@@ -47,6 +47,13 @@ fn tell_events() {
         .unwrap_or_else(|_| "warn,openraft=error".into());
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(colours())
         .with_writer(std::io::stderr)
         .try_init();
+}
+
+/// For people at a terminal who did not ask to be spared (<https://no-color.org>).
+fn colours() -> bool {
+    let spared = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !spared
 }

@@ -75,7 +75,7 @@ impl Client {
     async fn all_transactions(&self, trusted: &Trusted) -> Result<Transactions<'_>, ClientError> {
         let stream = match trusted.sealed() {
             0 => None,
-            sealed => Some(self.read_stream(trusted.name(), 0, sealed).await?),
+            sealed => Some(self.sealed_stream(trusted, 0, sealed).await?),
         };
         Ok(Transactions {
             client: self,

@@ -3,7 +3,7 @@ use bytes::Bytes;
 
 use crate::{
     chain::{ChainId, Constitution, Content, Header, Refused, check_meta},
-    client::{Client, ClientError, Contact, Trusted, convert},
+    client::{Client, ClientError, Contact, ContactKind, Trusted, convert},
     proto,
 };
 
@@ -38,7 +38,7 @@ impl Client {
         let chain_id = convert::chain_id(&answer.chain_id)?;
         let (header, meta) = convert::quant_bytes(answer.genesis)?;
         let genesis = check_genesis(&header, &meta, chain_id)?;
-        let Contact { trusted, .. } = self.contact(name, true).await?;
+        let Contact { trusted, kind } = self.contact(name, false).await?;
         if trusted.chain_id != chain_id {
             let why = format!(
                 "the bang made chain {chain_id}, the name now answers as {}",
@@ -47,6 +47,10 @@ impl Client {
             return Err(ClientError::refused("chain-id", why));
         }
         check_as_asked(&options.constitution, &trusted.constitution)?;
+        // What is not as asked is not trusted.
+        if kind == ContactKind::First {
+            self.remember(name, &trusted).await?;
+        }
         Ok(Banged {
             trusted,
             genesis,

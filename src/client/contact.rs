@@ -63,6 +63,14 @@ impl Client {
         )))
     }
 
+    /// Trusts from now on what was met as [`ContactKind::First`], once somebody looked at it.
+    pub async fn remember(&self, name: &str, met: &Trusted) -> Result<(), ClientError> {
+        if self.keep(name, met, None)? == Kept::Overtaken {
+            self.settle_header(name, &met.header, true).await?;
+        }
+        Ok(())
+    }
+
     /// Shows that `header` is the trusted head of its chain or lies before it, moving the trusted head if need be.
     pub async fn settle_header(
         &self,

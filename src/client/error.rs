@@ -84,6 +84,19 @@ impl ClientError {
     }
 }
 
+/// "Not found" about what a trusted head holds is no answer but a contradiction: refused as a gap.
+pub(super) fn not_denied(error: ClientError, held: bool, what: &str, number: u64) -> ClientError {
+    match error {
+        ClientError::Rpc(failure) if held && failure.code == RpcCode::NotFound => {
+            let why = format!(
+                "{what} {number} is in the trusted history, and the node denies it: {failure}"
+            );
+            ClientError::refused("read-gap", why)
+        }
+        other => other,
+    }
+}
+
 impl From<Status> for ClientError {
     fn from(status: Status) -> Self {
         Self::Rpc(RpcFailure::from(status))

@@ -1,11 +1,14 @@
 //! Load for measurements: injects over raw connections, nothing verified, nothing repeated.
 use std::time::Duration;
 
+use prost::Message;
 use tonic::{Request, transport::Channel};
 
 use crate::{
     client::{ClientError, connect::open_channel},
-    proto::{self, chain_service_client::ChainServiceClient},
+    proto::{
+        self, chain_service_client::ChainServiceClient, proof_service_client::ProofServiceClient,
+    },
 };
 
 /// Several connections to one node.
@@ -16,6 +19,7 @@ pub struct Load {
 /// One caller; it waits for each answer before it asks again.
 pub struct LoadWorker {
     chains: ChainServiceClient<Channel>,
+    proofs: ProofServiceClient<Channel>,
 }
 
 impl Load {
@@ -36,7 +40,8 @@ impl Load {
     pub fn worker(&self, number: usize) -> LoadWorker {
         let channel = self.channels[number % self.channels.len()].clone();
         LoadWorker {
-            chains: ChainServiceClient::new(channel),
+            chains: ChainServiceClient::new(channel.clone()),
+            proofs: ProofServiceClient::new(channel),
         }
     }
 }
@@ -46,6 +51,34 @@ impl LoadWorker {
     pub async fn inject(&mut self, request: &LoadRequest) -> Result<(), ClientError> {
         self.chains.inject(Request::new(request.0.clone())).await?;
         Ok(())
+    }
+
+    /// Asks for the proof of a transaction; the bytes of the answer.
+    pub async fn prove(&mut self, chain: &str, index: u64) -> Result<usize, ClientError> {
+        let request = proto::ProveInclusionRequest {
+            chain: chain.to_owned(),
+            index,
+            ..Default::default()
+        };
+        Ok(self
+            .proofs
+            .prove_inclusion(request)
+            .await?
+            .into_inner()
+            .encoded_len())
+    }
+
+    /// Asks for a newcomer's bundle; the bytes of the answer.
+    pub async fn bundle(&mut self, chain: &str) -> Result<usize, ClientError> {
+        let request = proto::GetBundleRequest {
+            chain: chain.to_owned(),
+        };
+        Ok(self
+            .proofs
+            .get_bundle(request)
+            .await?
+            .into_inner()
+            .encoded_len())
     }
 }
 

@@ -5,7 +5,10 @@ use crate::{
     chain::{
         Anchored, Claim, Header, Proof, Refused, Step, TransactionEvidence, Trust, Verdict, verify,
     },
-    client::{Client, ClientError, ReadTransaction, Trusted, contact::equivocation, convert},
+    client::{
+        Client, ClientError, ReadTransaction, Trusted, contact::equivocation, convert,
+        error::not_denied,
+    },
     proto,
 };
 
@@ -18,11 +21,11 @@ impl Client {
         at: Option<u64>,
     ) -> Result<(Proof, Verdict), ClientError> {
         let answer = self.inclusion(trusted, index, at).await?;
-        let (proof, sealing) = inclusion_proof(answer)?;
+        let (proof, _) = inclusion_proof(answer)?;
         let verdict = verify_anchored(&proof, trusted)?;
         check_index(&verdict, index)?;
+        check_height(&verdict.head, at.unwrap_or(trusted.header.height))?;
         self.check_tied(trusted, &verdict.head).await?;
-        debug_assert!(sealing <= verdict.head.height);
         Ok((proof, verdict))
     }
 
@@ -35,8 +38,11 @@ impl Client {
     ) -> Result<(Proof, Verdict), ClientError> {
         let to = to.unwrap_or(trusted.header.height);
         let answer = self.extension(trusted.name(), from, Some(to)).await?;
+        let old = Header::parse(&answer.old_header)?;
         let proof = extension_proof(answer)?;
         let verdict = verify_anchored(&proof, trusted)?;
+        check_height(&old, from)?;
+        check_height(&verdict.head, to)?;
         self.check_tied(trusted, &verdict.head).await?;
         Ok((proof, verdict))
     }
@@ -72,7 +78,8 @@ impl Client {
             without_payload: false,
         };
         let prove = |r| async { self.proofs.clone().prove_inclusion(r).await };
-        self.call(request, prove).await
+        let answer = self.call(request, prove).await;
+        answer.map_err(|error| not_denied(error, index < trusted.sealed(), "transaction", index))
     }
 
     /// The head of a proof is the trusted one or lies in its history.
@@ -162,6 +169,15 @@ fn check_index(verdict: &Verdict, index: u64) -> Result<(), Refused> {
         )),
         None => Err(Refused::new("answer", "the proof is about no transaction")),
     }
+}
+
+/// A true proof about another height is no answer.
+fn check_height(header: &Header, height: u64) -> Result<(), Refused> {
+    if header.height == height {
+        return Ok(());
+    }
+    let why = format!("asked about height {height}, got {}", header.height);
+    Err(Refused::new("answer", why))
 }
 
 fn missing(what: &str, index: u64) -> Refused {

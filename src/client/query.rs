@@ -1,7 +1,10 @@
 //! Plain questions: Quants, chains, the node. Headers are tied to a trusted head; listings are the node's word.
 use crate::{
     chain::{ChainId, Hash, Header, check_meta, verify_history_link},
-    client::{Client, ClientError, Trusted, contact::equivocation, convert, heads_book::other_id},
+    client::{
+        Client, ClientError, Trusted, contact::equivocation, convert, error::not_denied,
+        heads_book::other_id,
+    },
     proto,
 };
 
@@ -98,7 +101,8 @@ impl Client {
             at_height: (height < top).then_some(top),
         };
         let get = |r| async { self.chains.clone().get_quant(r).await };
-        let answer = self.call(request, get).await?;
+        let answer = self.call(request, get).await;
+        let answer = answer.map_err(|error| not_denied(error, height <= top, "Quant", height))?;
         let (bytes, meta) = convert::quant_bytes(answer.quant)?;
         let header = Header::parse(&bytes)?;
         if header.height != height {

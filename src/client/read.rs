@@ -4,7 +4,7 @@ use tonic::Streaming;
 
 use crate::{
     chain::{Hash, HashAlg, Header, Refused, payload_hash, tree_root},
-    client::{Client, ClientError, RpcCode, Trusted, convert},
+    client::{Client, ClientError, RpcCode, Trusted, convert, error::not_denied},
     proto,
 };
 
@@ -105,6 +105,17 @@ impl Client {
         Ok(answer.into_inner())
     }
 
+    /// The same, of transactions that the trusted head seals.
+    pub(super) async fn sealed_stream(
+        &self,
+        trusted: &Trusted,
+        from_index: u64,
+        limit: u64,
+    ) -> Result<Streaming<proto::ReadResponse>, ClientError> {
+        let stream = self.read_stream(trusted.name(), from_index, limit).await;
+        stream.map_err(|error| not_denied(error, true, "transaction", from_index))
+    }
+
     async fn raw_transaction(
         &self,
         trusted: &Trusted,
@@ -115,7 +126,10 @@ impl Client {
             index,
         };
         let get = |r| async { self.chains.clone().get_transaction(r).await };
-        let given = self.call(request, get).await?.transaction;
+        let sealed = index < trusted.sealed();
+        let answer = self.call(request, get).await;
+        let answer = answer.map_err(|error| not_denied(error, sealed, "transaction", index))?;
+        let given = answer.transaction;
         let given =
             given.ok_or_else(|| convert::bad("the transaction is missing in the answer"))?;
         check_index(&given, index)?;
@@ -222,8 +236,8 @@ impl Reader<'_> {
     /// The first way: hashes only.
     async fn begin_large(&self, header: &Header) -> Result<Large, ClientError> {
         let (start, count) = (header.tx_start, u64::from(header.tx_count));
-        let name = self.trusted.name();
-        let mut stream = self.client.read_stream(name, start, count).await?;
+        let (client, trusted) = (self.client, self.trusted);
+        let mut stream = client.sealed_stream(trusted, start, count).await?;
         let mut all = Vec::with_capacity(header.tx_count as usize);
         while let Some(page) = self.client.in_time(stream.message()).await? {
             for (given, index) in page.transactions.iter().zip(start + all.len() as u64..) {
@@ -236,7 +250,7 @@ impl Reader<'_> {
         Ok(Large {
             start,
             leaves: all,
-            stream: self.client.read_stream(name, self.next, wanted).await?,
+            stream: client.sealed_stream(trusted, self.next, wanted).await?,
         })
     }
 
@@ -287,10 +301,7 @@ impl Reader<'_> {
 
     /// Exactly the transactions `from .. from + count`.
     async fn fetch(&self, from: u64, count: u64) -> Result<Vec<proto::Transaction>, ClientError> {
-        let mut stream = self
-            .client
-            .read_stream(self.trusted.name(), from, count)
-            .await?;
+        let mut stream = self.client.sealed_stream(self.trusted, from, count).await?;
         let mut all: Vec<proto::Transaction> = Vec::new();
         while let Some(page) = self.client.in_time(stream.message()).await? {
             for given in page.transactions {

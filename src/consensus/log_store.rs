@@ -27,7 +27,7 @@ pub struct GroupLog {
     writer: LogWriter,
     /// Short: entries are cheap to clone, nothing waits under it.
     cache: Arc<Mutex<Cache>>,
-    written: Arc<watch::Sender<u64>>,
+    written: Arc<watch::Sender<Option<LogId>>>,
 }
 
 struct Cache {
@@ -49,12 +49,7 @@ impl GroupLog {
             .map_or(purged.map_or(0, |id| id.index + 1), |entry| {
                 entry.log_id.index
             });
-        let newest = loaded
-            .entries
-            .last()
-            .map(|entry| entry.log_id.index)
-            .or(purged.map(|id| id.index))
-            .unwrap_or(0);
+        let newest = loaded.entries.last().map(|entry| entry.log_id).or(purged);
         let vote = loaded.vote.as_deref().and_then(codec::decode_vote);
         let cache = Cache {
             entries: loaded.entries.into(),
@@ -72,8 +67,9 @@ impl GroupLog {
         })
     }
 
-    /// The newest index that is written (not necessarily synced): the apply gate.
-    pub fn written(&self) -> watch::Receiver<u64> {
+    /// The newest entry that is written (not necessarily synced): the apply gate. An id, not an index: after a truncation
+    /// the same index comes again with a higher term, and ids only grow.
+    pub fn written(&self) -> watch::Receiver<Option<LogId>> {
         self.written.subscribe()
     }
 
@@ -93,6 +89,13 @@ impl GroupLog {
 }
 
 impl Cache {
+    fn extend(&mut self, entries: &[Entry]) {
+        if let (true, Some(first)) = (self.entries.is_empty(), entries.first()) {
+            self.first = first.log_id.index;
+        }
+        self.entries.extend(entries.iter().cloned());
+    }
+
     fn range(&self, range: &impl RangeBounds<u64>) -> Vec<Entry> {
         let end = self.first + self.entries.len() as u64;
         let from = match range.start_bound() {
@@ -165,7 +168,7 @@ impl RaftLogStorage<Types> for GroupLog {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
-        self.lock().entries.extend(entries.iter().cloned());
+        self.lock().extend(&entries);
         self.writer.append(
             (self.group, self.slot),
             entries,

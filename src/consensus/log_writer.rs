@@ -4,6 +4,9 @@
 //!
 //! Order of a turn: write, note `written` (the apply gate opens), sync, note the synced position, answer. Votes go through
 //! the same queue and wait for the sync. Truncations and purges ride along. Any error is final.
+//!
+//! The note itself is synced about once a second: a loss of the log that the page cache would have hidden (a disk that
+//! confirms syncs and loses them) then shows at the next start, unless it is younger than that.
 
 use std::{
     collections::BTreeMap,
@@ -13,12 +16,13 @@ use std::{
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
+    time::{Duration, Instant},
 };
 
 use openraft::storage::IOFlushed;
 use tokio::sync::{oneshot, watch};
 
-use super::{Entry, OnFailure, Types, codec};
+use super::{Entry, LogId, OnFailure, Types, codec};
 use crate::chain::ChainId;
 use crate::engine::GroupId;
 use crate::store::{
@@ -30,6 +34,9 @@ use crate::store::{
 const OPS_PER_TURN: usize = 4096;
 /// Bytes of entries taken in one turn.
 const BYTES_PER_TURN: usize = 16 << 20;
+
+/// How often the note of the synced position is synced itself; with every turn it would double the cost of a turn.
+const NOTE_SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// Something to write. Operations of one group keep their order.
 pub enum LogOp {
@@ -254,8 +261,8 @@ enum Answer {
 struct Job {
     op: LogOp,
     answer: Answer,
-    /// Told the newest written index: opens the apply gate of the group.
-    written: Option<Arc<watch::Sender<u64>>>,
+    /// Told the newest written entry: opens the apply gate of the group.
+    written: Option<Arc<watch::Sender<Option<LogId>>>>,
 }
 
 /// The way to the log-writer thread. Clones share it; the thread ends when the last one is dropped.
@@ -280,6 +287,7 @@ impl LogWriter {
             queue,
             position,
             syncs: syncs.clone(),
+            unsynced_note: None,
             on_failure,
         };
         std::thread::Builder::new()
@@ -308,7 +316,7 @@ impl LogWriter {
         (group, slot): (GroupId, Slot),
         entries: Vec<Entry>,
         flushed: IOFlushed<Types>,
-        written: Arc<watch::Sender<u64>>,
+        written: Arc<watch::Sender<Option<LogId>>>,
     ) {
         let op = LogOp::Append {
             group,
@@ -354,16 +362,33 @@ struct Thread {
     queue: mpsc::Receiver<Job>,
     position: Option<(PositionFile, Position)>,
     syncs: Arc<AtomicU64>,
+    /// Since when the newest notes wait for their sync.
+    unsynced_note: Option<Instant>,
     on_failure: OnFailure,
 }
 
 impl Thread {
     fn run(mut self) {
-        while let Ok(first) = self.queue.recv() {
-            if let Err(why) = self.turn(first) {
+        loop {
+            let done = match self.next() {
+                Ok(first) => self.turn(first).and_then(|()| self.sync_old_note()),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.sync_old_note(),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            };
+            if let Err(why) = done {
                 (self.on_failure)(format!("the log can't be written: {why}"));
                 return;
             }
+        }
+    }
+
+    /// The next job; or the timeout, once a note has waited long enough for its sync.
+    fn next(&self) -> Result<Job, mpsc::RecvTimeoutError> {
+        match self.unsynced_note {
+            Some(since) => self
+                .queue
+                .recv_timeout(NOTE_SYNC_EVERY.saturating_sub(since.elapsed())),
+            None => Ok(self.queue.recv()?),
         }
     }
 
@@ -373,8 +398,8 @@ impl Thread {
         self.backend
             .write(&ops)
             .map_err(|error| error.to_string())?;
-        for (gate, index) in &written {
-            gate.send_replace(*index);
+        for (gate, id) in &written {
+            gate.send_replace(Some(*id));
         }
         if answers
             .iter()
@@ -409,10 +434,8 @@ impl Thread {
         };
         let mut shorter = false;
         for op in ops {
-            if let LogOp::Truncate { group, from, .. } = op
-                && let Some(index) = position.groups.get_mut(&group.0)
-            {
-                *index = (*index).min(from.saturating_sub(1));
+            if let LogOp::Truncate { .. } = op {
+                move_position(position, op);
                 shorter = true;
             }
         }
@@ -429,14 +452,38 @@ impl Thread {
             return Ok(());
         };
         position.sequence = sequence;
-        for op in ops {
-            if let LogOp::Append { group, entries, .. } = op
-                && let Some(last) = entries.last()
-            {
+        ops.iter().for_each(|op| move_position(position, op));
+        self.unsynced_note.get_or_insert_with(Instant::now);
+        file.note(position).map_err(|error| error.to_string())
+    }
+
+    fn sync_old_note(&mut self) -> Result<(), String> {
+        let old = |since: Instant| since.elapsed() >= NOTE_SYNC_EVERY;
+        if !self.unsynced_note.is_some_and(old) {
+            return Ok(());
+        }
+        self.unsynced_note = None;
+        match &self.position {
+            Some((file, _)) => file.sync().map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where a group's log ends after an operation; a turn may hold appends and truncations of the same group.
+fn move_position(position: &mut Position, op: &LogOp) {
+    match op {
+        LogOp::Append { group, entries, .. } => {
+            if let Some(last) = entries.last() {
                 position.groups.insert(group.0, last.log_id.index);
             }
         }
-        file.note(position).map_err(|error| error.to_string())
+        LogOp::Truncate { group, from, .. } => {
+            if let Some(index) = position.groups.get_mut(&group.0) {
+                *index = (*index).min(from.saturating_sub(1));
+            }
+        }
+        LogOp::Vote { .. } | LogOp::Purge { .. } | LogOp::Guard { .. } => {}
     }
 }
 
@@ -466,7 +513,7 @@ pub(super) fn entry_bytes(entry: &Entry) -> usize {
     }
 }
 
-type Gates = Vec<(Arc<watch::Sender<u64>>, u64)>;
+type Gates = Vec<(Arc<watch::Sender<Option<LogId>>>, LogId)>;
 
 fn split(jobs: Vec<Job>) -> (Vec<LogOp>, Vec<Answer>, Gates) {
     let (mut ops, mut answers, mut gates) = (
@@ -478,7 +525,7 @@ fn split(jobs: Vec<Job>) -> (Vec<LogOp>, Vec<Answer>, Gates) {
         if let (Some(gate), LogOp::Append { entries, .. }) = (job.written, &job.op)
             && let Some(last) = entries.last()
         {
-            gates.push((gate, last.log_id.index));
+            gates.push((gate, last.log_id));
         }
         ops.push(job.op);
         answers.push(job.answer);

@@ -112,7 +112,7 @@ pub struct GroupMachine {
     engine: Arc<ArcSwap<Engine>>,
     /// Short; written by the apply task alone.
     applied: Arc<Mutex<Applied>>,
-    written: watch::Receiver<u64>,
+    written: watch::Receiver<Option<LogId>>,
     /// Told when the log is long enough to be cut.
     pub(super) cut: Arc<Notify>,
     uncut: Arc<(AtomicU64, AtomicU64)>,
@@ -125,7 +125,7 @@ impl GroupMachine {
         group: GroupId,
         store: Store,
         data: Slot,
-        written: watch::Receiver<u64>,
+        written: watch::Receiver<Option<LogId>>,
         on_failure: OnFailure,
     ) -> Result<Self, StoreError> {
         let row = store.get(Cf::Raft, &raft_key(data, RaftTag::Applied))?;
@@ -167,15 +167,13 @@ impl GroupMachine {
 
     /// Applies entries as one batch and answers their callers.
     async fn apply_batch(&mut self, entries: Vec<EntryResponder<Types>>) -> io::Result<()> {
-        let Some(last) = entries.last().map(|(entry, _)| entry.log_id.index) else {
+        let Some(last) = entries.last().map(|(entry, _)| entry.log_id) else {
             return Ok(());
         };
-        if *self.written.borrow() < last {
-            self.written
-                .wait_for(|written| *written >= last)
-                .await
-                .map_err(io::Error::other)?;
-        }
+        self.written
+            .wait_for(|written| *written >= Some(last))
+            .await
+            .map_err(io::Error::other)?;
         let bytes: usize = entries.iter().map(|(entry, _)| entry_bytes(entry)).sum();
         let answers = if bytes > BLOCKING_BYTES && on_many_threads() {
             tokio::task::block_in_place(|| self.decide(entries))
@@ -192,7 +190,7 @@ impl GroupMachine {
         answers
             .into_iter()
             .for_each(|(responder, outcomes)| responder.send(outcomes));
-        self.count(bytes as u64, last);
+        self.count(bytes as u64, last.index);
         Ok(())
     }
 

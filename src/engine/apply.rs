@@ -4,7 +4,7 @@
 //! then the decisions in order, then the leaf hashes of what was accepted.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Mutex, MutexGuard, PoisonError, RwLock},
 };
 
@@ -60,6 +60,8 @@ pub(super) struct Work<'a> {
     pub time_ms: u64,
     /// Accepted transactions whose leaf hashes are still to be computed.
     pub accepted: Vec<Accepted>,
+    /// Chains that were unknown when the payloads were hashed: this entry may bang them.
+    pub unknown: BTreeSet<ChainNo>,
 }
 
 impl Engine {
@@ -95,6 +97,7 @@ impl Engine {
             batch,
             time_ms,
             accepted: Vec::new(),
+            unknown: BTreeSet::new(),
         };
         let hashes = inject::payload_hashes(&mut work, &commands)?;
         let mut hashes = hashes.as_slice();
@@ -103,7 +106,8 @@ impl Engine {
             outcomes.push(work.decide(command, &mut hashes)?);
         }
         inject::finish(&mut work)?;
-        request::forget(&self.store, work.batch, self.slot, time_ms)?;
+        let pending = &mut work.state.pending;
+        request::forget(pending, &self.store, work.batch, self.slot, time_ms)?;
         Ok(outcomes)
     }
 

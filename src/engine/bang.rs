@@ -124,15 +124,9 @@ fn stored_constitution(
     work: &mut Work<'_>,
     no: ChainNo,
 ) -> Result<Option<Constitution>, StoreError> {
-    use crate::store::View;
-    let row = work
-        .engine
-        .store
-        .get(Cf::Quant, &quant_key(work.engine.slot, no, 0))?;
-    let Some(row) = row.and_then(|row| QuantRow::decode(&row)) else {
-        return Ok(None);
-    };
-    Ok(read_constitution(&row.meta).ok())
+    let key = quant_key(work.engine.slot, no, 0);
+    let row = work.state.pending.quant(&work.engine.store, &key)?;
+    Ok(row.and_then(|row| read_constitution(&row.meta).ok()))
 }
 
 fn make(
@@ -163,15 +157,13 @@ fn make(
     work.batch.put(Cf::Chain, chain_key(slot, no), row.encode());
     work.batch
         .put(Cf::Chain, pool_key(slot, no), chain.pool.encode());
-    work.batch.put(
-        Cf::Quant,
-        quant_key(slot, no, 0),
-        QuantRow {
-            header: bytes,
-            meta: command.meta.to_vec(),
-        }
-        .encode(),
-    );
+    let quant = QuantRow {
+        header: bytes,
+        meta: command.meta.to_vec(),
+    };
+    work.state
+        .pending
+        .put_quant(work.batch, quant_key(slot, no, 0), quant.encode());
     work.batch
         .put(Cf::Tree, history_edge_key(slot, no, 0, 0), hash);
     work.state

@@ -3,13 +3,13 @@
 //! Owned by the engine's lock. A chain is checked when it is loaded: its head must be the stored Quant, its peaks must
 //! give the head's history root, its pool must be whole.
 
-use std::{collections::HashMap, ops::ControlFlow};
+use std::{borrow::Cow, collections::HashMap, ops::ControlFlow};
 
 use super::outcome::Rejection;
 use crate::chain::{ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta};
 use crate::store::{
     Cf, ChainNo, ChainRow, PoolLeavesRow, PoolRow, QuantRow, Slot, StoreError, View, chain_key,
-    history_edge_from, pool_key, pool_leaves_from, pool_leaves_key, quant_key,
+    history_edge_from, pool_key, pool_leaves_key, quant_key,
 };
 
 /// Chains kept per group.
@@ -26,7 +26,7 @@ pub(super) struct SealRules {
 }
 
 /// A chain, as the newest applied command left it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct HotChain {
     pub no: ChainNo,
     pub chain_id: ChainId,
@@ -83,6 +83,18 @@ impl HotChain {
     /// Payload bytes in the pool.
     pub fn pooled_bytes(&self) -> u64 {
         self.pool.bytes - self.sealed_bytes
+    }
+
+    /// A copy that is cheap: without the hashes of its pool.
+    pub fn without_pool(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            head: self.head.clone(),
+            history: self.history.clone(),
+            recent: PoolParts::default(),
+            edges: None,
+            ..*self
+        }
     }
 
     /// Transactions in the pool.
@@ -202,37 +214,49 @@ impl PoolParts {
 }
 
 /// The whole pool: what the store has, then what came since the chain was loaded.
-pub(super) fn pool_parts(
+pub(super) fn pool_parts<'a>(
     view: &dyn View,
     slot: Slot,
-    chain: &HotChain,
-) -> Result<Result<PoolParts, Rejection>, StoreError> {
+    chain: &'a HotChain,
+) -> Result<Result<Cow<'a, PoolParts>, Rejection>, StoreError> {
     let (first, until) = (chain.head.tx_end(), chain.recent_from());
-    let mut pool = PoolParts::default();
-    let mut whole = true;
-    let (from, _) = pool_leaves_from(slot, chain.no, first);
-    view.scan(
-        Cf::Tree,
-        &from,
-        &pool_leaves_key(slot, chain.no, until),
-        &mut |key, row| {
-            whole &= read_part(&mut pool, first, key, row).is_some();
-            if whole {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        },
-    )?;
-    whole &= first + pool.hashes.len() as u64 == until;
-    pool.parts.extend_from_slice(&chain.recent.parts);
-    pool.hashes.extend_from_slice(&chain.recent.hashes);
+    let (pool, mut whole) = if first == until {
+        (Cow::Borrowed(&chain.recent), true)
+    } else {
+        let (mut pool, whole) = stored_parts(view, slot, chain.no, (first, until))?;
+        pool.parts.extend_from_slice(&chain.recent.parts);
+        pool.hashes.extend_from_slice(&chain.recent.hashes);
+        (Cow::Owned(pool), whole)
+    };
     whole &= pool.hashes.len() as u64 == chain.pooled();
     Ok(if whole {
         Ok(pool)
     } else {
         Err(chain.damaged("hashes of its pool are missing"))
     })
+}
+
+fn stored_parts(
+    view: &dyn View,
+    slot: Slot,
+    no: ChainNo,
+    (first, until): (u64, u64),
+) -> Result<(PoolParts, bool), StoreError> {
+    let (mut pool, mut whole) = (PoolParts::default(), true);
+    let (from, to) = (
+        pool_leaves_key(slot, no, first),
+        pool_leaves_key(slot, no, until),
+    );
+    view.scan(Cf::Tree, &from, &to, &mut |key, row| {
+        whole &= read_part(&mut pool, first, key, row).is_some();
+        if whole {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    })?;
+    whole &= first + pool.hashes.len() as u64 == until;
+    Ok((pool, whole))
 }
 
 fn read_part(pool: &mut PoolParts, pool_first: u64, key: &[u8], row: &[u8]) -> Option<()> {

@@ -37,9 +37,12 @@ pub(super) fn payload_hashes(
         let Command::Inject(inject) = command else {
             continue;
         };
-        let alg = work
-            .chain(inject.head.chain)?
-            .map_or(HashAlg::Sha3_256, |chain| chain.alg);
+        let no = inject.head.chain;
+        let alg = work.chain(no)?.ok().map(|chain| chain.alg);
+        if alg.is_none() {
+            work.unknown.insert(no);
+        }
+        let alg = alg.unwrap_or(HashAlg::Sha3_256);
         algs.extend(inject.items.iter().map(|item| (alg, item)));
     }
     let plain =
@@ -67,6 +70,13 @@ pub(super) fn apply(
         Ok(chain) => chain.alg,
         Err(rejection) => return Ok(Err(rejection)),
     };
+    let own;
+    let hashes = if work.unknown.contains(&no) {
+        own = hashes_with(alg, &command.items);
+        &own
+    } else {
+        hashes
+    };
     let request = Request::of(command, alg, hashes);
     if let Some(answer) = request.seen(work)? {
         return Ok(answer);
@@ -84,6 +94,11 @@ pub(super) fn apply(
     let injected = request.add(work, &places, fresh > 0)?;
     request.remember(work, &injected);
     Ok(Ok(injected))
+}
+
+fn hashes_with(alg: HashAlg, items: &[InjectItem<'_>]) -> Vec<Hash> {
+    let hash = |item: &InjectItem<'_>| payload_hash(alg, item.payload, item.salt);
+    items.iter().map(hash).collect()
 }
 
 /// One inject with its hashes.

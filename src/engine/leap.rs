@@ -1,18 +1,20 @@
 //! Leap: a pool is sealed. The leader builds the header outside of the log (`template`); every replica recomputes it.
 
+use std::borrow::Cow;
+
 use super::{
     apply::{Engine, Work},
     command::{Seal, body_hash},
     due,
     hot::{self, HotChain, PoolPart, PoolParts},
     outcome::{Rejection, Sealed},
-    request,
+    request::{self, Pending},
 };
 use crate::chain::{Hash, HashAlg, Header, Meta, check_meta, tree_root};
 use crate::store::{
-    Batch, Cf, ChainNo, ChainRow, QuantRow, RequestRow, RequestRun, Slot, StoreError, TILE_HASHES,
-    View, chain_key, history_edge_key, history_tile_key, pool_key, pool_leaves_key, quant_key,
-    quant_tile_key, quant_tiles, request_key,
+    Batch, Cf, ChainNo, ChainRow, QuantRow, QuantTree, RequestRow, RequestRun, Slot, StoreError,
+    TILE_HASHES, View, chain_key, history_edge_key, history_tile_key, pool_key, pool_leaves_key,
+    quant_key, quant_tile_key, request_key,
 };
 
 /// Rows deleted one by one before a range is.
@@ -49,17 +51,18 @@ impl Engine {
     ) -> Result<Result<Template, Rejection>, StoreError> {
         let mut state = self.lock();
         let chain = match self.hot_chain(&mut state, no)? {
-            Ok(chain) => chain.clone(),
+            Ok(chain) => chain,
             Err(rejection) => return Ok(Err(rejection)),
         };
-        drop(state);
-        if let Err(rejection) = sealable(&chain, request.is_final) {
+        if let Err(rejection) = sealable(chain, request.is_final) {
             return Ok(Err(rejection));
         }
-        let leaves = match hot::pool_parts(&self.store, self.slot, &chain)? {
-            Ok(parts) => parts.hashes,
+        let leaves = match hot::pool_parts(&self.store, self.slot, chain)? {
+            Ok(parts) => parts.into_owned().hashes,
             Err(rejection) => return Ok(Err(rejection)),
         };
+        let chain = chain.without_pool();
+        drop(state);
         Ok(Ok(build(&chain, &leaves, request)))
     }
 
@@ -76,24 +79,19 @@ impl Engine {
         let key = request_key(self.slot, no, request_id);
         let state = self.lock();
         let seen = request::seen(&state.pending, &self.store, &key, body)?;
-        drop(state);
         Ok(match seen {
             None => None,
             Some(Err(rejection)) => Some(Err(rejection)),
-            Some(Ok(runs)) => Some(Ok(
-                self.sealed_at(no, runs.first().map_or(0, |run| run.first))?
-            )),
+            Some(Ok(runs)) => {
+                let height = runs.first().map_or(0, |run| run.first);
+                Some(Ok(self.sealed_at(&state.pending, no, height)?))
+            }
         })
     }
 
-    fn sealed_at(&self, no: ChainNo, height: u64) -> Result<Sealed, StoreError> {
-        let row = self
-            .store
-            .get(Cf::Quant, &quant_key(self.slot, no, height))?;
-        let header = row
-            .and_then(|row| QuantRow::decode(&row))
-            .ok_or_else(|| StoreError::row("quant"))?
-            .parse()?;
+    fn sealed_at(&self, pending: &Pending, no: ChainNo, height: u64) -> Result<Sealed, StoreError> {
+        let row = pending.quant(&self.store, &quant_key(self.slot, no, height))?;
+        let header = row.ok_or_else(|| StoreError::row("quant"))?.parse()?;
         Ok(Sealed {
             quant_hash: header.hash(),
             header,
@@ -176,6 +174,14 @@ pub(super) fn apply(
         chain.edges = Some(hot::history_edges(store, slot, no, chain.head.height + 1)?);
     }
     let sealed = commit(work.batch, slot, chain, command, seal);
+    let quant = QuantRow {
+        header: command.header.to_vec(),
+        meta: command.meta.to_vec(),
+    };
+    let key = quant_key(slot, no, sealed.header.height);
+    work.state
+        .pending
+        .put_quant(work.batch, key, quant.encode());
     let run = RequestRun {
         first: sealed.header.height,
         count: 1,
@@ -227,14 +233,16 @@ fn seen(
         })));
     }
     work.engine
-        .sealed_at(command.chain, height)
+        .sealed_at(&work.state.pending, command.chain, height)
         .map(|sealed| Some(Ok(sealed)))
 }
 
 /// A Quant that this replica agrees with.
 struct CheckedSeal {
     header: Header,
-    pool: PoolParts,
+    tree: QuantTree,
+    /// The whole pool, where a part of it had to be read from the store.
+    stored: Option<PoolParts>,
     /// The first part that stays in the pool.
     rest: Option<PoolPart>,
 }
@@ -256,13 +264,20 @@ fn check(
         Ok(pool) => pool,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    Ok(
-        check_content(chain, &header, command.meta, &pool).map(|rest| CheckedSeal {
-            header,
-            pool,
-            rest,
-        }),
-    )
+    let (tree, rest) = match check_content(chain, &header, command.meta, &pool) {
+        Ok(checked) => checked,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    let stored = match pool {
+        Cow::Owned(pool) => Some(pool),
+        Cow::Borrowed(_) => None,
+    };
+    Ok(Ok(CheckedSeal {
+        header,
+        tree,
+        stored,
+        rest,
+    }))
 }
 
 /// Another Quant may have come first: that is no difference, the leader builds anew.
@@ -279,6 +294,13 @@ fn check_place(chain: &HotChain, header: &Header) -> Result<(), Rejection> {
     if header.tx_count == 0 && !header.is_final {
         return Err(Rejection::NothingToSeal(chain.name.clone()));
     }
+    if header.is_final && header.tx_end() < chain.pool.next_index {
+        // Nothing follows a final Quant: what it leaves in the pool could never be sealed.
+        return Err(Rejection::PoolGrew {
+            sealed: header.tx_end(),
+            next: chain.pool.next_index,
+        });
+    }
     Ok(())
 }
 
@@ -287,7 +309,7 @@ fn check_content(
     header: &Header,
     meta: &[u8],
     pool: &PoolParts,
-) -> Result<Option<PoolPart>, Rejection> {
+) -> Result<(QuantTree, Option<PoolPart>), Rejection> {
     let differs =
         |what: &str| Rejection::SealDiffers(format!("{what} of height {}", header.height));
     let mut history = chain.history.clone();
@@ -300,11 +322,12 @@ fn check_content(
     if count > pool.hashes.len() {
         return Err(differs("tx_count"));
     }
-    if tree_root(chain.alg, &pool.hashes[..count]) != header.tx_root {
+    let tree = QuantTree::new(chain.alg, &pool.hashes[..count]);
+    if tree.root != header.tx_root {
         return Err(differs("tx_root"));
     }
-    if header.anchor_count != 0 || header.pow_bits != 0 {
-        return Err(differs("anchor_count or pow_bits"));
+    if (header.anchor_count, header.pow_bits, header.nonce) != (0, 0, 0) {
+        return Err(differs("anchor_count, pow_bits or nonce"));
     }
     let newest = pool
         .parts
@@ -322,7 +345,7 @@ fn check_content(
     if count < pool.hashes.len() && rest.is_none_or(|part| part.first != header.tx_end()) {
         return Err(differs("tx_count"));
     }
-    Ok(rest)
+    Ok((tree, rest))
 }
 
 fn commit(
@@ -332,20 +355,20 @@ fn commit(
     command: &Seal<'_>,
     seal: CheckedSeal,
 ) -> Sealed {
-    let CheckedSeal { header, pool, rest } = seal;
+    let CheckedSeal {
+        header,
+        tree,
+        stored,
+        rest,
+    } = seal;
     let quant_hash = header.hash();
-    let count = header.tx_count as usize;
-    write_tiles(batch, slot, chain.no, &header, &pool.hashes[..count]);
-    drop_pool_rows(batch, slot, chain.no, &pool, &header);
-    let quant = QuantRow {
-        header: command.header.to_vec(),
-        meta: command.meta.to_vec(),
-    };
-    batch.put(
-        Cf::Quant,
-        quant_key(slot, chain.no, header.height),
-        quant.encode(),
-    );
+    let pool = stored.as_ref().unwrap_or(&chain.recent);
+    let leaves = &pool.hashes[..header.tx_count as usize];
+    tree.tiles(leaves, |level, tile, hashes| {
+        let key = quant_tile_key(slot, chain.no, header.height, level, tile);
+        batch.put(Cf::Tree, key, hashes.as_flattened());
+    });
+    drop_pool_rows(batch, slot, chain.no, pool, &header);
     due::forget(batch, slot, chain);
     chain.history.push(chain.alg, chain.head_hash);
     push_edge(batch, slot, chain, header.height, quant_hash);
@@ -361,16 +384,6 @@ fn commit(
         quant_hash,
         duplicate: false,
     }
-}
-
-fn write_tiles(batch: &mut Batch, slot: Slot, no: ChainNo, header: &Header, leaves: &[Hash]) {
-    quant_tiles(header.hash_alg, leaves, |level, tile, hashes| {
-        batch.put(
-            Cf::Tree,
-            quant_tile_key(slot, no, header.height, level, tile),
-            hashes.as_flattened(),
-        );
-    });
 }
 
 fn drop_pool_rows(batch: &mut Batch, slot: Slot, no: ChainNo, pool: &PoolParts, header: &Header) {

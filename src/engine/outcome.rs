@@ -128,6 +128,16 @@ pub enum Rejection {
         /// What is.
         actual: u64,
     },
+    /// Transactions came while the last Quant was built: build it anew.
+    #[error(
+        "transactions up to {next} came while the last Quant was built, which ends at {sealed}; stop injecting, then close again"
+    )]
+    PoolGrew {
+        /// Where the proposed Quant ends.
+        sealed: u64,
+        /// What is.
+        next: u64,
+    },
     /// This replica computes something else than the leader proposed.
     #[error(
         "the proposed Quant differs from what this replica computes ({0}); the chain is stopped on this node"

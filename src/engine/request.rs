@@ -1,39 +1,104 @@
 //! What requests were answered: a retry with the same request_id gets the first answer. Replicated state like the rest;
 //! forgotten a day later by command time, a few at each command so that no command pays for many.
 
-use std::{collections::HashMap, ops::ControlFlow};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::ControlFlow,
+};
 
 use super::{REQUEST_KEPT_MS, outcome::Rejection};
 use crate::chain::Hash;
 use crate::store::{
-    Batch, Cf, ChainNo, RequestRow, RequestRun, Slot, StoreError, View, request_key,
+    Batch, Cf, ChainNo, QuantRow, RequestRow, RequestRun, Slot, StoreError, View, request_key,
     request_time_from, request_time_key,
 };
 
 /// Expired requests removed by one entry.
 const FORGOTTEN_PER_ENTRY: usize = 64;
 
-/// Index rows written by entries whose batch is not in the store yet: reads go here first.
+/// Rows written by entries whose batch is not in the store yet: reads go here first. How many entries share a batch
+/// differs between replicas, so no decision may depend on what the store has and the batch has not.
 #[derive(Default)]
 pub(super) struct Pending {
-    rows: HashMap<Vec<u8>, Vec<u8>>,
+    /// Of family `index`; none = removed.
+    rows: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    /// The keys among them that find requests by their time; false = removed.
+    times: BTreeMap<Vec<u8>, bool>,
+    quants: HashMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Pending {
     pub fn get(&self, view: &dyn View, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         match self.rows.get(key) {
-            Some(row) => Ok(Some(row.clone())),
+            Some(row) => Ok(row.clone()),
             None => view.get(Cf::Index, key),
         }
     }
 
     pub fn put(&mut self, batch: &mut Batch, key: Vec<u8>, row: Vec<u8>) {
         batch.put(Cf::Index, &key, &row);
-        self.rows.insert(key, row);
+        self.rows.insert(key, Some(row));
+    }
+
+    pub fn quant(&self, view: &dyn View, key: &[u8]) -> Result<Option<QuantRow>, StoreError> {
+        let row = match self.quants.get(key) {
+            Some(row) => Some(row.clone()),
+            None => view.get(Cf::Quant, key)?,
+        };
+        Ok(row.and_then(|row| QuantRow::decode(&row)))
+    }
+
+    pub fn put_quant(&mut self, batch: &mut Batch, key: Vec<u8>, row: Vec<u8>) {
+        batch.put(Cf::Quant, &key, &row);
+        self.quants.insert(key, row);
     }
 
     pub fn clear(&mut self) {
         self.rows.clear();
+        self.times.clear();
+        self.quants.clear();
+    }
+
+    fn put_time(&mut self, batch: &mut Batch, key: Vec<u8>) {
+        batch.put(Cf::Index, &key, []);
+        self.times.insert(key, true);
+    }
+
+    fn remove_time(&mut self, batch: &mut Batch, key: Vec<u8>) {
+        batch.delete(Cf::Index, &key);
+        self.times.insert(key, false);
+    }
+
+    fn remove(&mut self, batch: &mut Batch, key: Vec<u8>) {
+        batch.delete(Cf::Index, &key);
+        self.rows.insert(key, None);
+    }
+
+    /// The first times of `[from, to)`, at most `limit`, as they stand after the entries so far.
+    fn times(
+        &self,
+        view: &dyn View,
+        (from, to): (Vec<u8>, Vec<u8>),
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
+        let added = self.times.range(from.clone()..to.clone());
+        let mut times: BTreeSet<Vec<u8>> = added
+            .filter(|(_, there)| **there)
+            .map(|(key, _)| key.clone())
+            .collect();
+        let mut stored = 0;
+        view.scan(Cf::Index, &from, &to, &mut |key, _| {
+            if self.times.get(key) != Some(&false) {
+                times.insert(key.to_vec());
+                stored += 1;
+            }
+            if stored < limit {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })?;
+        Ok(times.into_iter().take(limit).collect())
     }
 }
 
@@ -67,15 +132,15 @@ pub(super) fn remember(
         return;
     }
     pending.put(batch, request_key(slot, chain, request_id), row.encode());
-    batch.put(
-        Cf::Index,
+    pending.put_time(
+        batch,
         request_time_key(slot, row.time_ms, chain, request_id),
-        [],
     );
 }
 
 /// Forgets some of the requests that are older than a day.
 pub(super) fn forget(
+    pending: &mut Pending,
     view: &dyn View,
     batch: &mut Batch,
     slot: Slot,
@@ -85,20 +150,11 @@ pub(super) fn forget(
         return Ok(());
     };
     let (from, to, read) = request_time_from(slot, before_ms);
-    let mut expired = Vec::new();
-    view.scan(Cf::Index, &from, &to, &mut |key, _| {
-        expired.push(key.to_vec());
-        if expired.len() < FORGOTTEN_PER_ENTRY {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        }
-    })?;
-    for key in expired {
+    for key in pending.times(view, (from, to), FORGOTTEN_PER_ENTRY)? {
         if let Some((chain, request_id)) = read(&key) {
-            batch.delete(Cf::Index, request_key(slot, chain, &request_id));
+            pending.remove(batch, request_key(slot, chain, &request_id));
         }
-        batch.delete(Cf::Index, &key);
+        pending.remove_time(batch, key);
     }
     Ok(())
 }

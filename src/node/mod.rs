@@ -1,5 +1,6 @@
 //! The node: configuration to rooms to a running server. The clock, the signals and the end of the process live here.
 
+mod accept;
 mod keys;
 mod scrub;
 
@@ -10,7 +11,6 @@ use std::{
 };
 
 use tokio::{net::TcpListener, sync::watch};
-use tonic::transport::server::TcpIncoming;
 
 use crate::chain::{Authority, Certificate, SigAlg, SigningKey};
 use crate::config::{Config, ConfigError};
@@ -20,7 +20,7 @@ use crate::consensus::{
 use crate::engine::{AddNode, ClusterRow, Founding, Outcome};
 use crate::seal::Sealer;
 use crate::service::{NodeFacts, Service, Signer};
-use crate::store::{Folder, FolderError, StoreError, StoreOptions};
+use crate::store::{Folder, FolderError, Store, StoreError, StoreOptions};
 
 pub use keys::{KeyError, Keys};
 
@@ -80,8 +80,12 @@ pub fn serve(
         .build();
     let runtime = runtime.map_err(|error| NodeError::System(error.to_string()))?;
     let stop_max = Duration::from_millis(config.stop_ms_max);
-    let result = runtime.block_on(run(config, ready, on_failure(failed)));
+    let mut store = None;
+    let result = runtime.block_on(run(config, &mut store, ready, on_failure(failed)));
     runtime.shutdown_timeout(stop_max);
+    if store.is_some_and(|store: Store| !store.close(stop_max)) {
+        tracing::warn!("the database was still in use at the end of the stop; nothing is lost");
+    }
     result
 }
 
@@ -89,12 +93,21 @@ pub fn serve(
 fn on_failure(failed: impl Fn(&str) + Send + Sync + 'static) -> OnFailure {
     Arc::new(move |why: String| {
         failed(&why);
-        std::process::exit(1)
+        end_now()
     })
+}
+
+/// Ends the process with code 1. Not `std::process::exit`: other threads are in the middle of RocksDB, and the C++
+/// destructors that run there would pull its locks from under them, which aborts.
+#[allow(unsafe_code)]
+fn end_now() -> ! {
+    // SAFETY: the call takes a number and does not return; nothing that needs a destructor is left to do.
+    unsafe { libc::_exit(1) }
 }
 
 async fn run(
     config: Config,
+    opened: &mut Option<Store>,
     ready: impl FnOnce(SocketAddr),
     failed: OnFailure,
 ) -> Result<(), NodeError> {
@@ -106,6 +119,7 @@ async fn run(
             cache_bytes: config.cache_mib << 20,
         },
     )?;
+    *opened = Some(folder.store.clone());
     let keys = Keys::open(&config.data.join("keys"), folder.first_start)?;
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(|why| NodeError::Listen { address, why })?;
@@ -279,7 +293,8 @@ impl Node {
                 .set_service_status("", tonic_health::ServingStatus::NotServing)
                 .await;
         };
-        let server = tokio::spawn(router.serve_with_incoming_shutdown(incoming(listener), stopped));
+        let connections = accept::connections(listener, accept::connections_max());
+        let server = tokio::spawn(router.serve_with_incoming_shutdown(connections, stopped));
         ready(address);
         let _ = stop_asked.wait_for(|stop| *stop).await;
         self.stop(server).await
@@ -298,10 +313,6 @@ impl Node {
         let _ = tokio::time::timeout(self.stop_max, self.groups.stop()).await;
         Ok(self.groups.store().sync()?)
     }
-}
-
-fn incoming(listener: TcpListener) -> TcpIncoming {
-    TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
 /// A background flush or compaction that failed leaves a database that takes no more writes.

@@ -19,7 +19,8 @@ const DUE_EVERY: Duration = Duration::from_millis(20);
 const DUE_PER_TURN: usize = 64;
 /// Seals under way are told apart by chain in this many classes.
 const LOCKS: usize = 64;
-/// Builds of one Quant before giving up: each failure means that another Quant was sealed.
+/// Builds of one Quant before giving up: each failure means that another Quant was sealed, or that the pool of a chain
+/// that shall be closed grew.
 const TRIES: usize = 8;
 
 /// What is asked for.
@@ -91,9 +92,9 @@ impl Sealer {
                 return Ok(answer?);
             }
             match self.attempt(group, chain, request, body).await {
-                Err(SealError::Rejected(rejection @ Rejection::HeadMoved { .. })) => {
-                    moved = Some(rejection)
-                }
+                Err(SealError::Rejected(
+                    rejection @ (Rejection::HeadMoved { .. } | Rejection::PoolGrew { .. }),
+                )) => moved = Some(rejection),
                 other => return other,
             }
         }

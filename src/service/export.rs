@@ -6,7 +6,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::{
-    Out, Service,
+    Pieces, Service,
     limits::{PIECE_BYTES, PIECES_WAITING},
     status::{of_read, of_store},
 };
@@ -31,8 +31,9 @@ impl Service {
     pub(super) async fn do_export(
         &self,
         request: proto::ExportRequest,
-    ) -> Result<Out<proto::ExportResponse>, Status> {
+    ) -> Result<Pieces<proto::ExportResponse>, Status> {
         let head = { self.reads(&request.chain)?.chain.head.clone() };
+        let place = self.reader_place()?;
         let signature = self.sign(&request.chain, &head).await?.to_bytes();
         let progress = Progress {
             chain: request.chain,
@@ -43,7 +44,11 @@ impl Service {
             signature,
         };
         let (pieces, out) = mpsc::channel(PIECES_WAITING);
-        tokio::spawn(self.clone().export_all(progress, pieces));
+        let export = self.clone().export_all(progress, pieces);
+        tokio::spawn(async move {
+            export.await;
+            drop(place);
+        });
         Ok(ReceiverStream::new(out))
     }
 

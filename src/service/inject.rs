@@ -5,11 +5,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::{
-    Out, Service,
+    Pieces, Service,
     catalog::Known,
     convert::{self, bytes32},
     limits::{INJECT_BATCH_MAX, PAYLOAD_BYTES_MAX, PIECES_WAITING},
-    status::{invalid, of_content, of_propose, of_read, of_rejection, refused_field, status},
+    status::{
+        invalid, of_content, of_propose, of_read, of_rejection, of_transport, refused_field, status,
+    },
 };
 use crate::chain::{
     Attributes, ChainId, Content, ID_BYTES_MAX, KEY_BYTES_MAX, check_content, payload_hash,
@@ -118,7 +120,7 @@ impl Service {
     pub(super) fn do_inject_stream(
         &self,
         requests: Streaming<proto::InjectStreamRequest>,
-    ) -> Out<proto::InjectStreamResponse> {
+    ) -> Pieces<proto::InjectStreamResponse> {
         let (answers, out) = mpsc::channel(PIECES_WAITING);
         tokio::spawn(self.clone().inject_all(requests, answers));
         ReceiverStream::new(out)
@@ -130,13 +132,14 @@ impl Service {
         mut requests: Streaming<proto::InjectStreamRequest>,
         answers: mpsc::Sender<Result<proto::InjectStreamResponse, Status>>,
     ) {
-        while let Ok(Some(request)) = requests.message().await {
-            let answer = match request.inject {
-                Some(inject) => self.do_inject(inject).await,
-                None => Err(invalid(
+        while let Some(request) = requests.message().await.transpose() {
+            let answer = match request.map(|request| request.inject) {
+                Ok(Some(inject)) => self.do_inject(inject).await,
+                Ok(None) => Err(invalid(
                     "inject",
                     "it is missing; every message carries one",
                 )),
+                Err(made) => Err(of_transport(&made).unwrap_or(made)),
             };
             let failed = answer.is_err();
             let answer = answer.map(|inject| proto::InjectStreamResponse {

@@ -22,8 +22,10 @@ pub const PAGE_DEFAULT: usize = 100;
 pub const PAGE_MAX: usize = 1000;
 /// Bytes that one piece of a stream aims at.
 pub const PIECE_BYTES: usize = 256 << 10;
-/// Pieces that wait for a slow reader.
-pub const PIECES_WAITING: usize = 4;
+/// Pieces that wait for a slow reader; a piece holds one transaction at least, so up to 1 MiB.
+pub const PIECES_WAITING: usize = 2;
+/// Streams of reads and exports at once: what readers that never read may cost is so many times their pieces.
+pub const READERS_MAX: usize = 256;
 
 /// As the rpc tells them.
 pub fn shown() -> ServerLimits {

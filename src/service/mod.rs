@@ -6,6 +6,7 @@ mod bang;
 mod catalog;
 mod chains;
 mod convert;
+mod edge;
 mod export;
 mod info;
 mod inject;
@@ -18,6 +19,7 @@ mod status;
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_health::server::HealthReporter;
 
@@ -27,7 +29,9 @@ use crate::proto::{self, chain_service_server, node_service_server, proof_servic
 use crate::seal::Sealer;
 
 use catalog::Catalog;
+use edge::{Deadline, Edge, Timely};
 pub use limits::MESSAGE_BYTES_MAX;
+use limits::READERS_MAX;
 pub use sign::Signer;
 
 /// Streams of one HTTP/2 connection.
@@ -51,6 +55,8 @@ pub struct Service {
     catalog: Arc<Catalog>,
     facts: Arc<NodeFacts>,
     authority: Arc<crate::chain::Authority>,
+    /// Places for streams that read.
+    readers: Arc<Semaphore>,
 }
 
 impl Service {
@@ -70,12 +76,24 @@ impl Service {
             catalog,
             facts,
             authority: Arc::new(authority),
+            readers: Arc::new(Semaphore::new(READERS_MAX)),
         }
     }
 
     /// The node's certificate.
     pub fn certificate(&self) -> &Certificate {
         self.signer.certificate()
+    }
+
+    /// A place for a stream that reads. It is not waited for: whoever never reads would hold all others up.
+    fn reader_place(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let place = self.readers.clone().try_acquire_owned();
+        place.map_err(|_| {
+            let why = format!(
+                "{READERS_MAX} streams of reads and exports are open on this node, the limit is {READERS_MAX}; read one to its end or cancel it, then try again"
+            );
+            status::status("NODE_BUSY", why, &[("limit", READERS_MAX.to_string())])
+        })
     }
 
     /// The server with all services, health and reflection.
@@ -103,18 +121,18 @@ impl Service {
             .add_service(health_service)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
-            .add_service(
+            .add_service(Edge(
                 chain_service_server::ChainServiceServer::new(self.clone())
                     .max_decoding_message_size(MESSAGE_BYTES_MAX),
-            )
-            .add_service(
+            ))
+            .add_service(Edge(
                 proof_service_server::ProofServiceServer::new(self.clone())
                     .max_decoding_message_size(MESSAGE_BYTES_MAX),
-            )
-            .add_service(
+            ))
+            .add_service(Edge(
                 node_service_server::NodeServiceServer::new(self)
                     .max_decoding_message_size(MESSAGE_BYTES_MAX),
-            );
+            ));
         Ok((router, health))
     }
 }
@@ -126,13 +144,13 @@ fn reflection<'b>() -> tonic_reflection::server::Builder<'b> {
 }
 
 type Answer<T> = Result<Response<T>, Status>;
-type Out<T> = tokio_stream::wrappers::ReceiverStream<Result<T, Status>>;
+type Pieces<T> = tokio_stream::wrappers::ReceiverStream<Result<T, Status>>;
 
 #[tonic::async_trait]
 impl chain_service_server::ChainService for Service {
-    type InjectStreamStream = Out<proto::InjectStreamResponse>;
-    type ReadStream = Out<proto::ReadResponse>;
-    type ExportStream = Out<proto::ExportResponse>;
+    type InjectStreamStream = Timely<proto::InjectStreamResponse>;
+    type ReadStream = Timely<proto::ReadResponse>;
+    type ExportStream = Timely<proto::ExportResponse>;
 
     async fn bang(&self, request: Request<proto::BangRequest>) -> Answer<proto::BangResponse> {
         self.do_bang(request.into_inner()).await.map(Response::new)
@@ -157,7 +175,9 @@ impl chain_service_server::ChainService for Service {
         &self,
         request: Request<Streaming<proto::InjectStreamRequest>>,
     ) -> Answer<Self::InjectStreamStream> {
-        Ok(Response::new(self.do_inject_stream(request.into_inner())))
+        let deadline = Deadline::of(&request);
+        let answers = self.do_inject_stream(request.into_inner());
+        Ok(Response::new(Timely::new(answers, deadline)))
     }
     async fn leap(&self, request: Request<proto::LeapRequest>) -> Answer<proto::LeapResponse> {
         self.do_leap(request.into_inner()).await.map(Response::new)
@@ -199,7 +219,9 @@ impl chain_service_server::ChainService for Service {
             .map(Response::new)
     }
     async fn read(&self, request: Request<proto::ReadRequest>) -> Answer<Self::ReadStream> {
-        self.do_read(request.into_inner()).map(Response::new)
+        let deadline = Deadline::of(&request);
+        let pieces = self.do_read(request.into_inner())?;
+        Ok(Response::new(Timely::new(pieces, deadline)))
     }
     async fn get_head(
         &self,
@@ -210,9 +232,9 @@ impl chain_service_server::ChainService for Service {
             .map(Response::new)
     }
     async fn export(&self, request: Request<proto::ExportRequest>) -> Answer<Self::ExportStream> {
-        self.do_export(request.into_inner())
-            .await
-            .map(Response::new)
+        let deadline = Deadline::of(&request);
+        let pieces = self.do_export(request.into_inner()).await?;
+        Ok(Response::new(Timely::new(pieces, deadline)))
     }
 }
 

@@ -5,7 +5,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::{
-    Out, Service,
+    Pieces, Service,
     catalog::ChainReads,
     convert,
     limits::{PIECE_BYTES, PIECES_WAITING},
@@ -32,7 +32,7 @@ impl Service {
     pub(super) fn do_read(
         &self,
         request: proto::ReadRequest,
-    ) -> Result<Out<proto::ReadResponse>, Status> {
+    ) -> Result<Pieces<proto::ReadResponse>, Status> {
         let next = self.reads(&request.chain)?.chain.pool.next_index;
         if request.from_index > next {
             let chain = request.chain;
@@ -42,6 +42,7 @@ impl Service {
                 next,
             }));
         }
+        let place = self.reader_place()?;
         let limit = if request.limit == 0 {
             u64::MAX
         } else {
@@ -49,10 +50,13 @@ impl Service {
         };
         let end = next.min(request.from_index.saturating_add(limit));
         let (pieces, out) = mpsc::channel(PIECES_WAITING);
-        tokio::spawn(
-            self.clone()
-                .read_all(request.chain, request.from_index, end, pieces),
-        );
+        let read = self
+            .clone()
+            .read_all(request.chain, request.from_index, end, pieces);
+        tokio::spawn(async move {
+            read.await;
+            drop(place);
+        });
         Ok(ReceiverStream::new(out))
     }
 

@@ -5,6 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use super::limits::MESSAGE_BYTES_MAX;
 use crate::chain::{ContentError, NameError};
 use crate::consensus::ProposeError;
 use crate::engine::{ReadError, Rejection};
@@ -12,6 +13,13 @@ use crate::seal::SealError;
 use crate::store::{StoreError, TileError};
 
 const DOMAIN: &str = "qbc";
+/// How the transport words what it can't read as a message.
+const UNREADABLE: [&str; 4] = [
+    "failed to decode Protobuf",
+    "Unexpected EOF",
+    "Missing request message",
+    "invalid compression flag",
+];
 /// When a client may try again.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
@@ -22,6 +30,7 @@ pub const REASONS: &[(&str, Code)] = &[
     ("CHAIN_EXISTS", Code::AlreadyExists),
     ("CHAIN_UNKNOWN", Code::NotFound),
     ("CONTENT_REFUSED", Code::InvalidArgument),
+    ("DEADLINE_EXCEEDED", Code::DeadlineExceeded),
     ("FIELD_INVALID", Code::InvalidArgument),
     ("HEAD_CONFLICT", Code::FailedPrecondition),
     ("HEAD_MOVED", Code::Aborted),
@@ -30,6 +39,8 @@ pub const REASONS: &[(&str, Code)] = &[
     ("INDEX_CONFLICT", Code::FailedPrecondition),
     ("INDEX_UNKNOWN", Code::NotFound),
     ("INTERNAL", Code::Internal),
+    ("MESSAGE_INVALID", Code::InvalidArgument),
+    ("MESSAGE_TOO_LARGE", Code::ResourceExhausted),
     ("NAME_INVALID", Code::InvalidArgument),
     ("NAME_RESERVED", Code::InvalidArgument),
     ("NODE_BUSY", Code::ResourceExhausted),
@@ -41,7 +52,6 @@ pub const REASONS: &[(&str, Code)] = &[
     ("REQUEST_ID_REUSED", Code::InvalidArgument),
     ("SIGNATURE_INVALID", Code::InvalidArgument),
     ("STORE_FAILED", Code::Internal),
-    ("STREAM_FAILED", Code::Aborted),
 ];
 
 /// A status with its reason, and the facts a program may need.
@@ -143,7 +153,9 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
             },
         ),
         Rejection::NothingToSeal(_) => status("NOTHING_TO_SEAL", message, &[]),
-        Rejection::HeadMoved { .. } => status("HEAD_MOVED", message, &[]),
+        Rejection::HeadMoved { .. } | Rejection::PoolGrew { .. } => {
+            status("HEAD_MOVED", message, &[])
+        }
         Rejection::SealDiffers(_) | Rejection::Damaged { .. } => {
             status("CHAIN_DAMAGED", message, &[])
         }
@@ -212,6 +224,50 @@ pub fn of_content(item: usize, error: &ContentError) -> Status {
         "CONTENT_REFUSED",
         &format!("transactions[{item}].payload"),
         error.to_string(),
+    )
+}
+
+/// The caller stopped waiting.
+pub fn deadline_exceeded() -> Status {
+    let message = "the deadline of the call passed before its answer was ready; what it asked for may still be done: \
+        send it again with the same request_id to learn the result";
+    status("DEADLINE_EXCEEDED", message, &[])
+}
+
+/// What the transport refuses before a call begins; none for errors that have their reason already.
+pub fn of_transport(made: &Status) -> Option<Status> {
+    let said = made.message();
+    match made.code() {
+        Code::OutOfRange => Some(too_large(said)),
+        Code::Internal
+            if made.details().is_empty() && UNREADABLE.iter().any(|sign| said.contains(sign)) =>
+        {
+            let message = format!(
+                "the request can't be read: {said}; send one message of the call's type in proto/qbc/v1"
+            );
+            Some(status("MESSAGE_INVALID", message, &[]))
+        }
+        _ => None,
+    }
+}
+
+fn too_large(said: &str) -> Status {
+    let digits = |c: char| !c.is_ascii_digit();
+    let bytes = said
+        .split(digits)
+        .find(|number| !number.is_empty())
+        .unwrap_or("too many");
+    let message = format!(
+        "the message has {bytes} bytes, the limit is {MESSAGE_BYTES_MAX}; divide it into several requests"
+    );
+    let limit = MESSAGE_BYTES_MAX.to_string();
+    status_with(
+        "MESSAGE_TOO_LARGE",
+        message,
+        &[("limit", limit.clone())],
+        |details| {
+            details.add_quota_failure_violation("message", format!("{limit} bytes"));
+        },
     )
 }
 

@@ -1,7 +1,13 @@
 //! The database handle: open, read, write in order, sync. Every write error is final (`StoreError` tells, the caller stops
 //! the node): after a failed write or fsync the page cache can no longer be believed.
 
-use std::{ops::ControlFlow, path::Path, sync::Arc};
+use std::{
+    ops::ControlFlow,
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use rocksdb::{
     ColumnFamilyDescriptor, DB, DBCompressionType, Options, ReadOptions, WriteBatch, WriteOptions,
@@ -207,6 +213,20 @@ impl Store {
     /// Bytes of the files on disk, write-ahead logs included.
     pub fn disk_bytes(&self) -> u64 {
         folder_bytes(self.db.path())
+    }
+
+    /// Closes the database here, once nobody else holds it; false if somebody still does after this time. A process that
+    /// ends while another thread closes the database is aborted by it.
+    pub fn close(mut self, within: Duration) -> bool {
+        let until = Instant::now() + within;
+        while let Err(held) = Arc::try_unwrap(self.db) {
+            if Instant::now() >= until {
+                return false;
+            }
+            self.db = held;
+            thread::sleep(Duration::from_millis(1));
+        }
+        true
     }
 
     /// An error that a background flush or compaction met: the database takes no more writes.

@@ -144,7 +144,18 @@ impl HeldFolder {
         fs::write(&temporary, format!("qbc-data {DATA_FORMAT}\n"))?;
         File::open(&temporary)?.sync_all()?;
         fs::rename(&temporary, self.path.join("FORMAT"))?;
-        File::open(&self.path)?.sync_all()
+        File::open(&self.path)?.sync_all()?;
+        sync_name(&self.path)
+    }
+}
+
+/// Makes the folder's own name durable: a folder that vanished with the power would be founded anew. A parent that may not
+/// be opened is left to the file system.
+fn sync_name(path: &Path) -> io::Result<()> {
+    let whole = path.canonicalize()?;
+    match whole.parent().map(File::open) {
+        Some(Ok(parent)) => parent.sync_all(),
+        Some(Err(_)) | None => Ok(()),
     }
 }
 

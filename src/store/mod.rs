@@ -32,7 +32,7 @@ pub use position::{Position, PositionError, PositionFile};
 pub use quant::{QuantRow, quant_key};
 pub use raft::{RaftTag, raft_key};
 pub use sys::{GuardRow, guard_key, slot_key};
-pub use tile::{HistoryReader, QuantReader, TILE_HASHES, TileError, quant_tiles};
+pub use tile::{HistoryReader, QuantReader, QuantTree, TILE_HASHES, TileError};
 pub use tree::{
     PoolLeavesRow, history_edge_from, history_edge_key, history_tile_key, pool_leaves_from,
     pool_leaves_key, quant_tile_key,

@@ -2,9 +2,9 @@
 //!
 //! RocksDB opens a write-ahead log that was cut or damaged at its last good entry and reports nothing: the node would
 //! serve, and vote with, a shorter past. After each sync the log writer notes here how far the disk had promised to keep
-//! everything; at open, less than that means that the node must not serve. The note is written after the sync and is not
-//! synced itself (a lost note only weakens the check, never raises a false alarm). Two slots are written in turn, so that
-//! a torn write leaves the other one.
+//! everything; at open, less than that means that the node must not serve. The note is written after the sync and synced
+//! itself about once a second (a lost note only weakens the check, never raises a false alarm). Two slots are written in
+//! turn, so that a torn write leaves the other one.
 //!
 //! A slot, 4096 bytes: `"QSP1" | turn u64 | sequence u64 | groups u32 | groups x (group u32 | log index u64) | crc32 u32`.
 
@@ -97,7 +97,7 @@ impl PositionFile {
             .write_all_at(&bytes, (self.turn % 2) * SLOT_BYTES as u64)
     }
 
-    /// Makes the newest note durable; for a truncation of the log, which must not look like a loss later.
+    /// Makes the newest note durable; at once for a truncation of the log, which must not look like a loss later.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }

@@ -1,6 +1,6 @@
 //! Hash trees as tiles of 256 hashes (32 bytes per leaf on disk); the nodes inside a tile are computed when asked for.
 
-use std::ops::ControlFlow;
+use std::{borrow::Cow, ops::ControlFlow};
 
 use super::{
     Cf, ChainNo, Slot, StoreError, View, history_edge_from, history_tile_key, quant_tile_key,
@@ -28,27 +28,50 @@ pub enum TileError {
     },
 }
 
-/// Cuts a Quant's tree into its tiles, computes its root. One leaf needs no tile: it is the root.
-pub fn quant_tiles(alg: HashAlg, leaves: &[Hash], mut each: impl FnMut(u8, u32, &[Hash])) -> Hash {
-    let mut peaks = Vec::new();
-    let mut level = leaves.to_vec();
-    let mut number = 0;
-    while !level.is_empty() {
-        if number % TILE_LEVELS == 0 && leaves.len() > 1 {
-            cut(&level, number / TILE_LEVELS, &mut each);
-        }
-        if level.len() % 2 == 1 {
-            peaks.push(level[level.len() - 1]);
-        }
-        level = alg.node_each(&level);
-        number += 1;
-    }
-    bag(alg, &peaks)
+/// The tree of one Quant over its leaf hashes.
+pub struct QuantTree {
+    /// Its root.
+    pub root: Hash,
+    /// What the tiles above the leaves hold: the roots of full subtrees over 256 leaves, over 65,536 ...
+    upper: Vec<Vec<Hash>>,
 }
 
-fn cut(level: &[Hash], number: u8, each: &mut impl FnMut(u8, u32, &[Hash])) {
-    for (tile, hashes) in level.chunks(TILE_HASHES).enumerate() {
-        each(number, tile as u32, hashes);
+impl QuantTree {
+    /// Computes all nodes, many at a time, and keeps those that tiles hold.
+    pub fn new(alg: HashAlg, leaves: &[Hash]) -> Self {
+        let (mut peaks, mut upper) = (Vec::new(), Vec::new());
+        let mut level = Cow::Borrowed(leaves);
+        let mut number = 0;
+        while !level.is_empty() {
+            if level.len() % 2 == 1 {
+                peaks.push(level[level.len() - 1]);
+            }
+            let next = alg.node_each(&level);
+            let below = std::mem::replace(&mut level, Cow::Owned(next));
+            if number > 0 && number % TILE_LEVELS == 0 {
+                upper.push(below.into_owned());
+            }
+            number += 1;
+        }
+        Self {
+            root: bag(alg, &peaks),
+            upper,
+        }
+    }
+
+    /// Cuts the tree into tiles: level, number, hashes. One leaf needs no tile: it is the root.
+    pub fn tiles(&self, leaves: &[Hash], mut each: impl FnMut(u8, u32, &[Hash])) {
+        if leaves.len() <= 1 {
+            return;
+        }
+        for (level, hashes) in std::iter::once(leaves)
+            .chain(self.upper.iter().map(Vec::as_slice))
+            .enumerate()
+        {
+            for (tile, hashes) in hashes.chunks(TILE_HASHES).enumerate() {
+                each(level as u8, tile as u32, hashes);
+            }
+        }
     }
 }
 
@@ -186,10 +209,13 @@ mod tests {
             let leaves: Vec<Hash> = (0..count)
                 .map(|i| HashAlg::Sha2_256.leaf(&i.to_be_bytes()))
                 .collect();
-            let mut level0 = 0;
-            let root = quant_tiles(HashAlg::Sha2_256, &leaves, |level, _, hashes| {
-                level0 += if level == 0 { hashes.len() } else { 0 };
+            let tree = QuantTree::new(HashAlg::Sha2_256, &leaves);
+            let (mut level0, mut upper) = (0, 0);
+            tree.tiles(&leaves, |level, _, hashes| {
+                *(if level == 0 { &mut level0 } else { &mut upper }) += hashes.len();
             });
+            let root = tree.root;
+            assert_eq!(upper, count / 256 + count / 65_536);
             assert_eq!(
                 root,
                 tree_root(HashAlg::Sha2_256, &leaves),

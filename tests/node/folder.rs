@@ -10,7 +10,7 @@ use crate::{
     process::{Launch, Node, Stopped},
 };
 
-const FIRST_STARTS: u64 = 8;
+const FIRST_STARTS: u64 = 12;
 const FORMAT: &str = "qbc-data 1\n";
 
 #[tokio::test]
@@ -74,14 +74,18 @@ fn a_folder_that_is_a_file_is_refused() {
 #[tokio::test]
 async fn a_first_start_cut_short_is_finished_by_the_next() {
     let mut chance = Chance::seeded("a_first_start_cut_short");
-    for _ in 0..FIRST_STARTS {
+    for start in 0..FIRST_STARTS {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let scratch = tempfile::tempdir().expect("a temporary folder");
         let dropper = Dropper::new(folder.path(), scratch.path());
         let node = dropper.launch().spawn();
         time::sleep(Duration::from_millis(chance.within(5..300))).await;
         node.kill9();
-        dropper.lose(Loss::All);
+        dropper.lose(if start % 2 == 0 {
+            Loss::All
+        } else {
+            Loss::Some(&mut chance)
+        });
         let node = Node::start(folder.path());
         let book = Shared::default();
         book.open(node.url(), &["first"]).await;

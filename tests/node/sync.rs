@@ -156,7 +156,7 @@ pub async fn load_until_it_stops(
     node.wait_exit(STOP_MAX)
 }
 
-/// Syncs that began and ended within this time.
+/// Syncs of the log that began and ended within this time.
 fn syncs_between(tracer: &Tracer, from: f64, to: f64) -> Vec<Sync> {
     let syncs = tracer.syncs().into_iter();
     syncs

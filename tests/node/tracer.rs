@@ -15,12 +15,15 @@ pub struct Tracer {
     log: PathBuf,
 }
 
-/// One sync of the node, in seconds since 1970 as `now` counts.
+/// One sync of the write-ahead log, in seconds since 1970 as `now` counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sync {
     pub began: f64,
     pub ended: f64,
 }
+
+/// How strace ends the name of a write-ahead log with `-y`.
+const LOG_END: &str = ".log>";
 
 /// The clock of the list of syncs.
 pub fn now() -> f64 {
@@ -40,6 +43,7 @@ impl Tracer {
             "-f",
             "-ttt",
             "-T",
+            "-y",
             "-e",
             "trace=fdatasync,fsync",
             "-e",
@@ -56,7 +60,7 @@ impl Tracer {
         }
     }
 
-    /// The syncs that ended until now, in the order they ended.
+    /// The log's syncs that ended until now, in the order they ended.
     pub fn syncs(&self) -> Vec<Sync> {
         parse(&fs::read_to_string(&self.log).expect("strace writes its list"))
     }
@@ -86,7 +90,8 @@ fn not_here(why: &str) -> Option<Tracer> {
     None
 }
 
-/// Lines are `PID TIME fdatasync(5) = 0 (DELAYED) <0.500210>`, or one with `<unfinished ...>` and later one with `resumed>`.
+/// Lines are `PID TIME fdatasync(5</d/4.log>) = 0 (DELAYED) <0.500210>`, or one with `<unfinished ...>` and later one with
+/// `resumed>`. Syncs of other files are left out.
 fn parse(list: &str) -> Vec<Sync> {
     let mut began = HashMap::new();
     let mut syncs = Vec::new();
@@ -99,14 +104,16 @@ fn parse(list: &str) -> Vec<Sync> {
             continue;
         };
         if line.contains("<unfinished") {
-            began.insert(thread, time);
+            if line.contains(LOG_END) {
+                began.insert(thread, time);
+            }
         } else if line.contains(" resumed>") && line.contains(" = 0 ") {
             syncs.extend(
                 began
                     .remove(thread)
                     .map(|began| Sync { began, ended: time }),
             );
-        } else if line.contains(" = 0 ") {
+        } else if line.contains(LOG_END) && line.contains(" = 0 ") {
             syncs.extend(duration(line).map(|took| Sync {
                 began: time,
                 ended: time + took,
@@ -128,10 +135,13 @@ pub const DELAY_SYNCS: &str = "fdatasync,fsync:delay_enter=500000";
 #[test]
 fn the_list_of_syncs_is_read_in_both_its_forms() {
     let list = "\
-7     100.000000 fdatasync(5)                     = 0 (DELAYED) <0.500000>
-7     101.000000 fdatasync(5 <unfinished ...>
-8     101.100000 fdatasync(6) = -1 EIO (Input/output error) (INJECTED) <0.100000>
+7     100.000000 fdatasync(5</d/db/000004.log>)                     = 0 (DELAYED) <0.500000>
+9     100.500000 fdatasync(4</d/synced>) = 0 <0.001000>
+7     101.000000 fdatasync(5</d/db/000004.log> <unfinished ...>
+9     101.050000 fdatasync(4</d/synced> <unfinished ...>
+8     101.100000 fdatasync(6</d/db/000005.log>) = -1 EIO (Input/output error) (INJECTED) <0.100000>
 7     101.600000 <... fdatasync resumed>) = 0 (DELAYED) <0.600000>
+9     101.650000 <... fdatasync resumed>) = 0 (DELAYED) <0.600000>
 7     102.000000 +++ exited with 0 +++
 ";
     let expected = [

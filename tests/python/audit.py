@@ -2,8 +2,9 @@
 
 import json
 
-from verifier import (H, Refused, anchored, authority_change, bag, check_transaction, enough_work, first_quant, head_signature,
-                      need, parse_envelope, parse_header, parse_meta, quorum, root_of, u)
+from forms import H, bag, first_quant, parse_envelope, parse_header, parse_meta, root_of, u
+from strict_json import Refused, need
+from verifier import anchored, authority_change, check_transaction, enough_work, head_signature, quorum
 
 MAGIC = b"QBCEXP1\n"
 

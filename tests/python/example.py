@@ -8,7 +8,7 @@ import re
 import sys
 
 import ed25519
-from verifier import H
+from forms import H
 
 ALG = 1
 ROOT_SEED, NODE_SEED = bytes([1] * 32), bytes([2] * 32)

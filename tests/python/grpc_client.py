@@ -22,6 +22,7 @@ from grpc_tools import protoc
 
 import ed25519
 import verifier as v
+from forms import root_of
 
 PROTO = pathlib.Path(__file__).resolve().parent / "../../proto"
 DEADLINE_S = 30
@@ -119,7 +120,7 @@ def receipt(answer, items, bang):
         numbers = b"".join(n.to_bytes(8, "big") for n in (index, inject_ms, len(item["payload"])))
         envelope = b"QTX1\0\0\0\0" + bang.chain_id + numbers + v.H(1, item["payload"]) + v.H(1, attributes)
         leaves.append(v.H(1, b"\0", envelope))
-    check(v.root_of(1, leaves) == r.root, "the receipt's root is over these envelopes")
+    check(root_of(1, leaves) == r.root, "the receipt's root is over these envelopes")
     _, constitution, authority = v.first_quant(bang.genesis.header, bang.genesis.meta)
     s, c = r.signature, r.signature.certificate
     check(c[:16] == r.cluster_id == constitution[21] and int.from_bytes(c[16:24], "big") == r.node_id, "the receipt's node")
@@ -149,7 +150,28 @@ def proofs(api, name, chain_id, payloads):
 
 
 def prove(api, name, index, **more):
-    return v.proof_from_grpc(api.call("ProofService", "ProveInclusion", chain=name, index=index, **more))
+    return proof_from_grpc(api.call("ProofService", "ProveInclusion", chain=name, index=index, **more))
+
+
+def proof_from_grpc(answer):
+    """A ProveInclusionResponse as the object of a proof file: docs/FORMAT.md sections 12 and 13."""
+    head = answer.head.quant.header
+    steps = [{"link": "quant", "header": answer.header.hex(), "path": [p.hex() for p in answer.tx_path]}]
+    if answer.header != head:
+        steps.append({"link": "history", "header": head.hex(), "path": [p.hex() for p in answer.history_path], "borders": []})
+    shown = {"envelope": answer.envelope.hex()}
+    if answer.HasField("payload"):
+        shown["payload"] = answer.payload.hex()
+    shown |= {name: getattr(answer, name).hex() for name in ("salt", "attributes") if getattr(answer, name)}
+    return {"qbc_proof": 1, "claim": "inclusion", "transaction": shown, "steps": steps, "head": head_from_grpc(answer)}
+
+
+def head_from_grpc(answer):
+    """The head evidence in an answer that has `head` and `genesis`."""
+    signatures = [{"alg": s.alg, "key_id": s.key_id.hex(), "time_s": s.time_s, "signature": s.signature.hex(),
+                   "certificate": s.certificate.hex()} for s in answer.head.signatures]
+    genesis = {"header": answer.genesis.header.hex(), "meta": answer.genesis.meta.hex()}
+    return {"signatures": signatures, "genesis": genesis, "authority_changes": []}
 
 
 def extend(api, name, old, new):
@@ -157,7 +179,7 @@ def extend(api, name, old, new):
     answer = api.call("ProofService", "ProveExtension", chain=name, from_height=old, to_height=new)
     step = {"link": "history", "header": answer.head.quant.header.hex(), "path": [p.hex() for p in answer.path], "borders": []}
     return {"qbc_proof": 1, "claim": "extension", "old": answer.old_header.hex(), "steps": [step],
-            "head": v.head_from_grpc(answer)}
+            "head": head_from_grpc(answer)}
 
 
 def believe(proof, chain_id):

@@ -1,0 +1,206 @@
+//! Leap and proof inside the node, without gRPC: a chain of a million transactions over the real store.
+//!
+//! Prints one JSON line per figure. A leap is the whole of it: template, apply with every root recomputed, the write, the
+//! fdatasync. A proof is the reads and hashes of one inclusion proof from a warm store. Size by `QBC_BENCH_TRANSACTIONS`.
+#![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used)]
+
+use std::time::Instant;
+
+use hdrhistogram::Histogram;
+use qbc::{
+    chain::{Authority, Constitution, HashAlg, Meta},
+    engine::{
+        Bang, CommandWriter, Engine, GroupId, InjectHead, InjectItem, Outcome, Reader, Seal,
+        TemplateRequest,
+    },
+    store::{ChainNo, Slot, Store, StoreOptions},
+};
+
+const PER_LEAP: u64 = 100_000;
+const PER_ENTRY: u64 = 1000;
+const PAYLOAD_BYTES: usize = 256;
+const PROOFS: u64 = 20_000;
+
+struct Bench {
+    store: Store,
+    engine: Engine,
+    time_ms: u64,
+}
+
+impl Bench {
+    fn entry(&mut self, command: &[u8]) -> Outcome {
+        self.time_ms += 1;
+        let mut writer = CommandWriter::new(self.time_ms, command.len());
+        writer.push(command);
+        let mut batch = self.store.batch();
+        let mut outcomes = self.engine.apply(&writer.finish(), &mut batch).unwrap();
+        self.store.write(batch).unwrap();
+        self.engine.written();
+        outcomes.remove(0)
+    }
+
+    fn bang(&mut self) -> ChainNo {
+        let constitution = Constitution {
+            name: "bench".into(),
+            created_ms: 1,
+            salt: [0; 16],
+            authority: Authority {
+                threshold: 1,
+                roots: vec![[1; 32]],
+            },
+            content: qbc::chain::Content::Bytes,
+            schema: None,
+            authors: vec![],
+            admins: vec![],
+            leap_count: None,
+            leap_bytes: None,
+            leap_ms: None,
+            work: None,
+            quorum: None,
+            ledger: false,
+            mint: None,
+            erasable: false,
+            keyed: false,
+            family_id: None,
+            place: None,
+            payload_max: None,
+            cluster_id: [2; 16],
+        };
+        let meta = Meta {
+            constitution: Some(constitution.to_bytes()),
+            ..Meta::default()
+        }
+        .to_bytes();
+        match self.entry(
+            &Bang {
+                request_id: b"",
+                alg: HashAlg::Sha3_256,
+                meta: &meta,
+            }
+            .encode(),
+        ) {
+            Outcome::Banged(Ok(banged)) => banged.chain,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn inject(&mut self, chain: ChainNo, first: u64) {
+        let payloads: Vec<[u8; PAYLOAD_BYTES]> = (first..first + PER_ENTRY).map(payload).collect();
+        let items = payloads.iter().map(|payload| InjectItem {
+            kind: 0,
+            attributes: b"",
+            id: b"",
+            salt: None,
+            payload,
+        });
+        let head = InjectHead {
+            chain,
+            request_id: b"",
+            expected_next_index: None,
+            expected_head: None,
+        };
+        let outcome = self.entry(&head.encode(items, PER_ENTRY as usize * PAYLOAD_BYTES));
+        assert!(matches!(outcome, Outcome::Injected(Ok(_))));
+    }
+
+    fn leap(&mut self, chain: ChainNo) -> f64 {
+        let begun = Instant::now();
+        let request = TemplateRequest {
+            time_ms: self.time_ms,
+            node_id: 1,
+            note: b"",
+            is_final: false,
+        };
+        let template = self.engine.template(chain, &request).unwrap().unwrap();
+        let seal = Seal {
+            chain,
+            request_id: b"",
+            request_body: [0; 32],
+            header: &template.header.to_bytes(),
+            meta: &template.meta,
+        };
+        let outcome = self.entry(&seal.encode());
+        self.store.sync().unwrap();
+        assert!(matches!(outcome, Outcome::Sealed(Ok(_))));
+        begun.elapsed().as_secs_f64() * 1e3
+    }
+
+    fn proofs(&self, chain: ChainNo) -> Histogram<u64> {
+        let mut times = Histogram::new(3).unwrap();
+        for turn in 0..PROOFS {
+            let begun = Instant::now();
+            let snapshot = self.store.snapshot();
+            let reader = Reader::new(&snapshot, self.engine.slot());
+            let view = reader.chain_no(chain).unwrap().unwrap();
+            let index = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) % view.head.tx_end();
+            let row = reader.transaction(&view, index).unwrap();
+            let quant = reader.height_of(&view, index, view.head.height).unwrap();
+            let header = quant.parse().unwrap();
+            std::hint::black_box(reader.tx_path(&view, &header, index).unwrap());
+            if header.height < view.head.height {
+                std::hint::black_box(
+                    reader
+                        .history_path(&view, header.height, view.head.height)
+                        .unwrap(),
+                );
+            }
+            std::hint::black_box(row);
+            times.record(begun.elapsed().as_nanos() as u64).unwrap();
+        }
+        times
+    }
+}
+
+fn payload(index: u64) -> [u8; PAYLOAD_BYTES] {
+    let mut payload = [0; PAYLOAD_BYTES];
+    let mut state = index;
+    for word in payload.chunks_exact_mut(8) {
+        // SplitMix64 (Steele, Lea, Flood 2014).
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        word.copy_from_slice(&(mixed ^ (mixed >> 27)).to_be_bytes());
+    }
+    payload
+}
+
+fn main() {
+    let transactions = std::env::var("QBC_BENCH_TRANSACTIONS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let transactions: u64 = transactions.unwrap_or(1_000_000);
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(
+        dir.path(),
+        StoreOptions {
+            cache_bytes: 256 << 20,
+        },
+    )
+    .unwrap();
+    let engine = Engine::new(GroupId(1), Slot(1), store.clone());
+    let mut bench = Bench {
+        store,
+        engine,
+        time_ms: 1,
+    };
+    let chain = bench.bang();
+    let (mut leaps, begun) = (Vec::new(), Instant::now());
+    for first in (0..transactions).step_by(PER_ENTRY as usize) {
+        bench.inject(chain, first);
+        if (first + PER_ENTRY) % PER_LEAP == 0 {
+            leaps.push(bench.leap(chain));
+        }
+    }
+    let rate = transactions as f64 / begun.elapsed().as_secs_f64();
+    println!("{{\"bench\":\"apply\",\"transactions\":{transactions},\"per_s\":{rate:.0}}}");
+    leaps.sort_by(f64::total_cmp);
+    let (median, worst) = (leaps[leaps.len() / 2], leaps[leaps.len() - 1]);
+    println!(
+        "{{\"bench\":\"leap\",\"transactions\":{PER_LEAP},\"median_ms\":{median:.2},\"worst_ms\":{worst:.2}}}"
+    );
+    let times = bench.proofs(chain);
+    let us = |quantile| times.value_at_quantile(quantile) as f64 / 1e3;
+    let (p50, p99) = (us(0.5), us(0.99));
+    println!(
+        "{{\"bench\":\"proof\",\"chain\":{transactions},\"p50_us\":{p50:.1},\"p99_us\":{p99:.1}}}"
+    );
+}

@@ -1,0 +1,17 @@
+//! The engine over the real store, against a plain model in memory: every outcome, every row, every header byte, every
+//! path; and the same entries in other batches, with other restarts, give byte-identical data on every replica.
+
+#[path = "engine/bounds.rs"]
+mod bounds;
+#[path = "engine/machine.rs"]
+mod machine;
+#[path = "engine/model.rs"]
+mod model;
+#[path = "engine/oneness.rs"]
+mod oneness;
+#[path = "engine/operations.rs"]
+mod operations;
+#[path = "engine/replica.rs"]
+mod replica;
+#[path = "engine/tampered.rs"]
+mod tampered;

@@ -1,0 +1,148 @@
+//! openraft's storage suite over the log in RocksDB, the log in memory, and a log that is closed and loaded again before
+//! every read.
+
+use std::{fmt::Debug, io, ops::RangeBounds, sync::Arc};
+
+use openraft::{
+    LogState, OptionalSend, StorageError,
+    storage::{IOFlushed, RaftLogReader, RaftLogStorage},
+    testing::log::{StoreBuilder, Suite},
+    type_config::alias::VoteOf,
+};
+use qbc::chain::ChainId;
+use qbc::consensus::{
+    GroupLog, GroupMachine, LogBackend, LogOp, LogWriter, MemoryLog, RocksLog, Types,
+};
+use qbc::engine::GroupId;
+use qbc::store::{GuardRow, Slot};
+use tempfile::TempDir;
+use tokio::sync::{Mutex, watch};
+
+use crate::backends::{Entry, LogId, log_id, no_failure, open_log, open_store, start};
+
+/// What lives as long as a test of the suite.
+type Kept = (TempDir, watch::Sender<Option<LogId>>);
+
+#[derive(Clone, Copy)]
+enum Backend {
+    Rocks,
+    Memory,
+}
+
+/// A machine over a fresh store, whose gate stands open: the suite applies what it never appended.
+fn build(backend: Backend) -> (Kept, Arc<dyn LogBackend>, GroupMachine) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_store(dir.path());
+    let log: Arc<dyn LogBackend> = match backend {
+        Backend::Rocks => Arc::new(RocksLog(store.clone())),
+        Backend::Memory => Arc::new(MemoryLog::default()),
+    };
+    let (gate, written) = watch::channel(Some(log_id(u64::MAX, u64::MAX)));
+    let machine = GroupMachine::open(GroupId(1), store, Slot(2), written, no_failure()).unwrap();
+    ((dir, gate), log, machine)
+}
+
+struct Plain(Backend);
+
+impl StoreBuilder<Types, GroupLog, GroupMachine, Kept> for Plain {
+    async fn build(&self) -> Result<(Kept, GroupLog, GroupMachine), StorageError<Types>> {
+        let (kept, backend, machine) = build(self.0);
+        Ok((kept, open_log(1, &start(backend)), machine))
+    }
+}
+
+struct Reopening(Backend);
+
+impl StoreBuilder<Types, Reopened, GroupMachine, Kept> for Reopening {
+    async fn build(&self) -> Result<(Kept, Reopened, GroupMachine), StorageError<Types>> {
+        let (kept, backend, machine) = build(self.0);
+        let writer = start(backend.clone());
+        let log = open_log(1, &writer);
+        let now = Arc::new(Mutex::new((writer, log)));
+        Ok((kept, Reopened { backend, now }, machine))
+    }
+}
+
+/// A log that is loaded from its backend before each read: what it tells is what a restart would find.
+#[derive(Clone)]
+struct Reopened {
+    backend: Arc<dyn LogBackend>,
+    now: Arc<Mutex<(LogWriter, GroupLog)>>,
+}
+
+impl Reopened {
+    async fn log(&self) -> GroupLog {
+        let mut now = self.now.lock().await;
+        let row = GuardRow {
+            height: 0,
+            quant_hash: [0; 32],
+        };
+        let chain = ChainId([0; 32]);
+        // Operations keep their order: when this one is durable, all before it are.
+        now.0.durable(LogOp::Guard { chain, row }).await.unwrap();
+        let writer = start(self.backend.clone());
+        *now = (writer.clone(), open_log(1, &writer));
+        now.1.clone()
+    }
+}
+
+impl RaftLogReader<Types> for Reopened {
+    async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: R,
+    ) -> io::Result<Vec<Entry>> {
+        self.log().await.try_get_log_entries(range).await
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<VoteOf<Types>>> {
+        self.log().await.read_vote().await
+    }
+}
+
+impl RaftLogStorage<Types> for Reopened {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
+        self.log().await.get_log_state().await
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &VoteOf<Types>) -> io::Result<()> {
+        self.log().await.save_vote(vote).await
+    }
+
+    async fn append<I>(&mut self, entries: I, flushed: IOFlushed<Types>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        self.log().await.append(entries, flushed).await
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        self.log().await.truncate_after(last).await
+    }
+
+    async fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        self.log().await.purge(upto).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_in_rocksdb_passes_the_suite() {
+    Suite::test_all(Plain(Backend::Rocks)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_in_memory_passes_the_suite() {
+    Suite::test_all(Plain(Backend::Memory)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_loaded_again_before_every_read_passes_the_suite() {
+    Suite::test_all(Reopening(Backend::Memory)).await.unwrap();
+}

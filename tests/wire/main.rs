@@ -1,0 +1,20 @@
+//! Bad input from outside, against the real `qbc` as a process: each a clear error, nothing lost, the node stays up.
+//!
+//! `rig` and `process` are the instruments; the other files are the stories, one kind of input each.
+#![allow(clippy::print_stderr)]
+
+#[allow(dead_code)]
+#[path = "../node/process.rs"]
+mod process;
+mod rig;
+
+mod beyond;
+mod connections;
+mod content;
+mod files;
+mod half;
+mod messages;
+mod names;
+mod retries;
+mod sealing;
+mod settings;
