@@ -19,5 +19,8 @@ test: ## run all tests
 lint: ## formatting and lints, nothing is written
 	@$(READY) && cargo fmt --all --check && cargo clippy --all-targets -- -D warnings
 
-bench: ## criterion benches of the pure parts
-	@$(READY) && cargo bench --bench chain
+bench: ## criterion benches of the pure parts, leap and proof over the real store
+	@$(READY) && cargo bench
+
+bench-pipeline: ## QBC against the bare pipeline in one run, with ratios
+	@$(READY) && cargo build --release --bins --examples && scripts/bench-pipeline.sh

@@ -2,7 +2,7 @@
 use bytes::Bytes;
 
 use crate::{
-    chain::{ChainId, Constitution, Content, Header, Refused, check_meta},
+    chain::{ChainId, Constitution, Content, HashAlg, Header, Refused, check_meta},
     client::{Client, ClientError, Contact, ContactKind, Trusted, convert},
     proto,
 };
@@ -46,7 +46,7 @@ impl Client {
             );
             return Err(ClientError::refused("chain-id", why));
         }
-        check_as_asked(&options.constitution, &trusted.constitution)?;
+        check_as_asked(&options.constitution, &trusted)?;
         // What is not as asked is not trusted.
         if kind == ContactKind::First {
             self.remember(name, &trusted).await?;
@@ -116,12 +116,32 @@ fn check_genesis(header: &[u8], meta: &[u8], chain_id: ChainId) -> Result<Header
 }
 
 /// Every rule that was asked for stands in the constitution as asked.
-fn check_as_asked(asked: &proto::Constitution, got: &Constitution) -> Result<(), Refused> {
+fn check_as_asked(asked: &proto::Constitution, trusted: &Trusted) -> Result<(), Refused> {
+    let got = &trusted.constitution;
+    let hash_alg = ("hash_alg", hash_alg(asked.hash_alg()) == trusted.alg());
+    let rules = entry_rules(asked, got)
+        .into_iter()
+        .chain(seal_rules(asked, got))
+        .chain([hash_alg]);
+    match rules.into_iter().find(|(_, holds)| !holds) {
+        None => Ok(()),
+        Some((rule, _)) => {
+            let why = format!("{rule} of the new chain is not what was asked for");
+            Err(Refused::new("constitution-asked", why))
+        }
+    }
+}
+
+/// What the chain takes, and from whom: each rule with whether it is as asked.
+fn entry_rules(asked: &proto::Constitution, got: &Constitution) -> [(&'static str, bool); 9] {
     let keys = |keys: &[Bytes]| keys.iter().map(|key| key.to_vec()).collect::<Vec<_>>();
-    let rules = [
+    let content = content(asked.content());
+    let limit = got.mint.as_ref().map(|mint| mint.limit.to_string());
+    let minter = got.mint.as_ref().map_or(&[][..], |mint| &mint.account);
+    [
         (
             "content",
-            content(asked.content()).is_none_or(|content| content == got.content),
+            content.is_none_or(|content| content == got.content),
         ),
         (
             "schema",
@@ -130,48 +150,40 @@ fn check_as_asked(asked: &proto::Constitution, got: &Constitution) -> Result<(),
         ("authors", same_keys(&keys(&asked.authors), &got.authors)),
         ("admins", same_keys(&keys(&asked.admins), &got.admins)),
         (
-            "leap_count",
-            asked
-                .leap_count
-                .is_none_or(|asked| got.leap_count == Some(asked)),
-        ),
-        (
-            "leap_bytes",
-            asked
-                .leap_bytes
-                .is_none_or(|asked| got.leap_bytes == Some(asked)),
-        ),
-        (
-            "leap_ms",
-            asked.leap_ms.is_none_or(|asked| got.leap_ms == Some(asked)),
-        ),
-        (
-            "quorum",
-            asked
-                .quorum
-                .is_none_or(|asked| got.quorum.map(u32::from) == Some(asked)),
-        ),
-        (
             "payload_bytes_max",
-            asked
-                .payload_bytes_max
-                .is_none_or(|asked| got.payload_max == Some(asked)),
+            as_asked(asked.payload_bytes_max, got.payload_max),
         ),
-        ("keyed", asked.keyed == got.keyed),
         ("erasable", asked.erasable == got.erasable),
         ("rules_ledger", asked.rules_ledger == got.ledger),
+        ("mint_account", minter == asked.mint_account),
         (
-            "work_bits_min",
-            asked.work_bits_min == got.work.as_ref().map(|work| u32::from(work.bits_min)),
+            "mint_limit",
+            asked.mint_limit.is_empty() || limit.as_ref() == Some(&asked.mint_limit),
         ),
-    ];
-    match rules.iter().find(|(_, holds)| !holds) {
-        None => Ok(()),
-        Some((rule, _)) => {
-            let why = format!("{rule} of the new chain is not what was asked for");
-            Err(Refused::new("constitution-asked", why))
-        }
-    }
+    ]
+}
+
+/// How the chain seals, and what its Quants commit.
+fn seal_rules(asked: &proto::Constitution, got: &Constitution) -> [(&'static str, bool); 7] {
+    let work = got.work.as_ref();
+    let bits = work.map(|work| u32::from(work.bits_min));
+    [
+        ("leap_count", as_asked(asked.leap_count, got.leap_count)),
+        ("leap_bytes", as_asked(asked.leap_bytes, got.leap_bytes)),
+        ("leap_ms", as_asked(asked.leap_ms, got.leap_ms)),
+        ("quorum", as_asked(asked.quorum, got.quorum.map(u32::from))),
+        ("keyed", asked.keyed == got.keyed),
+        ("work_bits_min", asked.work_bits_min == bits),
+        (
+            "work_target_ms",
+            as_asked(asked.work_target_ms, work.map(|work| work.target_ms)),
+        ),
+    ]
+}
+
+/// What was not asked for may be as the node has it.
+fn as_asked<T: Copy + PartialEq>(asked: Option<T>, got: Option<T>) -> bool {
+    asked.is_none() || asked == got
 }
 
 fn content(asked: proto::constitution::Content) -> Option<Content> {
@@ -182,6 +194,14 @@ fn content(asked: proto::constitution::Content) -> Option<Content> {
         Asked::Text => Some(Content::Text),
         Asked::Json => Some(Content::Json),
         Asked::Msgpack => Some(Content::MsgPack),
+    }
+}
+
+fn hash_alg(asked: proto::constitution::HashAlg) -> HashAlg {
+    use proto::constitution::HashAlg as Asked;
+    match asked {
+        Asked::Unspecified | Asked::Sha3256 => HashAlg::Sha3_256,
+        Asked::Sha2256 => HashAlg::Sha2_256,
     }
 }
 

@@ -36,11 +36,8 @@ impl Service {
             .map_err(|error| of_propose(&error))?
         {
             Outcome::Injected(injected) => {
-                self.injected(
-                    &request,
-                    &injected.map_err(|rejection| of_rejection(&rejection))?,
-                )
-                .await
+                let injected = injected.map_err(|rejection| of_rejection(&rejection))?;
+                self.injected(&request, &injected)
             }
             _ => Err(status(
                 "INTERNAL",
@@ -50,7 +47,7 @@ impl Service {
         }
     }
 
-    async fn injected(
+    fn injected(
         &self,
         request: &proto::InjectRequest,
         injected: &Injected,
@@ -58,9 +55,7 @@ impl Service {
         let mut response = proto::InjectResponse::default();
         for run in &injected.runs {
             if request.receipt {
-                response
-                    .receipts
-                    .push(self.receipt(&request.chain, run).await?);
+                response.receipts.push(self.receipt(&request.chain, run)?);
             }
             response.runs.push(proto::InjectRun {
                 chain: request.chain.clone(),
@@ -72,7 +67,7 @@ impl Service {
         Ok(response)
     }
 
-    async fn receipt(&self, chain: &str, run: &RequestRun) -> Result<proto::Receipt, Status> {
+    fn receipt(&self, chain: &str, run: &RequestRun) -> Result<proto::Receipt, Status> {
         let (chain_id, root, inject_ms) =
             tokio::task::block_in_place(|| self.run_root(chain, run))?;
         let (receipt, signature) = self.signer.receipt(chain_id, run.first, run.count, root);

@@ -276,15 +276,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_are_sorted_and_documented() {
+    fn reasons_are_sorted_and_documented_with_their_codes() {
         assert!(REASONS.is_sorted_by(|a, b| a.0 < b.0));
         let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ERRORS.md"))
             .unwrap();
-        for (reason, _) in REASONS {
-            assert!(
-                page.contains(&format!("`{reason}`")),
-                "docs/ERRORS.md does not name {reason}"
-            );
+        let rows = page.lines().filter(|line| line.starts_with("| `"));
+        let documented: Vec<(&str, &str)> = rows
+            .map(|row| {
+                let mut cells = row.split('|').skip(1).map(str::trim);
+                let reason = cells.next().unwrap().trim_matches('`');
+                (reason, cells.next().unwrap())
+            })
+            .collect();
+        let known: Vec<(&str, String)> = REASONS
+            .iter()
+            .map(|(reason, code)| (*reason, upper(&format!("{code:?}"))))
+            .collect();
+        let known: Vec<(&str, &str)> = known.iter().map(|(r, c)| (*r, c.as_str())).collect();
+        assert_eq!(documented, known, "the table of docs/ERRORS.md");
+    }
+
+    #[test]
+    fn what_the_transport_says_of_a_call_is_told_apart_from_our_own_words() {
+        let cut = Status::internal("Unexpected EOF decoding stream.");
+        let told = of_transport(&cut).unwrap();
+        assert_eq!(told.code(), Code::InvalidArgument);
+        assert!(of_transport(&status("INTERNAL", "Unexpected EOF of a file", &[])).is_none());
+        assert!(of_transport(&Status::unimplemented("no such method")).is_none());
+    }
+
+    /// `NotFound` as the protocol writes it.
+    fn upper(name: &str) -> String {
+        let mut text = String::new();
+        for letter in name.chars() {
+            if letter.is_ascii_uppercase() && !text.is_empty() {
+                text.push('_');
+            }
+            text.push(letter.to_ascii_uppercase());
         }
+        text
     }
 }

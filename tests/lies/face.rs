@@ -4,9 +4,9 @@ use std::{path::PathBuf, pin::Pin};
 use qbc::{
     chain::{ChainId, Receipt},
     proto::{
-        self, chain_service_server::ChainService, constitution::Content, node_service_client::NodeServiceClient,
-        node_service_server::NodeService, proof_service_client::ProofServiceClient,
-        proof_service_server::ProofService,
+        self, chain_service_server::ChainService, constitution::Content,
+        node_service_client::NodeServiceClient, node_service_server::NodeService,
+        proof_service_client::ProofServiceClient, proof_service_server::ProofService,
     },
 };
 use tokio_stream::{Stream, StreamExt};

@@ -121,9 +121,7 @@ fn write_large(url: &str, book: &Shared, run: usize, chance: &mut Chance) -> Joi
 async fn until_a_log_is_reused(folder: &Path) {
     let told = folder.join("db/LOG");
     let reused = async {
-        while !fs::read_to_string(&told)
-            .is_ok_and(|text| text.contains("reusing log"))
-        {
+        while !fs::read_to_string(&told).is_ok_and(|text| text.contains("reusing log")) {
             time::sleep(Duration::from_millis(50)).await;
         }
     };

@@ -20,7 +20,7 @@ struct Gated {
     backend: Arc<Steered>,
     log: GroupLog,
     machine: GroupMachine,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Gated {
@@ -35,7 +35,7 @@ impl Gated {
             backend,
             log,
             machine,
-            _dir: dir,
+            dir,
         }
     }
 
@@ -118,7 +118,7 @@ async fn after_a_restart_what_the_log_has_is_applied_at_once_and_what_it_has_not
         .unwrap();
     wait.await.unwrap().unwrap();
     gated.log = open_log(1, &start(gated.backend.clone()));
-    let store = open_store(gated._dir.path().join("again").as_path());
+    let store = open_store(gated.dir.path().join("again").as_path());
     gated.machine = GroupMachine::open(
         GroupId(1),
         store,

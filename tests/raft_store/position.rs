@@ -7,7 +7,9 @@ use openraft::storage::RaftLogStorage;
 use qbc::consensus::{GroupLog, LogWriter};
 use qbc::store::{Position, PositionFile};
 
-use crate::backends::{Entry, Flushed, Steered, entry, flushed, log_id, no_failure, open_log, vote};
+use crate::backends::{
+    Entry, Flushed, Steered, entry, flushed, log_id, no_failure, open_log, vote,
+};
 
 fn start(backend: Arc<Steered>, path: &Path) -> LogWriter {
     let file = PositionFile::create(path).unwrap();

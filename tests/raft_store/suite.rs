@@ -1,7 +1,15 @@
 //! openraft's storage suite over the log in RocksDB, the log in memory, and a log that is closed and loaded again before
 //! every read.
 
-use std::{fmt::Debug, io, ops::RangeBounds, sync::Arc};
+use std::{
+    fmt::Debug,
+    io,
+    ops::RangeBounds,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use openraft::{
     LogState, OptionalSend, StorageError,
@@ -18,7 +26,7 @@ use qbc::store::{GuardRow, Slot};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, watch};
 
-use crate::backends::{Entry, LogId, log_id, no_failure, open_log, open_store, start};
+use crate::backends::{Entry, LogId, blank, log_id, no_failure, open_log, open_store, start};
 
 /// What lives as long as a test of the suite.
 type Kept = (TempDir, watch::Sender<Option<LogId>>);
@@ -59,7 +67,16 @@ impl StoreBuilder<Types, Reopened, GroupMachine, Kept> for Reopening {
         let writer = start(backend.clone());
         let log = open_log(1, &writer);
         let now = Arc::new(Mutex::new((writer, log)));
-        Ok((kept, Reopened { backend, now }, machine))
+        let first = Arc::default();
+        Ok((
+            kept,
+            Reopened {
+                backend,
+                now,
+                first,
+            },
+            machine,
+        ))
     }
 }
 
@@ -68,9 +85,26 @@ impl StoreBuilder<Types, Reopened, GroupMachine, Kept> for Reopening {
 struct Reopened {
     backend: Arc<dyn LogBackend>,
     now: Arc<Mutex<(LogWriter, GroupLog)>>,
+    /// Where the suite began its log. Ours begin at 0 and a gap is damage, so what is before is filled in, and hidden.
+    first: Arc<AtomicU64>,
 }
 
 impl Reopened {
+    /// The entries, with what is missing before them in an empty log.
+    async fn from_the_start(&self, entries: Vec<Entry>) -> Vec<Entry> {
+        let empty = self.log().await.newest_index().is_none();
+        let first = entries.first().map_or(0, |entry| entry.log_id.index);
+        if !empty {
+            return entries;
+        }
+        self.first.store(first, Ordering::Relaxed);
+        (0..first).map(|at| blank(0, at)).chain(entries).collect()
+    }
+
+    fn hides(&self, index: u64) -> bool {
+        index < self.first.load(Ordering::Relaxed)
+    }
+
     async fn log(&self) -> GroupLog {
         let mut now = self.now.lock().await;
         let row = GuardRow {
@@ -91,7 +125,9 @@ impl RaftLogReader<Types> for Reopened {
         &mut self,
         range: R,
     ) -> io::Result<Vec<Entry>> {
-        self.log().await.try_get_log_entries(range).await
+        let mut entries = self.log().await.try_get_log_entries(range).await?;
+        entries.retain(|entry| !self.hides(entry.log_id.index));
+        Ok(entries)
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<VoteOf<Types>>> {
@@ -103,7 +139,12 @@ impl RaftLogStorage<Types> for Reopened {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
-        self.log().await.get_log_state().await
+        let mut state = self.log().await.get_log_state().await?;
+        let purged = state.last_purged_log_id.is_some();
+        state.last_log_id = state
+            .last_log_id
+            .filter(|id| purged || !self.hides(id.index));
+        Ok(state)
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -119,7 +160,7 @@ impl RaftLogStorage<Types> for Reopened {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries: Vec<Entry> = entries.into_iter().collect();
+        let entries = self.from_the_start(entries.into_iter().collect()).await;
         self.log().await.append(entries, flushed).await
     }
 
@@ -145,4 +186,9 @@ async fn the_log_in_memory_passes_the_suite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_is_loaded_again_before_every_read_passes_the_suite() {
     Suite::test_all(Reopening(Backend::Memory)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_in_rocksdb_that_is_loaded_again_before_every_read_passes_the_suite() {
+    Suite::test_all(Reopening(Backend::Rocks)).await.unwrap();
 }

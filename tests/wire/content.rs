@@ -6,6 +6,15 @@ use crate::rig::{Rig, bang_request, inject_request, names_field, refused};
 
 const FIELD: (&str, Code) = ("FIELD_INVALID", Code::InvalidArgument);
 const CONTENT: (&str, Code) = ("CONTENT_REFUSED", Code::InvalidArgument);
+/// A chain, what it takes, a payload that it refuses, one that it takes, and the words of the refusal.
+type Case = (
+    &'static str,
+    Content,
+    &'static [u8],
+    &'static [u8],
+    &'static [&'static str],
+);
+
 const BATCH: usize = 1000;
 const BAD: usize = 617;
 
@@ -57,14 +66,14 @@ async fn an_empty_inject_and_one_of_too_many_are_refused() {
     );
     let answer = rig
         .chains
-        .inject(inject_request("many", &[b"x".as_slice(); 10_001]))
+        .inject(inject_request("many", &vec![b"x".as_slice(); 10_001]))
         .await;
     names_field(
         &refused(answer, FIELD, &["there are 10001, give 1 to 10000"]),
         "transactions",
     );
     assert_eq!(rig.count("many").await, 0);
-    rig.inject("many", &[b"x".as_slice(); 10_000]).await;
+    rig.inject("many", &vec![b"x".as_slice(); 10_000]).await;
     assert_eq!(rig.count("many").await, 10_000);
 }
 
@@ -106,7 +115,7 @@ async fn one_bad_transaction_in_a_thousand_keeps_all_of_them_out() {
 #[tokio::test]
 async fn content_that_the_chain_does_not_take_is_refused_with_its_place() {
     let mut rig = Rig::start().await;
-    let cases: [(&str, Content, &[u8], &[u8], &[&str]); 6] = [
+    let cases: [Case; 6] = [
         (
             "text",
             Content::Text,
