@@ -13,5 +13,7 @@ mod oneness;
 mod operations;
 #[path = "engine/replica.rs"]
 mod replica;
+#[path = "engine/requests.rs"]
+mod requests;
 #[path = "engine/tampered.rs"]
 mod tampered;

@@ -105,8 +105,9 @@ fn encode_membership(membership: &Membership<u64, ()>) -> Vec<u8> {
 
 fn encode_ids(out: &mut Vec<u8>, ids: &BTreeSet<u64>) {
     out.extend_from_slice(&(ids.len() as u16).to_be_bytes());
-    ids.iter()
-        .for_each(|id| out.extend_from_slice(&id.to_be_bytes()));
+    for id in ids {
+        out.extend_from_slice(&id.to_be_bytes());
+    }
 }
 
 fn decode_membership(bytes: &[u8]) -> Option<Membership<u64, ()>> {

@@ -112,7 +112,9 @@ pub struct RocksLog(pub Store);
 impl LogBackend for RocksLog {
     fn write(&self, ops: &[LogOp]) -> Result<(), StoreError> {
         let mut batch = self.0.batch();
-        ops.iter().for_each(|op| add(&mut batch, op));
+        for op in ops {
+            add(&mut batch, op);
+        }
         self.0.write(batch)
     }
 
@@ -204,7 +206,9 @@ impl LogBackend for MemoryLog {
     fn write(&self, ops: &[LogOp]) -> Result<(), StoreError> {
         let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         rows.writes += 1;
-        ops.iter().for_each(|op| rows.apply(op));
+        for op in ops {
+            rows.apply(op);
+        }
         Ok(())
     }
 
@@ -410,7 +414,9 @@ impl Thread {
         let sequence = self.backend.sync().map_err(|error| error.to_string())?;
         self.syncs.fetch_add(1, Ordering::Relaxed);
         self.note(sequence, &ops)?;
-        answers.into_iter().for_each(Answer::fire);
+        for answer in answers {
+            answer.fire();
+        }
         Ok(())
     }
 
@@ -452,7 +458,9 @@ impl Thread {
             return Ok(());
         };
         position.sequence = sequence;
-        ops.iter().for_each(|op| move_position(position, op));
+        for op in ops {
+            move_position(position, op);
+        }
         self.unsynced_note.get_or_insert_with(Instant::now);
         file.note(position).map_err(|error| error.to_string())
     }

@@ -187,9 +187,9 @@ impl GroupMachine {
                 return Err(io::Error::other(why));
             }
         };
-        answers
-            .into_iter()
-            .for_each(|(responder, outcomes)| responder.send(outcomes));
+        for (responder, outcomes) in answers {
+            responder.send(outcomes);
+        }
         self.count(bytes as u64, last.index);
         Ok(())
     }

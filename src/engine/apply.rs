@@ -105,7 +105,7 @@ impl Engine {
         for command in &commands {
             outcomes.push(work.decide(command, &mut hashes)?);
         }
-        inject::finish(&mut work)?;
+        inject::finish(&mut work);
         let pending = &mut work.state.pending;
         request::forget(pending, &self.store, work.batch, self.slot, time_ms)?;
         Ok(outcomes)
@@ -209,11 +209,11 @@ impl Work<'_> {
             }
             Command::Seal(command) => {
                 // The Quant may seal what this very entry added.
-                inject::finish(self)?;
+                inject::finish(self);
                 Outcome::Sealed(leap::apply(self, command)?)
             }
             Command::Found(command) => Outcome::Cluster(cluster::found(self, command)?),
-            Command::AddNode(command) => Outcome::Cluster(cluster::add_node(self, command)?),
+            Command::AddNode(command) => Outcome::Cluster(cluster::add_node(self, command)),
         })
     }
 

@@ -80,18 +80,13 @@ pub(super) fn found(
     Ok(Ok(u64::from(command.groups)))
 }
 
-pub(super) fn add_node(
-    work: &mut Work<'_>,
-    command: &AddNode<'_>,
-) -> Result<Result<u64, Rejection>, StoreError> {
+pub(super) fn add_node(work: &mut Work<'_>, command: &AddNode<'_>) -> Result<u64, Rejection> {
     let Ok(certificate) = Certificate::parse(command.certificate) else {
-        return Ok(Err(Rejection::Cluster(
-            "the certificate can't be read".into(),
-        )));
+        return Err(Rejection::Cluster("the certificate can't be read".into()));
     };
     let key = node_key(work.engine.slot, certificate.node_id);
     work.batch.put(Cf::State, key, command.certificate);
-    Ok(Ok(certificate.node_id))
+    Ok(certificate.node_id)
 }
 
 fn founding_key(slot: Slot) -> Vec<u8> {

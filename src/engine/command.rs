@@ -243,7 +243,7 @@ impl AddNode<'_> {
     /// The command's bytes.
     pub fn encode(&self) -> Vec<u8> {
         framed(ADD_NODE, self.certificate.len(), |out| {
-            out.extend_from_slice(self.certificate)
+            out.extend_from_slice(self.certificate);
         })
     }
 }

@@ -18,6 +18,7 @@ const HOT_CHAINS_MAX: usize = 4096;
 const HOT_LEAVES_MAX: usize = 4 << 20;
 
 /// What the constitution asks of the engine.
+#[allow(clippy::struct_field_names)] // the names of the constitution
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SealRules {
     pub leap_count: Option<u32>,

@@ -216,17 +216,16 @@ impl<'a> Request<'a> {
         if item.id.is_empty() {
             return Ok(Ok(None));
         }
-        let first = match own.get(item.id) {
-            Some((body, index)) => Some(IdRow {
+        let first = if let Some((body, index)) = own.get(item.id) {
+            Some(IdRow {
                 index: *index,
                 body: *body,
-            }),
-            None => {
-                let key = id_key(work.engine.slot, self.command.head.chain, item.id);
-                let row = work.state.pending.get(&work.engine.store, &key)?;
-                row.map(|row| IdRow::decode(&row).ok_or_else(|| StoreError::row("index")))
-                    .transpose()?
-            }
+            })
+        } else {
+            let key = id_key(work.engine.slot, self.command.head.chain, item.id);
+            let row = work.state.pending.get(&work.engine.store, &key)?;
+            row.map(|row| IdRow::decode(&row).ok_or_else(|| StoreError::row("index")))
+                .transpose()?
         };
         let Some(first) = first else {
             return Ok(Ok(None));
@@ -430,7 +429,7 @@ impl Runs {
             Some(run)
                 if run.duplicate == duplicate && run.first + u64::from(run.count) == index =>
             {
-                run.count += 1
+                run.count += 1;
             }
             _ => self.0.push(RequestRun {
                 first: index,
@@ -442,7 +441,7 @@ impl Runs {
 }
 
 /// Hashes what was accepted, many at a time, and adds it to the pools: one row of leaf hashes and one pool row per chain.
-pub(super) fn finish(work: &mut Work<'_>) -> Result<(), StoreError> {
+pub(super) fn finish(work: &mut Work<'_>) {
     let accepted = std::mem::take(&mut work.accepted);
     let mut by_chain: BTreeMap<ChainNo, (Vec<(u64, Hash)>, u64)> = BTreeMap::new();
     for alg in [HashAlg::Sha3_256, HashAlg::Sha2_256] {
@@ -457,7 +456,6 @@ pub(super) fn finish(work: &mut Work<'_>) -> Result<(), StoreError> {
     for (chain, (leaves, bytes)) in by_chain {
         add_leaves(work, chain, &leaves, bytes);
     }
-    Ok(())
 }
 
 fn add_leaves(work: &mut Work<'_>, no: ChainNo, leaves: &[(u64, Hash)], bytes: u64) {

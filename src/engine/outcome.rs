@@ -3,7 +3,8 @@
 use crate::chain::{ChainId, Hash, Header};
 use crate::store::{ChainNo, RequestRun};
 
-/// The result of one command.
+/// The result of one command. Few are alive at a time: boxing the larger ones would cost more than it saves.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Of a bang.

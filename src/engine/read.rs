@@ -279,9 +279,9 @@ impl<'a> Reader<'a> {
         while low < high {
             let middle = low + (high - low) / 2;
             if self.quant(chain, middle)?.parse()?.tx_end() > index {
-                high = middle
+                high = middle;
             } else {
-                low = middle + 1
+                low = middle + 1;
             }
         }
         let quant = self.quant(chain, low)?;
@@ -377,7 +377,7 @@ fn decode(no: ChainNo, row: &[u8], pool: PoolRow) -> Option<ChainView> {
     let row = ChainRow::decode(row)?;
     let head = Header::parse(&row.head).ok()?;
     let history = Frontier::from_parts(head.height, row.peaks)?;
-    (pool.next_index >= head.tx_end() && pool.bytes >= row.sealed_bytes).then(|| ChainView {
+    (pool.next_index >= head.tx_end() && pool.bytes >= row.sealed_bytes).then_some(ChainView {
         no,
         name: row.name,
         chain_id: row.chain_id,

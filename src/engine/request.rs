@@ -10,7 +10,7 @@ use super::{REQUEST_KEPT_MS, outcome::Rejection};
 use crate::chain::Hash;
 use crate::store::{
     Batch, Cf, ChainNo, QuantRow, RequestRow, RequestRun, Slot, StoreError, View, request_key,
-    request_time_from, request_time_key,
+    request_of_time_key, request_time_key, requests_before,
 };
 
 /// Expired requests removed by one entry.
@@ -149,9 +149,9 @@ pub(super) fn forget(
     let Some(before_ms) = time_ms.checked_sub(REQUEST_KEPT_MS) else {
         return Ok(());
     };
-    let (from, to, read) = request_time_from(slot, before_ms);
+    let (from, to) = requests_before(slot, before_ms);
     for key in pending.times(view, (from, to), FORGOTTEN_PER_ENTRY)? {
-        if let Some((chain, request_id)) = read(&key) {
+        if let Some((chain, request_id)) = request_of_time_key(&key) {
             pending.remove(batch, request_key(slot, chain, &request_id));
         }
         pending.remove_time(batch, key);

@@ -81,7 +81,7 @@ impl Door {
             if !self.full {
                 let max = self.max;
                 tracing::warn!(
-                    "{max} connections are open, more are closed at once; raise the limit of open files (ulimit -n)"
+                    "{max} connections are open, more are closed at once; raise the hard limit of open files (ulimit -Hn)"
                 );
             }
             self.full = true;

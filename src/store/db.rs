@@ -114,18 +114,15 @@ pub struct StoreOptions {
     pub cache_bytes: usize,
 }
 
+/// What a scan calls for each key and value.
+pub type EachRow<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
 /// Reads that are consistent among themselves: the live store, or a snapshot of it.
 pub trait View: Send + Sync {
     /// The value of a key.
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
     /// Calls `each` for the keys of `[from, to)` in ascending order until it breaks.
-    fn scan(
-        &self,
-        cf: Cf,
-        from: &[u8],
-        to: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError>;
+    fn scan(&self, cf: Cf, from: &[u8], to: &[u8], each: EachRow<'_>) -> Result<(), StoreError>;
 }
 
 /// Writes that become visible together and in order.
@@ -245,13 +242,7 @@ impl View for Store {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.db.get_cf(family(&self.db, cf), key)?)
     }
-    fn scan(
-        &self,
-        cf: Cf,
-        from: &[u8],
-        to: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, cf: Cf, from: &[u8], to: &[u8], each: EachRow<'_>) -> Result<(), StoreError> {
         scan_with(&self.db, ReadOptions::default(), cf, from, to, each)
     }
 }
@@ -266,13 +257,7 @@ impl View for Snapshot<'_> {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.inner.get_cf(family(&self.store.db, cf), key)?)
     }
-    fn scan(
-        &self,
-        cf: Cf,
-        from: &[u8],
-        to: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, cf: Cf, from: &[u8], to: &[u8], each: EachRow<'_>) -> Result<(), StoreError> {
         let mut options = ReadOptions::default();
         options.set_snapshot(&self.inner);
         scan_with(&self.store.db, options, cf, from, to, each)
@@ -285,7 +270,7 @@ fn scan_with(
     cf: Cf,
     from: &[u8],
     to: &[u8],
-    each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    each: EachRow<'_>,
 ) -> Result<(), StoreError> {
     options.set_iterate_lower_bound(from);
     options.set_iterate_upper_bound(to);

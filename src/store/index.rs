@@ -121,21 +121,16 @@ pub fn request_time_key(slot: Slot, time_ms: u64, chain: ChainNo, request_id: &[
     )
 }
 
-/// The bounds of the requests before a time, and what a key of them means: chain and request_id.
-pub fn request_time_from(
-    slot: Slot,
-    before_ms: u64,
-) -> (
-    Vec<u8>,
-    Vec<u8>,
-    impl Fn(&[u8]) -> Option<(ChainNo, Vec<u8>)>,
-) {
+/// The bounds of the requests before a time.
+pub fn requests_before(slot: Slot, before_ms: u64) -> (Vec<u8>, Vec<u8>) {
     let bound = |time: u64| tagged(slot, GROUP, REQUEST_TIME, &[&time.to_be_bytes()]);
-    let read = |key: &[u8]| {
-        let mut reader = RowReader(key.get(21..)?);
-        Some((ChainNo(reader.u64()?), reader.0.to_vec()))
-    };
-    (bound(0), bound(before_ms), read)
+    (bound(0), bound(before_ms))
+}
+
+/// Chain and request_id of a key between those bounds.
+pub fn request_of_time_key(key: &[u8]) -> Option<(ChainNo, Vec<u8>)> {
+    let mut reader = RowReader(key.get(21..)?);
+    Some((ChainNo(reader.u64()?), reader.0.to_vec()))
 }
 
 /// A pool that a timer must seal.
@@ -178,7 +173,9 @@ pub fn due_until(slot: Slot, now_ms: u64) -> (Vec<u8>, Vec<u8>) {
 fn tagged(slot: Slot, chain: ChainNo, tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut key = chain_prefix(slot, chain);
     key.push(tag);
-    parts.iter().for_each(|part| key.extend_from_slice(part));
+    for part in parts {
+        key.extend_from_slice(part);
+    }
     key
 }
 
@@ -231,9 +228,12 @@ mod tests {
     #[test]
     fn an_expired_request_is_found_by_its_time() {
         let key = request_time_key(Slot(3), 50, ChainNo(9), b"abc");
-        let (from, to, read) = request_time_from(Slot(3), 51);
+        let (from, to) = requests_before(Slot(3), 51);
         assert!(from <= key && key < to);
-        assert_eq!(read(&key), Some((ChainNo(9), b"abc".to_vec())));
-        assert!(key >= request_time_from(Slot(3), 50).1);
+        assert_eq!(
+            request_of_time_key(&key),
+            Some((ChainNo(9), b"abc".to_vec()))
+        );
+        assert!(key >= requests_before(Slot(3), 50).1);
     }
 }

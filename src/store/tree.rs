@@ -96,7 +96,9 @@ pub fn history_edge_from(
 fn tagged(slot: Slot, chain: ChainNo, tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut key = chain_prefix(slot, chain);
     key.push(tag);
-    parts.iter().for_each(|part| key.extend_from_slice(part));
+    for part in parts {
+        key.extend_from_slice(part);
+    }
     key
 }
 

@@ -12,11 +12,12 @@ use crate::replica::{
 
 const CHAIN: ChainNo = ChainNo(1);
 
-/// Applies the entries one by one and all at once; outcomes and bytes must agree.
+/// Applies the entries one by one, all at once, and the last ones after the others; outcomes and bytes must agree.
 fn alike(entries: &[Vec<u8>]) -> Vec<Vec<Outcome>> {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let (mut single, many) = (Replica::new(&store, 1), Replica::new(&store, 2));
+    let halves = Replica::new(&store, 3);
     let mut outcomes = Vec::new();
     for entry in entries {
         outcomes.extend(single.apply(std::slice::from_ref(entry)));
@@ -24,6 +25,10 @@ fn alike(entries: &[Vec<u8>]) -> Vec<Vec<Outcome>> {
     }
     assert_eq!(many.apply(entries), outcomes);
     assert!(single.rows() == many.rows());
+    let (old, new) = entries.split_at(entries.len().saturating_sub(5));
+    halves.apply(old);
+    assert_eq!(halves.apply(new), outcomes[old.len()..]);
+    assert!(single.rows() == halves.rows());
     outcomes
 }
 
