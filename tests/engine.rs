@@ -1,6 +1,8 @@
 //! The engine over the real store, against a plain model in memory: every outcome, every row, every header byte, every
 //! path; and the same entries in other batches, with other restarts, give byte-identical data on every replica.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "engine/bounds.rs"]
 mod bounds;
 #[path = "engine/machine.rs"]

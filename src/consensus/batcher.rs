@@ -12,9 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use super::{EntryBytes, Raft, group::ProposeError};
 use crate::engine::{CommandWriter, Outcome};
 
-/// Entries of a group that are proposed and not yet applied. More gain nothing (measured: 8 against 1 is +20 % at 64
-/// writers, 64 is the same).
-const IN_FLIGHT: usize = 8;
+/// Entries of a group that are proposed and not yet applied. When the disk is slow, what finds no place here misses the
+/// next sync: with 8 places and 64 writers every third request did.
+const IN_FLIGHT: usize = 64;
 /// Bytes of one entry.
 const ENTRY_BYTES: usize = 4 << 20;
 /// Commands of one entry.

@@ -39,7 +39,7 @@ const CUT_ENTRIES: u64 = 4096;
 /// Entries applied in one batch.
 const ENTRIES_PER_BATCH: usize = 64;
 /// Entries with more bytes are applied off the async threads.
-const BLOCKING_BYTES: usize = 64 << 10;
+const BLOCKING_BYTES: usize = 512 << 10;
 
 /// Which slots a group uses on this node: one for its log, one for its data. Kept in family `sys`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

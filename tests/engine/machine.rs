@@ -7,7 +7,7 @@ use qbc::chain::HashAlg;
 use qbc::engine::{Outcome, Reader, Rejection};
 
 use crate::operations::{Op, State, Step, op};
-use crate::replica::{Replica, entry, inject_bytes, open, plain_bang, plain_inject};
+use crate::replica::{Replica, check_quants, entry, inject_bytes, open, plain_bang, plain_inject};
 
 /// Entries that the third replica takes in one batch, in turn.
 const BATCHES: [usize; 5] = [3, 64, 1, 17, 9];
@@ -121,7 +121,7 @@ impl Trio {
                 let mut chains = state.model.chains.iter();
                 let chain = chains.find(|chain| chain.id() == sealed.header.chain_id);
                 let height = sealed.header.height;
-                self.replicas[0].check_quants(&reader, chain.unwrap(), height);
+                check_quants(&reader, chain.unwrap(), height);
             }
         }
     }

@@ -179,9 +179,9 @@ impl Chain {
     pub fn history_below_head(&self) -> Frontier {
         let mut history = Frontier::new();
         let below = &self.headers[..self.headers.len() - 1];
-        below
-            .iter()
-            .for_each(|header| history.push(self.alg, header.hash()));
+        for header in below {
+            history.push(self.alg, header.hash());
+        }
         history
     }
 

@@ -121,32 +121,32 @@ impl Replica {
     pub fn check_all(&self, model: &Model) {
         let reader = Reader::new(&self.store, self.slot);
         for chain in &model.chains {
-            self.check_quants(&reader, chain, 0);
+            check_quants(&reader, chain, 0);
             check_rows(&reader, chain);
         }
     }
+}
 
-    /// The Quants of a chain from a height on, with their transactions' paths and the paths of the history.
-    pub fn check_quants(&self, reader: &Reader<'_>, chain: &Chain, from: u64) {
-        let view = reader.chain(chain.name()).unwrap();
-        for (header, meta) in chain.headers.iter().zip(&chain.metas).skip(from as usize) {
-            let quant = reader.quant(&view, header.height).unwrap();
-            assert_eq!(quant.header, header.to_bytes());
-            assert_eq!(quant.meta, *meta);
-            let damage = check_quant(reader, &view, header.height, &header.hash()).unwrap();
-            assert_eq!(damage, None);
-            for index in header.tx_start..header.tx_end() {
-                let path = reader.tx_path(&view, header, index).unwrap();
-                let (at, size) = (index - header.tx_start, u64::from(header.tx_count));
-                let leaf = &chain.leaves[index as usize];
-                verify_inclusion(chain.alg, leaf, at, size, &path, &header.tx_root).unwrap();
-                let top = chain.head().height;
-                let sealed_by = reader.height_of(&view, index, top).unwrap();
-                assert_eq!(sealed_by.header, header.to_bytes());
-            }
+/// The Quants of a chain from a height on, with their transactions' paths and the paths of the history.
+pub fn check_quants(reader: &Reader<'_>, chain: &Chain, from: u64) {
+    let view = reader.chain(chain.name()).unwrap();
+    for (header, meta) in chain.headers.iter().zip(&chain.metas).skip(from as usize) {
+        let quant = reader.quant(&view, header.height).unwrap();
+        assert_eq!(quant.header, header.to_bytes());
+        assert_eq!(quant.meta, *meta);
+        let damage = check_quant(reader, &view, header.height, &header.hash()).unwrap();
+        assert_eq!(damage, None);
+        for index in header.tx_start..header.tx_end() {
+            let path = reader.tx_path(&view, header, index).unwrap();
+            let (at, size) = (index - header.tx_start, u64::from(header.tx_count));
+            let leaf = &chain.leaves[index as usize];
+            verify_inclusion(chain.alg, leaf, at, size, &path, &header.tx_root).unwrap();
+            let top = chain.head().height;
+            let sealed_by = reader.height_of(&view, index, top).unwrap();
+            assert_eq!(sealed_by.header, header.to_bytes());
         }
-        check_history(reader, chain, &[chain.head().height]);
     }
+    check_history(reader, chain, &[chain.head().height]);
 }
 
 /// The paths from every height to the given ones, and the peaks at each of them.
@@ -183,7 +183,9 @@ fn check_rows(reader: &Reader<'_>, chain: &Chain) {
 /// An entry from encoded commands.
 pub fn entry(time_ms: u64, commands: &[Vec<u8>]) -> Vec<u8> {
     let mut writer = CommandWriter::new(time_ms, 0);
-    commands.iter().for_each(|command| writer.push(command));
+    for command in commands {
+        writer.push(command);
+    }
     writer.finish()
 }
 

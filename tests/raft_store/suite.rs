@@ -91,7 +91,7 @@ struct Reopened {
 
 impl Reopened {
     /// The entries, with what is missing before them in an empty log.
-    async fn from_the_start(&self, entries: Vec<Entry>) -> Vec<Entry> {
+    async fn with_the_start(&self, entries: Vec<Entry>) -> Vec<Entry> {
         let empty = self.log().await.newest_index().is_none();
         let first = entries.first().map_or(0, |entry| entry.log_id.index);
         if !empty {
@@ -160,7 +160,7 @@ impl RaftLogStorage<Types> for Reopened {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries = self.from_the_start(entries.into_iter().collect()).await;
+        let entries = self.with_the_start(entries.into_iter().collect()).await;
         self.log().await.append(entries, flushed).await
     }
 

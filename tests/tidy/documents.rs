@@ -12,18 +12,16 @@ const FOREIGN: [&str; 6] = ["rocksdb", "openraft", "tonic", "prost", "std", "tok
 
 fn documents() -> Vec<File> {
     let all = files("");
-    all.into_iter()
-        .filter(|file| file.path.ends_with(".md"))
-        .collect()
+    all.into_iter().filter(|file| file.is("md")).collect()
 }
 
-/// What stands between backticks, outside of code blocks, with its line.
+/// What stands between backticks, outside of code blocks and of the sources in other projects, with its line.
 fn quoted(text: &str) -> Vec<(usize, &str)> {
     let (mut found, mut block) = (Vec::new(), false);
     for (number, line) in text.lines().enumerate() {
         if line.trim_start().starts_with("```") {
             block = !block;
-        } else if !block {
+        } else if !block && !line.starts_with("Sources:") {
             let odd = line.split('`').skip(1).step_by(2);
             found.extend(odd.map(|word| (number + 1, word)));
         }

@@ -37,9 +37,7 @@ const IMPURE: [&str; 15] = [
 
 fn sources() -> Vec<File> {
     let all = files("src");
-    all.into_iter()
-        .filter(|file| file.path.ends_with(".rs"))
-        .collect()
+    all.into_iter().filter(|file| file.is("rs")).collect()
 }
 
 /// Room -> level, as the map in src/lib.rs says.
@@ -185,10 +183,7 @@ fn crates_stay_in_their_rooms() {
             }
         }
     }
-    for file in files("tests")
-        .iter()
-        .filter(|file| file.path.ends_with(".rs"))
-    {
+    for file in files("tests").iter().filter(|file| file.is("rs")) {
         if has_word(&file.code(), "openraft::") && !file.path.starts_with("tests/raft_store") {
             places.push(format!(
                 "{} says openraft:: (only tests/raft_store)",

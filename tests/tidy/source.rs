@@ -53,10 +53,16 @@ fn walk(path: &Path, files: &mut Vec<File>) {
 pub fn rust() -> Vec<File> {
     let below = ["src", "tests", "benches", "fuzz", "build.rs"];
     let all = below.iter().flat_map(|below| files(below));
-    all.filter(|file| file.path.ends_with(".rs")).collect()
+    all.filter(|file| file.is("rs")).collect()
 }
 
 impl File {
+    pub fn is(&self, kind: &str) -> bool {
+        Path::new(&self.path)
+            .extension()
+            .is_some_and(|end| end == kind)
+    }
+
     /// The room of a file in src.
     pub fn room(&self) -> Option<&str> {
         let inside = self.path.strip_prefix("src/")?;
@@ -108,7 +114,7 @@ pub fn has_word(text: &str, word: &str) -> bool {
     text.match_indices(word).any(|(at, _)| {
         let before = text[..at].chars().next_back().is_some_and(part);
         let after = text[at + word.len()..].chars().next().is_some_and(part);
-        !before && !(open && after)
+        !(before || open && after)
     })
 }
 

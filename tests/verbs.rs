@@ -1,0 +1,115 @@
+//! Two verbs that other stories do not need, on the real binary: `bench` checks the server that it measures, and
+//! `completions` knows every verb.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Output, Stdio},
+};
+
+const READY: &str = "qbc: listening on ";
+
+/// A node that ends with the test.
+struct Node {
+    child: Child,
+    url: String,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn serve(data: &std::path::Path) -> Node {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_qbc"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(data)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("qbc can be started");
+    let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
+    let url = lines
+        .by_ref()
+        .map_while(Result::ok)
+        .find_map(|line| line.strip_prefix(READY).map(|url| url.trim().to_owned()))
+        .expect("the node says where it listens");
+    std::thread::spawn(move || lines.for_each(drop));
+    Node { child, url }
+}
+
+fn qbc(arguments: &[&str]) -> Output {
+    let command = Command::new(env!("CARGO_BIN_EXE_qbc"))
+        .args(arguments)
+        .output();
+    command.expect("qbc can be started")
+}
+
+#[test]
+fn a_short_bench_acknowledges_transactions_and_finds_each_of_them_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = serve(dir.path());
+    let ran = qbc(&[
+        "bench",
+        "--endpoint",
+        &node.url,
+        "--clients",
+        "4",
+        "--batch",
+        "5",
+        "--duration-s",
+        "0.5",
+        "--warmup-s",
+        "0.1",
+        "--proofs",
+        "20",
+        "--json",
+    ]);
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
+    let report: serde_json::Value = serde_json::from_slice(&ran.stdout).expect("one JSON value");
+    let verified = report["verified"]["transactions"].as_u64();
+    assert!(verified.is_some_and(|count| count > 0), "{report:#}");
+}
+
+#[test]
+fn a_bench_without_a_node_says_that_there_is_none() {
+    let ran = qbc(&[
+        "bench",
+        "--endpoint",
+        "http://127.0.0.1:1",
+        "--deadline-s",
+        "1",
+    ]);
+    assert_eq!(ran.status.code(), Some(6), "{ran:?}");
+}
+
+#[test]
+fn the_completions_of_every_shell_know_every_verb() {
+    let verbs = [
+        "serve",
+        "bang",
+        "inject",
+        "leap",
+        "close",
+        "chains",
+        "quant",
+        "head",
+        "tx",
+        "read",
+        "export",
+        "prove",
+        "verify",
+        "audit",
+        "bench",
+        "completions",
+    ];
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ran = qbc(&["completions", shell]);
+        let script = String::from_utf8(ran.stdout).expect("a script is text");
+        assert!(ran.status.success(), "{shell}");
+        for verb in verbs {
+            assert!(script.contains(verb), "{shell} does not know {verb}");
+        }
+    }
+}
