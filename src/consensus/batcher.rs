@@ -14,7 +14,7 @@ use crate::engine::{CommandWriter, Outcome};
 
 /// Entries of a group that are proposed and not yet applied. When the disk is slow, what finds no place here misses the
 /// next sync: with 8 places and 64 writers every third request did.
-const IN_FLIGHT: usize = 64;
+const IN_FLIGHT: usize = 32;
 /// Bytes of one entry.
 const ENTRY_BYTES: usize = 4 << 20;
 /// Commands of one entry.
@@ -42,6 +42,8 @@ pub(super) async fn run(raft: Raft, mut waiting: mpsc::Receiver<Proposal>) {
                 None => return,
             },
         };
+        // Tasks that are ready now may add their command first: larger entries without waiting for anyone.
+        tokio::task::yield_now().await;
         let proposals = gather(first, &mut waiting, &mut left);
         tokio::spawn(propose(raft.clone(), proposals, permit));
     }

@@ -25,6 +25,8 @@ pub(super) struct Pending {
     /// The keys among them that find requests by their time; false = removed.
     times: BTreeMap<Vec<u8>, bool>,
     quants: HashMap<Vec<u8>, Vec<u8>>,
+    /// No request is older than this; 0 = look. Saves most entries the look, decides nothing.
+    oldest_ms: u64,
 }
 
 impl Pending {
@@ -132,6 +134,7 @@ pub(super) fn remember(
         return;
     }
     pending.put(batch, request_key(slot, chain, request_id), row.encode());
+    pending.oldest_ms = pending.oldest_ms.min(row.time_ms);
     pending.put_time(
         batch,
         request_time_key(slot, row.time_ms, chain, request_id),
@@ -149,12 +152,22 @@ pub(super) fn forget(
     let Some(before_ms) = time_ms.checked_sub(REQUEST_KEPT_MS) else {
         return Ok(());
     };
-    let (from, to) = requests_before(slot, before_ms);
-    for key in pending.times(view, (from, to), FORGOTTEN_PER_ENTRY)? {
-        if let Some((chain, request_id)) = request_of_time_key(&key) {
-            pending.remove(batch, request_key(slot, chain, &request_id));
+    if before_ms <= pending.oldest_ms {
+        return Ok(());
+    }
+    let all = requests_before(slot, u64::MAX);
+    let mut oldest_ms = u64::MAX;
+    for key in pending.times(view, all, FORGOTTEN_PER_ENTRY)? {
+        let Some((of_ms, chain, request_id)) = request_of_time_key(&key) else {
+            return Err(StoreError::row("index"));
+        };
+        oldest_ms = of_ms;
+        if of_ms >= before_ms {
+            break;
         }
+        pending.remove(batch, request_key(slot, chain, &request_id));
         pending.remove_time(batch, key);
     }
+    pending.oldest_ms = oldest_ms;
     Ok(())
 }

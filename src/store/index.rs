@@ -127,10 +127,10 @@ pub fn requests_before(slot: Slot, before_ms: u64) -> (Vec<u8>, Vec<u8>) {
     (bound(0), bound(before_ms))
 }
 
-/// Chain and request_id of a key between those bounds.
-pub fn request_of_time_key(key: &[u8]) -> Option<(ChainNo, Vec<u8>)> {
-    let mut reader = RowReader(key.get(21..)?);
-    Some((ChainNo(reader.u64()?), reader.0.to_vec()))
+/// Time, chain and request_id of a key between those bounds.
+pub fn request_of_time_key(key: &[u8]) -> Option<(u64, ChainNo, Vec<u8>)> {
+    let mut reader = RowReader(key.get(13..)?);
+    Some((reader.u64()?, ChainNo(reader.u64()?), reader.0.to_vec()))
 }
 
 /// A pool that a timer must seal.
@@ -232,7 +232,7 @@ mod tests {
         assert!(from <= key && key < to);
         assert_eq!(
             request_of_time_key(&key),
-            Some((ChainNo(9), b"abc".to_vec()))
+            Some((50, ChainNo(9), b"abc".to_vec()))
         );
         assert!(key >= requests_before(Slot(3), 50).1);
     }
