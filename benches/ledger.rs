@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use hdrhistogram::Histogram;
 use qbc::{
-    chain::{Authority, Constitution, HashAlg, Meta},
+    chain::{Authority, Birth, Constitution, HashAlg, Meta},
     engine::{
         Bang, CommandWriter, Engine, GroupId, InjectHead, InjectItem, Outcome, Reader, Seal,
         TemplateRequest,
@@ -40,7 +40,7 @@ impl Bench {
     }
 
     fn bang(&mut self) -> ChainNo {
-        let constitution = Constitution {
+        let constitution = Constitution::from(Birth {
             name: "bench".into(),
             created_ms: 1,
             salt: [0; 16],
@@ -48,24 +48,8 @@ impl Bench {
                 threshold: 1,
                 roots: vec![[1; 32]],
             },
-            content: qbc::chain::Content::Bytes,
-            schema: None,
-            authors: vec![],
-            admins: vec![],
-            leap_count: None,
-            leap_bytes: None,
-            leap_ms: None,
-            work: None,
-            quorum: None,
-            ledger: false,
-            mint: None,
-            erasable: false,
-            keyed: false,
-            family_id: None,
-            place: None,
-            payload_max: None,
             cluster_id: [2; 16],
-        };
+        });
         let meta = Meta {
             constitution: Some(constitution.to_bytes()),
             ..Meta::default()

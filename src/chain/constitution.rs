@@ -148,6 +148,50 @@ pub struct Constitution {
     pub cluster_id: [u8; 16],
 }
 
+/// What no client chooses alone: a chain's name, its moment, and under whom it is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Birth {
+    /// The chain's name.
+    pub name: String,
+    /// Unix milliseconds.
+    pub created_ms: u64,
+    /// Random bytes: no two chains have the same id.
+    pub salt: [u8; 16],
+    /// Who may seal.
+    pub authority: Authority,
+    /// The cluster that makes it.
+    pub cluster_id: [u8; 16],
+}
+
+impl From<Birth> for Constitution {
+    /// A constitution that asks for nothing: any bytes, from anyone, sealed when told.
+    fn from(birth: Birth) -> Self {
+        Self {
+            name: birth.name,
+            created_ms: birth.created_ms,
+            salt: birth.salt,
+            authority: birth.authority,
+            content: Content::Bytes,
+            schema: None,
+            authors: Vec::new(),
+            admins: Vec::new(),
+            leap_count: None,
+            leap_bytes: None,
+            leap_ms: None,
+            work: None,
+            quorum: None,
+            ledger: false,
+            mint: None,
+            erasable: false,
+            keyed: false,
+            family_id: None,
+            place: None,
+            payload_max: None,
+            cluster_id: birth.cluster_id,
+        }
+    }
+}
+
 impl Constitution {
     /// The bytes that are hashed. The content record is always written, other defaults are left out.
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -432,7 +476,7 @@ mod tests {
     use super::*;
 
     fn plain() -> Constitution {
-        Constitution {
+        Constitution::from(Birth {
             name: "orders".into(),
             created_ms: 1,
             salt: [2; 16],
@@ -440,24 +484,8 @@ mod tests {
                 threshold: 1,
                 roots: vec![[3; 32], [4; 32]],
             },
-            content: Content::Bytes,
-            schema: None,
-            authors: vec![],
-            admins: vec![],
-            leap_count: None,
-            leap_bytes: None,
-            leap_ms: None,
-            work: None,
-            quorum: None,
-            ledger: false,
-            mint: None,
-            erasable: false,
-            keyed: false,
-            family_id: None,
-            place: None,
-            payload_max: None,
             cluster_id: [5; 16],
-        }
+        })
     }
 
     fn full() -> Constitution {

@@ -24,7 +24,7 @@ pub use authority::{
     AuthorityChange, CHANGE_SIGNATURES_MAX, Certificate, HeadSignature, Receipt, RootSignature,
     SigAlg, SigningKey, head_message, verify_quorum,
 };
-pub use constitution::{Authority, Constitution, Content, Mint, Work};
+pub use constitution::{Authority, Birth, Constitution, Content, Mint, Work};
 pub use content::{ContentError, check_content};
 pub use export::{
     Audited, Auditor, EXPORT_END, EXPORT_FRAME_BYTES_MAX, EXPORT_QUANT, EXPORT_SIGNATURE,

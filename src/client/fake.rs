@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use crate::{
     chain::{
-        Authority, Certificate, ChainId, Constitution, Content, Frontier, Hash, HashAlg,
+        Authority, Birth, Certificate, ChainId, Constitution, Content, Frontier, Hash, HashAlg,
         HeadSignature, Header, LeafReader, Meta, Receipt, SigningKey, genesis_header, head_message,
         inclusion_path, tree_root,
     },
@@ -75,7 +75,7 @@ impl FakeChain {
             SigningKey::from_seed([1; 32]),
             SigningKey::from_seed([2; 32]),
         );
-        let constitution = Constitution {
+        let constitution = Constitution::from(Birth {
             name: name.to_owned(),
             created_ms: 1,
             salt: [3; 16],
@@ -83,24 +83,8 @@ impl FakeChain {
                 threshold: 1,
                 roots: vec![root.public()],
             },
-            content: Content::Bytes,
-            schema: None,
-            authors: Vec::new(),
-            admins: Vec::new(),
-            leap_count: None,
-            leap_bytes: None,
-            leap_ms: None,
-            work: None,
-            quorum: None,
-            ledger: false,
-            mint: None,
-            erasable: false,
-            keyed: false,
-            family_id: None,
-            place: None,
-            payload_max: None,
             cluster_id: CLUSTER,
-        };
+        });
         let meta = Meta {
             constitution: Some(constitution.to_bytes()),
             ..Meta::default()

@@ -19,7 +19,7 @@ pub struct Config {
     pub listen: String,
     /// Listen beyond loopback without credentials.
     pub insecure: bool,
-    /// Data groups; read at the first start only, fixed for the cluster's life. 1..1024.
+    /// Data groups; read at the first start only, fixed for the cluster's life. 1..338.
     pub groups: u32,
     /// RocksDB's block cache, in MiB.
     pub cache_mib: usize,
@@ -132,8 +132,8 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         let bad = |key, value: String, cure| Err(ConfigError::Value { key, value, cure });
-        if !(1..=1024).contains(&self.groups) {
-            return bad("groups", self.groups.to_string(), "give 1 to 1024");
+        if !(1..=338).contains(&self.groups) {
+            return bad("groups", self.groups.to_string(), "give 1 to 338");
         }
         if !(1..=1 << 20).contains(&self.cache_mib) {
             return bad("cache_mib", self.cache_mib.to_string(), "give 1 to 1048576");

@@ -42,7 +42,7 @@ impl GroupLog {
     /// Loads the log of a group.
     pub fn open(group: GroupId, slot: Slot, writer: LogWriter) -> Result<Self, StoreError> {
         let loaded = writer.load(slot)?;
-        let purged = loaded.purged.as_deref().and_then(codec::decode_log_id);
+        let purged = decoded(loaded.purged.as_deref(), codec::decode_log_id)?;
         let first = loaded
             .entries
             .first()
@@ -50,7 +50,7 @@ impl GroupLog {
                 entry.log_id.index
             });
         let newest = loaded.entries.last().map(|entry| entry.log_id).or(purged);
-        let vote = loaded.vote.as_deref().and_then(codec::decode_vote);
+        let vote = decoded(loaded.vote.as_deref(), codec::decode_vote)?;
         let cache = Cache {
             entries: loaded.entries.into(),
             first,
@@ -86,6 +86,15 @@ impl GroupLog {
     fn lock(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A row that is there must be readable: a damaged vote is not "no vote".
+fn decoded<T>(
+    row: Option<&[u8]>,
+    decode: impl Fn(&[u8]) -> Option<T>,
+) -> Result<Option<T>, StoreError> {
+    row.map(|row| decode(row).ok_or_else(|| StoreError::row("raft")))
+        .transpose()
 }
 
 impl Cache {

@@ -24,10 +24,10 @@ use openraft::{
 use tokio::sync::{Notify, watch};
 
 use super::{
-    LogId, OnFailure, Outcomes, SnapshotMeta, StoredMembership, Types, codec,
+    Entry, LogId, OnFailure, Outcomes, SnapshotMeta, StoredMembership, Types, codec,
     log_writer::entry_bytes,
 };
-use crate::engine::{Engine, GroupId};
+use crate::engine::{Engine, GroupId, entry_seals};
 use crate::store::{
     Batch, Cf, DATA_FAMILIES, RaftTag, Slot, Store, StoreError, View, raft_key, slot_key,
 };
@@ -175,7 +175,8 @@ impl GroupMachine {
             .await
             .map_err(io::Error::other)?;
         let bytes: usize = entries.iter().map(|(entry, _)| entry_bytes(entry)).sum();
-        let answers = if bytes > BLOCKING_BYTES && on_many_threads() {
+        let heavy = bytes > BLOCKING_BYTES || entries.iter().any(|(entry, _)| seals(entry));
+        let answers = if heavy && on_many_threads() {
             tokio::task::block_in_place(|| self.decide(entries))
         } else {
             self.decide(entries)
@@ -261,6 +262,10 @@ impl GroupMachine {
         applied.snapshot = Some(meta.clone());
         meta
     }
+}
+
+fn seals(entry: &Entry) -> bool {
+    matches!(&entry.payload, EntryPayload::Normal(commands) if entry_seals(&commands.0))
 }
 
 /// `block_in_place` is for the multi-threaded runtime only; tests may run on one thread.

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicU64},
 };
 
 use super::{
@@ -41,6 +41,8 @@ pub struct Engine {
     state: Mutex<State>,
     /// Chains that are stopped on this node. Beside the state, so that readers never wait for an entry.
     damaged: RwLock<HashMap<ChainNo, Rejection>>,
+    /// No pool's timer is due before this moment. Saves the search, decides nothing.
+    pub(super) due_floor: AtomicU64,
 }
 
 /// What the engine keeps in memory between entries.
@@ -73,6 +75,7 @@ impl Engine {
             store,
             state: Mutex::default(),
             damaged: RwLock::default(),
+            due_floor: AtomicU64::new(1),
         }
     }
 
@@ -107,7 +110,8 @@ impl Engine {
         }
         inject::finish(&mut work);
         let pending = &mut work.state.pending;
-        request::forget(pending, &self.store, work.batch, self.slot, time_ms)?;
+        let size = (time_ms, commands.len());
+        request::forget(pending, &self.store, work.batch, self.slot, size)?;
         Ok(outcomes)
     }
 
@@ -205,16 +209,32 @@ impl Work<'_> {
             Command::Inject(command) => {
                 let (own, rest) = hashes.split_at(command.items.len());
                 *hashes = rest;
-                Outcome::Injected(inject::apply(self, command, own)?)
+                let result = inject::apply(self, command, own);
+                Outcome::Injected(self.contain(command.head.chain, result)?)
             }
             Command::Seal(command) => {
                 // The Quant may seal what this very entry added.
                 inject::finish(self);
-                Outcome::Sealed(leap::apply(self, command)?)
+                let result = leap::apply(self, command);
+                Outcome::Sealed(self.contain(command.chain, result)?)
             }
             Command::Found(command) => Outcome::Cluster(cluster::found(self, command)?),
             Command::AddNode(command) => Outcome::Cluster(cluster::add_node(self, command)),
         })
+    }
+
+    /// Damaged rows stop their chain, not the node: all of a command's reads come before its first write.
+    fn contain<T>(
+        &mut self,
+        no: ChainNo,
+        result: Result<Result<T, Rejection>, StoreError>,
+    ) -> Result<Result<T, Rejection>, StoreError> {
+        let Err(StoreError::Corrupt(why)) = result else {
+            return result;
+        };
+        let chain = format!("number {}", no.0);
+        let damage = Rejection::Damaged { chain, why };
+        Ok(Err(self.engine.note_damage(self.state, no, damage)))
     }
 
     /// The chain as decided so far.

@@ -129,6 +129,19 @@ impl<'a> Command<'a> {
     }
 }
 
+/// True when a command of the entry seals a pool: a few hundred bytes that ask for the hashing of millions.
+pub fn entry_seals(entry: &[u8]) -> bool {
+    let mut rest = entry.get(9..).unwrap_or_default();
+    while let [SEAL, ..] | [_, _, _, _, _, ..] = rest {
+        if rest[0] == SEAL {
+            return true;
+        }
+        let length = u32::from_be_bytes([rest[1], rest[2], rest[3], rest[4]]) as usize;
+        rest = rest.get(5 + length..).unwrap_or_default();
+    }
+    false
+}
+
 /// Writes an entry. Commands of many clients share one.
 #[derive(Debug)]
 pub struct CommandWriter {
@@ -474,6 +487,10 @@ mod tests {
         );
         assert_eq!(commands[1], Command::Seal(seal));
         assert_eq!(commands.len(), 5);
+        assert!(entry_seals(&entry));
+        let mut plain = CommandWriter::new(77, 0);
+        plain.push(&head.encode([item].into_iter(), 6));
+        assert!(!entry_seals(&plain.finish()));
         for cut in 0..entry.len() {
             let _ = Command::parse_entry(&entry[..cut]);
         }

@@ -1,29 +1,64 @@
 //! Pools that must be sealed without being asked: a row per pool, ordered by the moment. The seal room reads them.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, sync::atomic::Ordering};
 
 use super::{apply::Engine, hot::HotChain};
-use crate::store::{Batch, Cf, ChainNo, DueKey, Slot, StoreError, View, due_key, due_until};
+use crate::store::{Batch, Cf, ChainNo, DueKey, Slot, StoreError, View, due_between, due_key};
 
 /// A pool that reached its count or its bytes is due at once.
 const AT_ONCE: u64 = 0;
+/// A row that is decided is in the store after this time at the latest.
+const WRITTEN_WITHIN_MS: u64 = 10_000;
 
 impl Engine {
     /// Pools that are due at `now_ms`, at most `limit`, the longest due first.
     pub fn due(&self, now_ms: u64, limit: usize) -> Result<Vec<ChainNo>, StoreError> {
-        let (from, to) = due_until(self.slot, now_ms);
+        let mut due = self.due_between((AT_ONCE, AT_ONCE), limit)?;
+        // Sealed pools leave deleted rows behind: the search begins where the last one found nothing more.
+        let floor = self.due_floor.load(Ordering::Acquire);
+        let timed = self.due_between((floor, now_ms), limit)?;
+        if timed.is_empty() {
+            let _ = self.due_floor.compare_exchange(
+                floor,
+                now_ms.saturating_sub(WRITTEN_WITHIN_MS).max(floor),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
+        }
+        due.extend(timed);
+        due.dedup();
+        Ok(due)
+    }
+
+    /// What is stopped on this node is not due: it can't be sealed here.
+    fn due_between(
+        &self,
+        (first_ms, last_ms): (u64, u64),
+        limit: usize,
+    ) -> Result<Vec<ChainNo>, StoreError> {
+        let (from, to) = due_between(self.slot, first_ms, last_ms);
         let mut due = Vec::new();
         self.store.scan(Cf::Index, &from, &to, &mut |key, _| {
-            due.extend(DueKey::decode(key).map(|key| key.chain));
+            let chain = DueKey::decode(key).map(|key| key.chain);
+            due.extend(chain.filter(|chain| self.damage(*chain).is_none()));
             if due.len() < limit {
                 ControlFlow::Continue(())
             } else {
                 ControlFlow::Break(())
             }
         })?;
-        due.dedup();
         Ok(due)
     }
+
+    /// A pool is due at a moment that the search may have passed.
+    pub(super) fn due_again(&self, due_ms: u64) {
+        self.due_floor.fetch_min(due_ms, Ordering::AcqRel);
+    }
+}
+
+/// When the pool's timer is due.
+pub(super) fn timer_of(chain: &HotChain) -> Option<u64> {
+    timer(chain).filter(|_| chain.pooled() > 0)
 }
 
 /// Notes what the pool's rules ask for. Writing the same row again changes nothing.

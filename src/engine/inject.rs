@@ -38,7 +38,11 @@ pub(super) fn payload_hashes(
             continue;
         };
         let no = inject.head.chain;
-        let alg = work.chain(no)?.ok().map(|chain| chain.alg);
+        // What can't be read is told when the command is decided.
+        let alg = match work.chain(no) {
+            Err(StoreError::Io(why)) => return Err(StoreError::Io(why)),
+            found => found.ok().and_then(Result::ok).map(|chain| chain.alg),
+        };
         if alg.is_none() {
             work.unknown.insert(no);
         }
@@ -87,7 +91,7 @@ pub(super) fn apply(
     };
     let fresh = places.iter().filter(|place| place.is_none()).count();
     if fresh > 0
-        && let Err(rejection) = request.allowed(work, fresh as u64)?
+        && let Err(rejection) = request.allowed(work, &places)?
     {
         return Ok(Err(rejection));
     }
@@ -242,14 +246,13 @@ impl<'a> Request<'a> {
     fn allowed(
         &self,
         work: &mut Work<'_>,
-        fresh: u64,
+        places: &[Option<u64>],
     ) -> Result<Result<(), Rejection>, StoreError> {
-        let bytes: u64 = self
-            .command
-            .items
-            .iter()
-            .map(|item| item.payload.len() as u64)
-            .sum();
+        let new = self.command.items.iter().zip(places);
+        let new = new
+            .filter(|(_, place)| place.is_none())
+            .map(|(item, _)| item.payload.len() as u64);
+        let (fresh, bytes) = new.fold((0, 0), |(count, bytes), length| (count + 1, bytes + length));
         let head = self.command.head;
         Ok(work.chain(head.chain)?.and_then(|chain| {
             if chain.head.is_final {
@@ -361,6 +364,9 @@ impl<'a> Request<'a> {
             chain.pool.first_ms = inject_ms;
         }
         due::note(work.batch, slot, chain);
+        if let Some(due_ms) = due::timer_of(chain) {
+            work.engine.due_again(due_ms);
+        }
         Ok(())
     }
 

@@ -77,14 +77,15 @@ impl Engine {
             return Ok(None);
         }
         let key = request_key(self.slot, no, request_id);
-        let state = self.lock();
-        let seen = request::seen(&state.pending, &self.store, &key, body)?;
+        // Only what is in the store: an answer that is decided but not written yet can't be read by the caller.
+        let stored = Pending::default();
+        let seen = request::seen(&stored, &self.store, &key, body)?;
         Ok(match seen {
             None => None,
             Some(Err(rejection)) => Some(Err(rejection)),
             Some(Ok(runs)) => {
                 let height = runs.first().map_or(0, |run| run.first);
-                Some(Ok(self.sealed_at(&state.pending, no, height)?))
+                Some(Ok(self.sealed_at(&stored, no, height)?))
             }
         })
     }
@@ -174,6 +175,9 @@ pub(super) fn apply(
         chain.edges = Some(hot::history_edges(store, slot, no, chain.head.height + 1)?);
     }
     let sealed = commit(work.batch, slot, chain, command, seal);
+    if let Some(due_ms) = due::timer_of(chain) {
+        work.engine.due_again(due_ms);
+    }
     let quant = QuantRow {
         header: command.header.to_vec(),
         meta: command.meta.to_vec(),

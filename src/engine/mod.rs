@@ -21,7 +21,7 @@ pub use apply::Engine;
 pub use cluster::ClusterRow;
 pub use command::{
     AddNode, Bang, Command, CommandError, CommandWriter, Founding, Inject, InjectHead, InjectItem,
-    Seal,
+    Seal, entry_seals,
 };
 pub use leap::{Template, TemplateRequest};
 pub use outcome::{Banged, Injected, Outcome, Rejection, Sealed};

@@ -8,7 +8,8 @@ use crate::chain::{
 };
 use crate::store::{
     Cf, ChainNo, ChainRow, HistoryReader, PoolRow, QuantReader, QuantRow, Slot, StoreError,
-    TileError, TxRow, View, chain_key, name_key, names_from, pool_key, quant_key, tx_key,
+    TileError, TxRow, View, chain_key, name_key, names_from, pool_key, quant_key, quant_tile_key,
+    tx_key,
 };
 
 /// A read could not be answered.
@@ -318,6 +319,19 @@ impl<'a> Reader<'a> {
             index - quant.tx_start,
             u64::from(quant.tx_count),
         )?)
+    }
+
+    /// True when a tile of a Quant's tree is stored as it should be.
+    pub(super) fn is_tile(
+        &self,
+        chain: &ChainView,
+        height: u64,
+        (level, tile): (u8, u32),
+        hashes: &[Hash],
+    ) -> Result<bool, ReadError> {
+        let key = quant_tile_key(self.slot, chain.no, height, level, tile);
+        let stored = self.view.get(Cf::Tree, &key)?;
+        Ok(stored.is_some_and(|stored| stored == hashes.as_flattened()))
     }
 
     /// Path from a height to the hist_root of a later one.

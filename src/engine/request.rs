@@ -10,10 +10,10 @@ use super::{REQUEST_KEPT_MS, outcome::Rejection};
 use crate::chain::Hash;
 use crate::store::{
     Batch, Cf, ChainNo, QuantRow, RequestRow, RequestRun, Slot, StoreError, View, request_key,
-    request_of_time_key, request_time_key, requests_before,
+    request_of_time_key, request_time_key, requests_between,
 };
 
-/// Expired requests removed by one entry.
+/// Expired requests removed by one entry at least; twice as many as it has commands, so that they never pile up.
 const FORGOTTEN_PER_ENTRY: usize = 64;
 
 /// Rows written by entries whose batch is not in the store yet: reads go here first. How many entries share a batch
@@ -147,7 +147,7 @@ pub(super) fn forget(
     view: &dyn View,
     batch: &mut Batch,
     slot: Slot,
-    time_ms: u64,
+    (time_ms, commands): (u64, usize),
 ) -> Result<(), StoreError> {
     let Some(before_ms) = time_ms.checked_sub(REQUEST_KEPT_MS) else {
         return Ok(());
@@ -155,9 +155,9 @@ pub(super) fn forget(
     if before_ms <= pending.oldest_ms {
         return Ok(());
     }
-    let all = requests_before(slot, u64::MAX);
+    let all = requests_between(slot, pending.oldest_ms, u64::MAX);
     let mut oldest_ms = u64::MAX;
-    for key in pending.times(view, all, FORGOTTEN_PER_ENTRY)? {
+    for key in pending.times(view, all, FORGOTTEN_PER_ENTRY.max(2 * commands))? {
         let Some((of_ms, chain, request_id)) = request_of_time_key(&key) else {
             return Err(StoreError::row("index"));
         };

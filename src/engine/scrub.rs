@@ -2,6 +2,7 @@
 
 use super::read::{ChainView, ReadError, Reader};
 use crate::chain::{Hash, Header, check_meta, payload_hash};
+use crate::store::{QuantTree, StoreError};
 
 /// Stored bytes that are not what was hashed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +22,28 @@ pub struct Damage {
 const PIECE_BYTES: usize = 1 << 20;
 
 /// Checks one Quant against its stored bytes. `expected` is its hash as the next header or the head has it.
+/// What can't be read for damage is damage; only a disk that refuses is an error.
 pub fn check_quant(
+    reader: &Reader<'_>,
+    chain: &ChainView,
+    height: u64,
+    expected: &Hash,
+) -> Result<Option<Damage>, ReadError> {
+    match compare(reader, chain, height, expected) {
+        Err(error @ (ReadError::Store(StoreError::Corrupt(_)) | ReadError::Tile(_))) => {
+            let (chain, what) = (chain.name.clone(), error.to_string());
+            Ok(Some(Damage {
+                chain,
+                height,
+                index: None,
+                what,
+            }))
+        }
+        compared => compared,
+    }
+}
+
+fn compare(
     reader: &Reader<'_>,
     chain: &ChainView,
     height: u64,
@@ -50,11 +72,22 @@ pub fn check_quant(
         Ok(leaves) => leaves,
         Err(index) => return Ok(damage(Some(index), "its payload is not what was hashed")),
     };
-    if crate::chain::tree_root(header.hash_alg, &leaves) != header.tx_root {
+    let tree = QuantTree::new(header.hash_alg, &leaves);
+    if tree.root != header.tx_root {
         return first_difference(reader, chain, &header, &leaves)
             .map(|index| damage(index, "its transactions do not give its tx_root"));
     }
-    Ok(None)
+    let mut whole = Ok(true);
+    tree.tiles(&leaves, |level, tile, hashes| {
+        if let Ok(true) = whole {
+            whole = reader.is_tile(chain, height, (level, tile), hashes);
+        }
+    });
+    Ok(if whole? {
+        None
+    } else {
+        damage(None, "a tile of its tree is not what it was")
+    })
 }
 
 /// The leaf hashes from the stored transactions, or the first index whose payload is not what was hashed.

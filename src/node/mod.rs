@@ -75,6 +75,8 @@ pub fn serve(
     ready: impl FnOnce(SocketAddr),
     failed: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<(), NodeError> {
+    let failed = Arc::new(failed);
+    end_on_panic(failed.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -90,11 +92,21 @@ pub fn serve(
 }
 
 /// A failed write or sync is final: after it the page cache can't be believed. The node stops and recovers by restarting.
-fn on_failure(failed: impl Fn(&str) + Send + Sync + 'static) -> OnFailure {
+fn on_failure(failed: Arc<impl Fn(&str) + Send + Sync + 'static>) -> OnFailure {
     Arc::new(move |why: String| {
         failed(&why);
         end_now()
     })
+}
+
+/// A panic is a broken invariant: what it leaves in memory can't be believed. The restart recovers from what is on disk.
+fn end_on_panic(failed: Arc<impl Fn(&str) + Send + Sync + 'static>) {
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        told(panic);
+        failed("a broken invariant (a bug in QBC; the lines above tell where)");
+        end_now()
+    }));
 }
 
 /// Ends the process with code 1. Not `std::process::exit`: other threads are in the middle of RocksDB, and the C++

@@ -51,7 +51,7 @@ async fn scrub_group(
                 next = after;
             }
             Err(error) => {
-                tracing::error!(%error, "the scrub can't read");
+                tracing::error!(%error, "the scrub can't read; it goes on with the next chain");
                 next = (ChainNo(next.0.0 + 1), 0);
             }
         }

@@ -5,13 +5,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tonic::Status;
 
 use super::{
-    Service,
-    convert::{self, Birth},
+    Service, convert,
     inject::check_request_id,
     limits::{BANG_BATCH_MAX, PAYLOAD_BYTES_MAX},
     status::{invalid, of_name, of_propose, of_read, of_rejection, status},
 };
-use crate::chain::{ChainName, Constitution, GENESIS_META_BYTES_MAX, HashAlg, Meta};
+use crate::chain::{Birth, ChainName, Constitution, GENESIS_META_BYTES_MAX, HashAlg, Meta};
 use crate::consensus::Group;
 use crate::engine::{Bang, Banged, Outcome, Reader};
 use crate::proto;

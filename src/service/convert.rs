@@ -5,7 +5,7 @@ use tonic::Status;
 
 use super::status::{invalid, of_store, status};
 use crate::chain::{
-    Attributes, Authority, Constitution, Content, Hash, HashAlg, HeadSignature, Header, Mint, Work,
+    Attributes, Birth, Constitution, Content, Hash, HashAlg, HeadSignature, Header, Mint, Work,
 };
 use crate::engine::TransactionView;
 use crate::proto;
@@ -94,15 +94,6 @@ pub fn transaction(
     })
 }
 
-/// Facts that the leader adds to a constitution.
-pub struct Birth {
-    pub name: String,
-    pub created_ms: u64,
-    pub salt: [u8; 16],
-    pub authority: Authority,
-    pub cluster_id: [u8; 16],
-}
-
 pub fn hash_alg(asked: &proto::Constitution) -> Result<HashAlg, Status> {
     match proto::constitution::HashAlg::try_from(asked.hash_alg) {
         Ok(proto::constitution::HashAlg::Unspecified | proto::constitution::HashAlg::Sha3256) => {
@@ -121,10 +112,6 @@ pub fn hash_alg(asked: &proto::Constitution) -> Result<HashAlg, Status> {
 
 pub fn constitution(asked: &proto::Constitution, birth: Birth) -> Result<Constitution, Status> {
     Ok(Constitution {
-        name: birth.name,
-        created_ms: birth.created_ms,
-        salt: birth.salt,
-        authority: birth.authority,
         content: content(asked)?,
         schema: (!asked.schema.is_empty()).then(|| asked.schema.to_vec()),
         authors: keys("constitution.authors", &asked.authors)?,
@@ -141,10 +128,8 @@ pub fn constitution(asked: &proto::Constitution, birth: Birth) -> Result<Constit
         mint: mint(asked)?,
         erasable: asked.erasable,
         keyed: asked.keyed,
-        family_id: None,
-        place: None,
         payload_max: asked.payload_bytes_max,
-        cluster_id: birth.cluster_id,
+        ..Constitution::from(birth)
     })
 }
 

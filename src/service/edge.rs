@@ -25,6 +25,9 @@ const TIMEOUT_HEADER: &str = "grpc-timeout";
 /// The protocol allows so many digits.
 const TIMEOUT_DIGITS_MAX: usize = 8;
 
+/// The longest that a call without a deadline of its own may take to its answer's first word.
+const ANSWER_MAX: Duration = Duration::from_secs(300);
+
 /// A service behind the edge.
 #[derive(Clone)]
 pub struct Edge<S>(pub S);
@@ -53,9 +56,9 @@ where
         }
         let answer = self.0.call(request);
         Box::pin(async move {
-            let Some(Deadline(deadline)) = deadline else {
-                return answer.await.map(reworded);
-            };
+            // Half a request that never goes on must not be kept for ever. A stream has answered by its first word.
+            let longest = Instant::now() + ANSWER_MAX;
+            let deadline = deadline.map_or(longest, |Deadline(deadline)| deadline);
             match timeout_at(deadline, answer).await {
                 Ok(answer) => answer.map(reworded),
                 Err(_) => Ok(status::deadline_exceeded().into_http()),

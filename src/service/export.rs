@@ -1,13 +1,13 @@
 //! Export: the download of a whole chain as one self-verifying file (docs/FORMAT.md, export file).
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::{
     Pieces, Service,
-    limits::{PIECE_BYTES, PIECES_WAITING},
+    limits::{PIECE_BYTES, PIECES_WAITING, READER_PAUSE_MAX},
     status::{of_read, of_store},
 };
 use crate::chain::{
@@ -59,7 +59,8 @@ impl Service {
     ) {
         let mut data = export_magic().to_vec();
         loop {
-            let Ok(room) = pieces.reserve().await else {
+            // A reader that takes nothing for so long gives its place to others.
+            let Ok(Ok(room)) = timeout(READER_PAUSE_MAX, pieces.reserve()).await else {
                 return;
             };
             let piece = tokio::task::block_in_place(|| self.export_piece(&mut progress, &mut data));

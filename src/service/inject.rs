@@ -8,7 +8,7 @@ use super::{
     Pieces, Service,
     catalog::Known,
     convert::{self, bytes32},
-    limits::{INJECT_BATCH_MAX, PAYLOAD_BYTES_MAX, PIECES_WAITING},
+    limits::{INJECT_BATCH_MAX, PAYLOAD_BYTES_MAX, PIECES_WAITING, RECEIPT_BATCH_MAX},
     status::{
         invalid, of_content, of_propose, of_read, of_rejection, of_transport, refused_field, status,
     },
@@ -162,11 +162,14 @@ pub(super) fn check_request_id(request_id: &str) -> Result<(), Status> {
 fn command(known: &Known, request: &proto::InjectRequest) -> Result<Vec<u8>, Status> {
     check_request_id(&request.request_id)?;
     let count = request.transactions.len();
-    if count == 0 || count > INJECT_BATCH_MAX {
-        return Err(invalid(
-            "transactions",
-            format!("there are {count}, give 1 to {INJECT_BATCH_MAX}"),
-        ));
+    let (limit, with) = if request.receipt {
+        (RECEIPT_BATCH_MAX, " with a receipt")
+    } else {
+        (INJECT_BATCH_MAX, "")
+    };
+    if count == 0 || count > limit {
+        let why = format!("there are {count}, give 1 to {limit}{with}");
+        return Err(invalid("transactions", why));
     }
     let head = InjectHead {
         chain: known.no,

@@ -1,5 +1,7 @@
 //! The limits of the face, in one place. `GetServerInfo` tells them.
 
+use std::time::Duration;
+
 use crate::chain::{ID_BYTES_MAX, KEY_BYTES_MAX};
 use crate::engine::{
     NOTE_BYTES_MAX, POOL_BYTES_MAX, POOL_TRANSACTIONS_MAX, REQUEST_ID_BYTES_MAX, REQUEST_KEPT_MS,
@@ -12,6 +14,8 @@ pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Transactions of one inject.
 pub const INJECT_BATCH_MAX: usize = 10_000;
+/// Transactions of one inject that asks for receipts: in the worst case each has a receipt of its own.
+pub const RECEIPT_BATCH_MAX: usize = 1000;
 /// Chains of one batch bang.
 pub const BANG_BATCH_MAX: usize = 5_000;
 /// Bytes of a chain's name.
@@ -24,6 +28,8 @@ pub const PAGE_MAX: usize = 1000;
 pub const PIECE_BYTES: usize = 256 << 10;
 /// Pieces that wait for a slow reader; a piece holds one transaction at least, so up to 1 MiB.
 pub const PIECES_WAITING: usize = 2;
+/// How long a reader may take nothing before its stream ends.
+pub const READER_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Streams of reads and exports at once: what readers that never read may cost is so many times their pieces.
 pub const READERS_MAX: usize = 256;
 

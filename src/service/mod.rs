@@ -35,7 +35,7 @@ use limits::READERS_MAX;
 pub use sign::Signer;
 
 /// Streams of one HTTP/2 connection.
-const STREAMS_PER_CONNECTION: u32 = 4096;
+const STREAMS_PER_CONNECTION: u32 = 256;
 
 /// What the face shows of the node.
 #[derive(Default)]

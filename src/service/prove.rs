@@ -15,7 +15,7 @@ impl Service {
         &self,
         request: proto::ProveInclusionRequest,
     ) -> Result<proto::ProveInclusionResponse, Status> {
-        let (mut response, height) = tokio::task::block_in_place(|| self.inclusion(&request))?;
+        let (mut response, height) = self.inclusion(&request)?;
         response.head = Some(self.signed_head(&request.chain, Some(height)).await?);
         Ok(response)
     }
@@ -70,7 +70,7 @@ impl Service {
         &self,
         request: proto::ProveExtensionRequest,
     ) -> Result<proto::ProveExtensionResponse, Status> {
-        let (mut response, height) = tokio::task::block_in_place(|| self.extension(&request))?;
+        let (mut response, height) = self.extension(&request)?;
         response.head = Some(self.signed_head(&request.chain, Some(height)).await?);
         Ok(response)
     }

@@ -1,6 +1,6 @@
 //! GetTransaction and Read.
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -8,7 +8,7 @@ use super::{
     Pieces, Service,
     catalog::ChainReads,
     convert,
-    limits::{PIECE_BYTES, PIECES_WAITING},
+    limits::{PIECE_BYTES, PIECES_WAITING, READER_PAUSE_MAX},
     status::of_read,
 };
 use crate::proto;
@@ -70,7 +70,8 @@ impl Service {
     ) {
         let mut heights = Heights::default();
         while next < end {
-            let Ok(room) = pieces.reserve().await else {
+            // A reader that takes nothing for so long gives its place to others.
+            let Ok(Ok(room)) = timeout(READER_PAUSE_MAX, pieces.reserve()).await else {
                 return;
             };
             let piece = tokio::task::block_in_place(|| self.piece(&chain, next, end, &mut heights));

@@ -14,7 +14,7 @@ use super::{Service, catalog::ChainReads, status};
 use crate::chain::{
     Certificate, ChainId, Hash, HeadSignature, Header, Receipt, SigAlg, SigningKey, head_message,
 };
-use crate::store::{Cf, GuardRow, View, guard_key};
+use crate::store::{Cf, GuardRow, StoreError, View, guard_key};
 
 /// Chains are told apart in this many classes while a guard is moved.
 const LOCKS: usize = 64;
@@ -149,7 +149,11 @@ impl Service {
             .store()
             .get(Cf::Sys, &guard_key(&id))
             .map_err(|error| status::of_store(&error))?;
-        let guard = row.and_then(|row| GuardRow::decode(&row));
+        // A guard that can't be read is not "no guard": signing anew could contradict it.
+        let guard = row
+            .map(|row| GuardRow::decode(&row).ok_or_else(|| StoreError::damaged_row("sys")))
+            .transpose()
+            .map_err(|error| status::of_store(&error))?;
         let new = GuardRow {
             height: header.height,
             quant_hash: hash,

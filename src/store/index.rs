@@ -121,10 +121,10 @@ pub fn request_time_key(slot: Slot, time_ms: u64, chain: ChainNo, request_id: &[
     )
 }
 
-/// The bounds of the requests before a time.
-pub fn requests_before(slot: Slot, before_ms: u64) -> (Vec<u8>, Vec<u8>) {
+/// The bounds of the requests from one time up to another, the last not included.
+pub fn requests_between(slot: Slot, from_ms: u64, before_ms: u64) -> (Vec<u8>, Vec<u8>) {
     let bound = |time: u64| tagged(slot, GROUP, REQUEST_TIME, &[&time.to_be_bytes()]);
-    (bound(0), bound(before_ms))
+    (bound(from_ms), bound(before_ms))
 }
 
 /// Time, chain and request_id of a key between those bounds.
@@ -164,10 +164,10 @@ pub fn due_key(slot: Slot, due: DueKey) -> Vec<u8> {
     )
 }
 
-/// The bounds of the pools due up to a time.
-pub fn due_until(slot: Slot, now_ms: u64) -> (Vec<u8>, Vec<u8>) {
+/// The bounds of the pools due from one time up to another, both included.
+pub fn due_between(slot: Slot, first_ms: u64, last_ms: u64) -> (Vec<u8>, Vec<u8>) {
     let bound = |time: u64| tagged(slot, GROUP, DUE, &[&time.to_be_bytes()]);
-    (bound(0), bound(now_ms.saturating_add(1)))
+    (bound(first_ms), bound(last_ms.saturating_add(1)))
 }
 
 fn tagged(slot: Slot, chain: ChainNo, tag: u8, parts: &[&[u8]]) -> Vec<u8> {
@@ -219,21 +219,21 @@ mod tests {
             chain: ChainNo(7),
         };
         let key = due_key(Slot(3), due);
-        let (from, to) = due_until(Slot(3), 1000);
+        let (from, to) = due_between(Slot(3), 0, 1000);
         assert!(from <= key && key < to);
-        assert!(key >= due_until(Slot(3), 999).1);
+        assert!(key >= due_between(Slot(3), 0, 999).1);
         assert_eq!(DueKey::decode(&key), Some(due));
     }
 
     #[test]
     fn an_expired_request_is_found_by_its_time() {
         let key = request_time_key(Slot(3), 50, ChainNo(9), b"abc");
-        let (from, to) = requests_before(Slot(3), 51);
+        let (from, to) = requests_between(Slot(3), 0, 51);
         assert!(from <= key && key < to);
         assert_eq!(
             request_of_time_key(&key),
             Some((50, ChainNo(9), b"abc".to_vec()))
         );
-        assert!(key >= requests_before(Slot(3), 50).1);
+        assert!(key >= requests_between(Slot(3), 0, 50).1);
     }
 }

@@ -24,8 +24,8 @@ pub use chain::{ChainRow, PoolRow, chain_key, chains_from, pool_key};
 pub use db::{Batch, Cf, DATA_FAMILIES, EachRow, Snapshot, Store, StoreError, StoreOptions, View};
 pub use folder::{DATA_FORMAT, Folder, FolderError, HeldFolder};
 pub use index::{
-    DueKey, IdRow, RequestRow, RequestRun, due_key, due_until, id_key, name_key, names_from,
-    request_key, request_of_time_key, request_time_key, requests_before,
+    DueKey, IdRow, RequestRow, RequestRun, due_between, due_key, id_key, name_key, names_from,
+    request_key, request_of_time_key, request_time_key, requests_between,
 };
 pub use log::{LogRow, log_key, log_range};
 pub use position::{Position, PositionError, PositionFile};

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use qbc::chain::{
-    Attributes, Authority, ChainId, ChainName, Constitution, Envelope, Frontier, Hash, HashAlg,
-    Header, Meta, SigningKey, attributes_hash, genesis_header, payload_hash, tree_root,
+    Attributes, Authority, Birth, ChainId, ChainName, Constitution, Envelope, Frontier, Hash,
+    HashAlg, Header, Meta, SigningKey, attributes_hash, genesis_header, payload_hash, tree_root,
 };
 use qbc::engine::{Banged, Injected, Outcome, REQUEST_KEPT_MS, Rejection, Sealed};
 use qbc::store::{ChainNo, PoolRow, RequestRun, TxRow};
@@ -615,7 +615,7 @@ pub fn genesis_meta(constitution: &Constitution) -> Vec<u8> {
 
 /// A constitution with a name and nothing special.
 pub fn constitution(name: &str, created_ms: u64) -> Constitution {
-    Constitution {
+    Constitution::from(Birth {
         name: name.to_owned(),
         created_ms,
         salt: [3; 16],
@@ -623,22 +623,6 @@ pub fn constitution(name: &str, created_ms: u64) -> Constitution {
             threshold: 1,
             roots: vec![SigningKey::from_seed([9; 32]).public()],
         },
-        content: qbc::chain::Content::Bytes,
-        schema: None,
-        authors: Vec::new(),
-        admins: Vec::new(),
-        leap_count: None,
-        leap_bytes: None,
-        leap_ms: None,
-        work: None,
-        quorum: None,
-        ledger: false,
-        mint: None,
-        erasable: false,
-        keyed: false,
-        family_id: None,
-        place: None,
-        payload_max: None,
         cluster_id: [4; 16],
-    }
+    })
 }
