@@ -25,13 +25,13 @@ fn hashing(c: &mut Criterion) {
         let data: Vec<Vec<u8>> = (0..BATCH).map(|i| vec![i as u8; bytes]).collect();
         let data: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
         group.bench_function(format!("leaf_each/{name}"), |b| {
-            b.iter(|| ALG.leaf_each(black_box(&data)))
+            b.iter(|| ALG.leaf_each(black_box(&data)));
         });
     }
     let level = leaves(2 * BATCH);
     group.bench_function("node_each", |b| b.iter(|| ALG.node_each(black_box(&level))));
     group.bench_function("node_each/sha2-256", |b| {
-        b.iter(|| HashAlg::Sha2_256.node_each(black_box(&level)))
+        b.iter(|| HashAlg::Sha2_256.node_each(black_box(&level)));
     });
     group.finish();
 }
@@ -39,7 +39,7 @@ fn hashing(c: &mut Criterion) {
 fn trees(c: &mut Criterion) {
     let leaves = leaves(100_000);
     c.bench_function("tree_root/100k", |b| {
-        b.iter(|| tree_root(ALG, black_box(&leaves)))
+        b.iter(|| tree_root(ALG, black_box(&leaves)));
     });
     let size = (1 << 24) - 1;
     let Ok(path) = inclusion_path(ALG, &SameNodes, 0, size);
@@ -53,7 +53,7 @@ fn trees(c: &mut Criterion) {
         leaves: &leaves[..1000],
     };
     c.bench_function("inclusion_path/1000-leaves", |b| {
-        b.iter(|| inclusion_path(ALG, &reader, black_box(421), 1000))
+        b.iter(|| inclusion_path(ALG, &reader, black_box(421), 1000));
     });
 }
 
@@ -61,7 +61,7 @@ fn headers(c: &mut Criterion) {
     let header = genesis_header(ALG, 1, 0, b"meta");
     let bytes = header.to_bytes();
     c.bench_function("header/parse", |b| {
-        b.iter(|| Header::parse(black_box(&bytes)))
+        b.iter(|| Header::parse(black_box(&bytes)));
     });
     c.bench_function("header/hash", |b| b.iter(|| black_box(&header).hash()));
 }
@@ -96,11 +96,11 @@ fn signatures(c: &mut Criterion) {
         certificate,
     };
     c.bench_function("head/sign", |b| {
-        b.iter_batched(|| &message, |m| node.sign(m), BatchSize::SmallInput)
+        b.iter_batched(|| &message, |m| node.sign(m), BatchSize::SmallInput);
     });
     assert_eq!(head.verify(&header, &cluster_id, &authority), Ok(()));
     c.bench_function("head/verify", |b| {
-        b.iter(|| head.verify(black_box(&header), &cluster_id, &authority))
+        b.iter(|| head.verify(black_box(&header), &cluster_id, &authority));
     });
 }
 

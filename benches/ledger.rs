@@ -170,7 +170,7 @@ fn main() {
     let (mut leaps, begun) = (Vec::new(), Instant::now());
     for first in (0..transactions).step_by(PER_ENTRY as usize) {
         bench.inject(chain, first);
-        if (first + PER_ENTRY) % PER_LEAP == 0 {
+        if (first + PER_ENTRY).is_multiple_of(PER_LEAP) {
             leaps.push(bench.leap(chain));
         }
     }

@@ -150,7 +150,7 @@ mod tests {
             (rpc(RpcCode::Auth), 5),
             (rpc(RpcCode::Unavailable), 6),
             (rpc(RpcCode::Deadline), 6),
-            (CliError::from(Refused::new("hash", "x")), 7),
+            (CliError::from(Refused::new("payload-hash", "x")), 7),
             (CliError::NotAnchored("x".into()), 7),
         ];
         for (error, code) in cases {

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use crate::{
     chain::{
-        Authority, Birth, Certificate, ChainId, Constitution, Content, Frontier, Hash, HashAlg,
+        Authority, Birth, Certificate, ChainId, Constitution, Frontier, Hash, HashAlg,
         HeadSignature, Header, LeafReader, Meta, Receipt, SigningKey, genesis_header, head_message,
         inclusion_path, tree_root,
     },

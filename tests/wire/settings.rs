@@ -78,7 +78,7 @@ fn a_file_of_settings_with_an_unknown_key_or_a_bad_value_is_refused() {
     let cases: [(&str, &[&str]); 6] = [
         ("grups = 3\n", &["qbc.toml", "grups", "groups"]),
         ("[serve]\ndata = \"x\"\n", &["qbc.toml", "serve"]),
-        ("groups = 0\n", &["groups = 0", "give 1 to 1024"]),
+        ("groups = 0\n", &["groups = 0", "give 1 to 338"]),
         ("groups = \"many\"\n", &["qbc.toml", "groups"]),
         ("cache_mib = 0\n", &["cache_mib = 0", "give 1 to"]),
         ("groups = \n", &["qbc.toml", "line 1"]),
