@@ -30,6 +30,8 @@ const FIRST_NODE: u64 = 1;
 const CERTIFICATE_S: u64 = 10 * 365 * 24 * 3600;
 /// Certificates hold from a day before: clocks differ.
 const CERTIFICATE_EARLY_S: u64 = 24 * 3600;
+/// How long other threads may tell what they saw once one of them ends the node.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How often background errors of the database are looked for.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
@@ -95,6 +97,8 @@ pub fn serve(
 fn on_failure(failed: Arc<impl Fn(&str) + Send + Sync + 'static>) -> OnFailure {
     Arc::new(move |why: String| {
         failed(&why);
+        // One failure makes others follow, and a follower may be first to tell: the cause gets its moment too.
+        std::thread::sleep(LAST_WORDS);
         end_now()
     })
 }
