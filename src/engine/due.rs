@@ -50,23 +50,21 @@ impl Engine {
         Ok(due)
     }
 
-    /// A pool is due at a moment that the search may have passed.
-    pub(super) fn due_again(&self, due_ms: u64) {
-        self.due_floor.fetch_min(due_ms, Ordering::AcqRel);
+    /// Notes when a pool is due; the search may have passed that moment already.
+    pub(super) fn note_due(&self, batch: &mut Batch, chain: &HotChain) {
+        if chain.pooled() == 0 {
+            return;
+        }
+        note(batch, self.slot, chain);
+        if let Some(due_ms) = timer(chain) {
+            self.due_floor.fetch_min(due_ms, Ordering::AcqRel);
+        }
     }
-}
-
-/// When the pool's timer is due.
-pub(super) fn timer_of(chain: &HotChain) -> Option<u64> {
-    timer(chain).filter(|_| chain.pooled() > 0)
 }
 
 /// Notes what the pool's rules ask for. Writing the same row again changes nothing.
-pub(super) fn note(batch: &mut Batch, slot: Slot, chain: &HotChain) {
+fn note(batch: &mut Batch, slot: Slot, chain: &HotChain) {
     let pooled = chain.pooled();
-    if pooled == 0 {
-        return;
-    }
     let counted = chain
         .rules
         .leap_count

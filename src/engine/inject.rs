@@ -6,7 +6,6 @@ use super::{
     POOL_BYTES_MAX, POOL_TRANSACTIONS_MAX,
     apply::Work,
     command::{Command, Inject, InjectItem, body_hash},
-    due,
     hot::{HotChain, PoolPart},
     outcome::{Injected, Rejection},
     request,
@@ -353,7 +352,6 @@ impl<'a> Request<'a> {
         (next, bytes, inject_ms): (u64, u64, u64),
         was_empty: bool,
     ) -> Result<(), StoreError> {
-        let slot = work.engine.slot;
         let Ok(chain) = work.engine.hot_chain(work.state, self.command.head.chain)? else {
             return Ok(());
         };
@@ -363,10 +361,7 @@ impl<'a> Request<'a> {
         if was_empty {
             chain.pool.first_ms = inject_ms;
         }
-        due::note(work.batch, slot, chain);
-        if let Some(due_ms) = due::timer_of(chain) {
-            work.engine.due_again(due_ms);
-        }
+        work.engine.note_due(work.batch, chain);
         Ok(())
     }
 

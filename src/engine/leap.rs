@@ -175,9 +175,7 @@ pub(super) fn apply(
         chain.edges = Some(hot::history_edges(store, slot, no, chain.head.height + 1)?);
     }
     let sealed = commit(work.batch, slot, chain, command, seal);
-    if let Some(due_ms) = due::timer_of(chain) {
-        work.engine.due_again(due_ms);
-    }
+    work.engine.note_due(work.batch, chain);
     let quant = QuantRow {
         header: command.header.to_vec(),
         meta: command.meta.to_vec(),
@@ -382,7 +380,6 @@ fn commit(
     chain.head = header.clone();
     chain.head_hash = quant_hash;
     write_rows(batch, slot, chain, command.header);
-    due::note(batch, slot, chain);
     Sealed {
         header,
         quant_hash,

@@ -151,7 +151,7 @@ impl Service {
             .map_err(|error| status::of_store(&error))?;
         // A guard that can't be read is not "no guard": signing anew could contradict it.
         let guard = row
-            .map(|row| GuardRow::decode(&row).ok_or_else(|| StoreError::damaged_row("sys")))
+            .map(|row| GuardRow::decode(&row).ok_or_else(|| StoreError::row("sys")))
             .transpose()
             .map_err(|error| status::of_store(&error))?;
         let new = GuardRow {

@@ -94,10 +94,6 @@ pub enum StoreError {
 
 impl StoreError {
     /// A row of a family cannot be decoded.
-    pub fn damaged_row(family: &str) -> Self {
-        Self::row(family)
-    }
-
     pub(crate) fn row(family: &str) -> Self {
         StoreError::Corrupt(format!("a row of `{family}` cannot be decoded"))
     }
