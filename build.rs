@@ -3,11 +3,14 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files =
+    let public =
         ["types", "chain", "proof", "node"].map(|name| format!("proto/qbc/v1/{name}.proto"));
-    let descriptors = protox::compile(files, ["proto"])?;
+    let inner = ["cluster", "peer"].map(|name| format!("proto/qbc/cluster/v1/{name}.proto"));
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("qbc_descriptor.bin"), prost_bytes(&descriptors))?;
+    // What strangers may ask about is the public part alone.
+    let shown = protox::compile(&public, ["proto"])?;
+    fs::write(out.join("qbc_descriptor.bin"), prost_bytes(&shown))?;
+    let descriptors = protox::compile(public.iter().chain(&inner), ["proto"])?;
     tonic_prost_build::configure()
         .bytes(".")
         .compile_fds(descriptors)?;

@@ -26,7 +26,15 @@ qbc_libclang_package() {
   echo "${found:-libclang-dev}"
 }
 
-qbc_has_libclang() { compgen -G '/usr/lib*/libclang[-.]*so*' >/dev/null || compgen -G '/usr/lib/*/libclang-[0-9]*.so*' >/dev/null || compgen -G '/usr/lib/llvm-*/lib/libclang[-.]*so*' >/dev/null || [ -n "${LIBCLANG_PATH:-}" ]; }
+# The C interface alone: libclang-cpp, which other packages bring, is not it.
+qbc_has_libclang() {
+  [ -z "${LIBCLANG_PATH:-}" ] || return 0
+  local pattern
+  for pattern in /usr/lib*/libclang{.so*,-[0-9]*.so*} /usr/lib/*/libclang{.so*,-[0-9]*.so*} /usr/lib/llvm-*/lib/libclang{.so*,-[0-9]*.so*}; do
+    [ -e "$pattern" ] && return 0
+  done
+  return 1
+}
 
 qbc_ready() {
   command -v cargo >/dev/null || { qbc_fail "Rust 1.90 or newer is missing: install it with rustup, then run the command again"; return 1; }

@@ -90,6 +90,7 @@ impl Client {
         height: u64,
     ) -> Result<Vec<proto::Quant>, ClientError> {
         let request = proto::ListQuantsRequest {
+            any_replica: false,
             chain: trusted.name().to_owned(),
             from_height: height,
             page_size: PAGE_QUANTS,

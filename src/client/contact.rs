@@ -139,6 +139,7 @@ impl Client {
     /// The newest head as a successor of `old`; `old` itself where the node is behind in the same history.
     async fn advance(&self, name: &str, old: Trusted) -> Result<Trusted, ClientError> {
         let request = proto::GetHeadRequest {
+            any_replica: false,
             chain: name.to_owned(),
         };
         let answer = self.call(request, |r| async { self.chains.clone().get_head(r).await });
@@ -196,6 +197,7 @@ impl Client {
     async fn check_behind(&self, old: &Trusted, older: &Header) -> Result<(), ClientError> {
         let refuse = |why: &str| went_back(old, older.height, why);
         let request = proto::GetQuantRequest {
+            any_replica: false,
             chain: old.name().to_owned(),
             height: older.height,
             at_height: Some(old.header.height),

@@ -23,6 +23,7 @@ impl Client {
         trusted: &'a Trusted,
     ) -> Result<ExportStream<'a>, ClientError> {
         let request = proto::ExportRequest {
+            any_replica: false,
             chain: trusted.name().to_owned(),
         };
         let mut chains = self.chains.clone();

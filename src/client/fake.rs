@@ -306,7 +306,11 @@ impl ChainService for FakeNode {
             None => Vec::new(),
         };
         let quant = Some(chain.quant(r.height)?);
-        Ok(Response::new(proto::GetQuantResponse { quant, path }))
+        Ok(Response::new(proto::GetQuantResponse {
+            quant,
+            path,
+            head_height: 0,
+        }))
     }
 
     async fn list_quants(
@@ -318,6 +322,7 @@ impl ChainService for FakeNode {
             .take(2)
             .map(|height| chain.quant(height));
         Ok(Response::new(proto::ListQuantsResponse {
+            head_height: 0,
             quants: quants.collect::<Result<_, _>>()?,
             next_page_token: String::new(),
         }))
@@ -333,7 +338,10 @@ impl ChainService for FakeNode {
             .get(r.into_inner().index as usize)
             .cloned();
         let transaction = Some(transaction.ok_or_else(|| Status::not_found("no such index"))?);
-        Ok(Response::new(proto::GetTransactionResponse { transaction }))
+        Ok(Response::new(proto::GetTransactionResponse {
+            transaction,
+            head_height: 0,
+        }))
     }
 
     async fn read(&self, r: Request<proto::ReadRequest>) -> Answer<Self::ReadStream> {
@@ -354,7 +362,10 @@ impl ChainService for FakeNode {
             .chunks(3)
             .map(|page| {
                 let transactions = page.to_vec();
-                Ok(proto::ReadResponse { transactions })
+                Ok(proto::ReadResponse {
+                    transactions,
+                    head_height: 0,
+                })
             })
             .collect();
         Ok(Response::new(Box::pin(tokio_stream::iter(pages))))

@@ -52,6 +52,7 @@ impl Client {
         page_token: &str,
     ) -> Result<ChainPage, ClientError> {
         let request = proto::ListChainsRequest {
+            any_replica: false,
             prefix: prefix.to_owned(),
             page_size,
             page_token: page_token.to_owned(),
@@ -68,6 +69,7 @@ impl Client {
     /// What the node says about one chain now; refused where it contradicts the trusted head.
     pub async fn chain(&self, trusted: &Trusted) -> Result<ChainSummary, ClientError> {
         let request = proto::GetChainRequest {
+            any_replica: false,
             chain: trusted.name().to_owned(),
         };
         let get = |r| async { self.chains.clone().get_chain(r).await };
@@ -96,6 +98,7 @@ impl Client {
     ) -> Result<(Header, Vec<u8>), ClientError> {
         let top = trusted.header.height;
         let request = proto::GetQuantRequest {
+            any_replica: false,
             chain: trusted.name().to_owned(),
             height,
             at_height: (height < top).then_some(top),

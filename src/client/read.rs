@@ -96,6 +96,8 @@ impl Client {
         limit: u64,
     ) -> Result<Streaming<proto::ReadResponse>, ClientError> {
         let request = proto::ReadRequest {
+            any_replica: false,
+            follow: false,
             chain: name.to_owned(),
             from_index,
             limit,
@@ -122,6 +124,7 @@ impl Client {
         index: u64,
     ) -> Result<proto::Transaction, ClientError> {
         let request = proto::GetTransactionRequest {
+            any_replica: false,
             chain: trusted.name().to_owned(),
             index,
         };

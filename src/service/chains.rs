@@ -88,6 +88,7 @@ impl Service {
             }
         };
         Ok(proto::GetQuantResponse {
+            head_height: reads.chain.head.height,
             quant: Some(convert::quant(row)?),
             path: paths(path),
         })
@@ -114,6 +115,7 @@ impl Service {
             .map(convert::quant)
             .collect::<Result<_, _>>()?;
         Ok(proto::ListQuantsResponse {
+            head_height: reads.chain.head.height,
             quants,
             next_page_token: if more {
                 next.to_string()

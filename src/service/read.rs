@@ -25,6 +25,7 @@ impl Service {
             .map_err(|error| of_read(&error))?;
         let height = Heights::default().of(&reads, request.index)?;
         Ok(proto::GetTransactionResponse {
+            head_height: reads.chain.head.height,
             transaction: Some(convert::transaction(&view, height)?),
         })
     }
@@ -103,7 +104,10 @@ impl Service {
             let height = heights.of(&reads, view.index)?;
             transactions.push(convert::transaction(view, height)?);
         }
-        Ok(proto::ReadResponse { transactions })
+        Ok(proto::ReadResponse {
+            transactions,
+            head_height: reads.chain.head.height,
+        })
     }
 }
 

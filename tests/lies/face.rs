@@ -151,7 +151,11 @@ impl ChainService for Face {
             None => Vec::new(),
         };
         let quant = Some(self.quant(&ledger, height)?);
-        Ok(Response::new(proto::GetQuantResponse { quant, path }))
+        Ok(Response::new(proto::GetQuantResponse {
+            head_height: 0,
+            quant,
+            path,
+        }))
     }
 
     async fn list_quants(
@@ -165,6 +169,7 @@ impl ChainService for Face {
         let heights = r.from_height as usize..ledger.headers.len();
         let quants = heights.map(|height| self.quant(&ledger, height));
         Ok(Response::new(proto::ListQuantsResponse {
+            head_height: 0,
             quants: quants.collect::<Result<_, _>>()?,
             next_page_token: String::new(),
         }))
@@ -179,7 +184,10 @@ impl ChainService for Face {
             return self.source.chains.clone().get_transaction(r).await;
         };
         let transaction = Some(self.transaction(&ledger, self.index(r.index)?)?);
-        Ok(Response::new(proto::GetTransactionResponse { transaction }))
+        Ok(Response::new(proto::GetTransactionResponse {
+            head_height: 0,
+            transaction,
+        }))
     }
 
     async fn read(&self, r: Request<proto::ReadRequest>) -> Answer<Self::ReadStream> {
@@ -200,7 +208,10 @@ impl ChainService for Face {
         let pieces: Vec<_> = given
             .map(|given| {
                 let transactions = vec![given?];
-                Ok(proto::ReadResponse { transactions })
+                Ok(proto::ReadResponse {
+                    head_height: 0,
+                    transactions,
+                })
             })
             .collect();
         Ok(Response::new(Box::pin(tokio_stream::iter(pieces))))

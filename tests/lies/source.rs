@@ -20,7 +20,12 @@ impl Source {
     pub async fn fetch(&self, name: &str) -> Result<Ledger, Status> {
         let chain = name.to_owned();
         let mut chains = self.chains.clone();
-        let head = chains.get_head(proto::GetHeadRequest { chain }).await?;
+        let head = chains
+            .get_head(proto::GetHeadRequest {
+                any_replica: false,
+                chain,
+            })
+            .await?;
         let head = head.into_inner().head.expect("the node gives a head");
         let signed = &head.signatures[0];
         let signer = Signer {

@@ -240,6 +240,7 @@ impl Shared {
         let mut client = connect(url).await;
         for name in self.names() {
             let request = GetChainRequest {
+                any_replica: false,
                 chain: name.clone(),
             };
             let chain = client
@@ -396,6 +397,8 @@ async fn read(
     from_index: u64,
 ) -> Result<Vec<Transaction>, Status> {
     let request = ReadRequest {
+        any_replica: false,
+        follow: false,
         chain: chain.to_owned(),
         from_index,
         limit: 0,
@@ -420,6 +423,7 @@ async fn check_quant(
     hash: &Bytes,
 ) -> Result<(), String> {
     let request = GetQuantRequest {
+        any_replica: false,
         chain: chain.to_owned(),
         height,
         at_height: None,
@@ -440,6 +444,7 @@ async fn check_quant(
         ));
     }
     let request = GetHeadRequest {
+        any_replica: false,
         chain: chain.to_owned(),
     };
     let head = client

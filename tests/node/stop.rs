@@ -58,6 +58,8 @@ async fn open_streams_and_idle_connections_do_not_hold_a_stop_up() {
     half.write_all(b"PRI * HTTP/2.0\r\n\r\nSM")
         .expect("half a greeting can be sent");
     let request = ReadRequest {
+        any_replica: false,
+        follow: false,
         chain: "stop".to_owned(),
         from_index: 0,
         limit: 0,

@@ -170,6 +170,7 @@ fn watch_head(url: String) -> JoinHandle<f64> {
         let mut client = connect(&url).await;
         loop {
             let request = GetHeadRequest {
+                any_replica: false,
                 chain: "delayed".to_owned(),
             };
             let head = client

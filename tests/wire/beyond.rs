@@ -30,6 +30,7 @@ async fn an_index_beyond_the_end_is_not_found_and_the_next_index_is_told() {
     for index in [3, 4, u64::MAX] {
         let words = [&index.to_string(), "next index is 3"];
         let request = GetTransactionRequest {
+            any_replica: false,
             chain: "short".into(),
             index,
         };
@@ -43,6 +44,8 @@ async fn an_index_beyond_the_end_is_not_found_and_the_next_index_is_told() {
         refused(rig.proofs().prove_inclusion(request).await, INDEX, &words);
     }
     let request = ReadRequest {
+        any_replica: false,
+        follow: false,
         chain: "short".into(),
         from_index: 4,
         limit: 0,
@@ -53,6 +56,8 @@ async fn an_index_beyond_the_end_is_not_found_and_the_next_index_is_told() {
         &["index 4", "next index is 3"],
     );
     let at_end = ReadRequest {
+        any_replica: false,
+        follow: false,
         chain: "short".into(),
         from_index: 3,
         limit: u64::MAX,
@@ -76,6 +81,7 @@ async fn a_height_beyond_the_head_is_not_found_and_the_head_is_told() {
     for height in [2, u64::MAX] {
         let words = [&height.to_string(), "the head at 1"];
         let quant = GetQuantRequest {
+            any_replica: false,
             chain: "short".into(),
             height,
             at_height: None,
@@ -83,6 +89,7 @@ async fn a_height_beyond_the_head_is_not_found_and_the_head_is_told() {
         let status = refused(rig.chains.get_quant(quant).await, HEIGHT, &words);
         assert_eq!(fact(&status, "head"), "1");
         let at = GetQuantRequest {
+            any_replica: false,
             chain: "short".into(),
             height: 0,
             at_height: Some(height),
@@ -103,6 +110,7 @@ async fn a_height_beyond_the_head_is_not_found_and_the_head_is_told() {
         refused(rig.proofs().prove_extension(request).await, HEIGHT, &words);
     }
     let backward = GetQuantRequest {
+        any_replica: false,
         chain: "short".into(),
         height: 1,
         at_height: Some(0),
@@ -180,6 +188,7 @@ async fn page_tokens_that_no_page_gave_are_refused() {
         rig.bang(name, Content::Bytes).await;
     }
     let page = |prefix: &str, token: &str| ListChainsRequest {
+        any_replica: false,
         prefix: prefix.into(),
         page_size: 2,
         page_token: token.into(),

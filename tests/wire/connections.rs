@@ -126,6 +126,7 @@ async fn streams_that_nobody_reads_cost_little_and_others_are_served() {
         };
         streams.push(deaf.read(read).await.expect("a stream").into_inner());
         let export = ExportRequest {
+            any_replica: false,
             chain: "unread".into(),
         };
         exports.push(deaf.export(export).await.expect("a stream").into_inner());
@@ -186,6 +187,7 @@ async fn streams_beyond_the_limit_are_refused_until_others_end() {
     let status = refused(rig.chains.read(request()).await, busy, &words);
     assert!(status.get_details_retry_info().is_some(), "{status:?}");
     let export = ExportRequest {
+        any_replica: false,
         chain: "queue".into(),
     };
     refused(rig.chains.export(export).await, busy, &words);

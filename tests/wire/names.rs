@@ -44,17 +44,32 @@ async fn every_call_says_that_a_chain_is_unknown() {
         &words,
     );
     refused(
-        chains.get_chain(GetChainRequest { chain: chain() }).await,
+        chains
+            .get_chain(GetChainRequest {
+                any_replica: false,
+                chain: chain(),
+            })
+            .await,
         UNKNOWN,
         &words,
     );
     refused(
-        chains.get_head(GetHeadRequest { chain: chain() }).await,
+        chains
+            .get_head(GetHeadRequest {
+                any_replica: false,
+                chain: chain(),
+            })
+            .await,
         UNKNOWN,
         &words,
     );
     refused(
-        chains.export(ExportRequest { chain: chain() }).await,
+        chains
+            .export(ExportRequest {
+                any_replica: false,
+                chain: chain(),
+            })
+            .await,
         UNKNOWN,
         &words,
     );
@@ -124,6 +139,7 @@ async fn a_bad_name_is_refused_with_its_rule_and_the_cure() {
             .await;
         names_field(&refused(answer, INVALID, &["name: ", words]), "name");
         let request = GetChainRequest {
+            any_replica: false,
             chain: name.to_owned(),
         };
         let answer = rig.chains.get_chain(request).await;

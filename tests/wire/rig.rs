@@ -137,6 +137,7 @@ impl Rig {
 
     pub async fn chain(&mut self, chain: &str) -> qbc::proto::Chain {
         let request = GetChainRequest {
+            any_replica: false,
             chain: chain.to_owned(),
         };
         let answer = self.chains.get_chain(request).await;
