@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 READY := . scripts/env.sh
 
-.PHONY: run test lint bench bench-pipeline setup help
+.PHONY: run test chaos lint bench bench-pipeline setup help
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -15,6 +15,9 @@ run: ## build and start a node on 127.0.0.1:7420 with its data in ./qbc-data
 
 test: ## run all tests
 	@$(READY) && cargo test --no-fail-fast
+
+chaos: ## 100 rounds of random faults against real clusters; QBC_CHAOS_ROUNDS, QBC_CHAOS_SEED, QBC_CHAOS_MODE=majority
+	@$(READY) && QBC_CHAOS_ROUNDS=$${QBC_CHAOS_ROUNDS:-100} cargo test --release --test chaos -- --nocapture
 
 lint: ## formatting and lints, nothing is written
 	@$(READY) && cargo fmt --all --check && cargo clippy --all-targets -- -D warnings

@@ -13,7 +13,9 @@
 //! | `store` | 2 | RocksDB: key families, batches, snapshots, the synced position |
 //! | `engine` | 3 | the state machine: command to outcome |
 //! | `consensus` | 4 | Raft groups, the log writer |
+//! | `peer` | 5 | members talk: who is believed, how another is reached |
 //! | `seal` | 5 | timers that seal pools |
+//! | `peer` | 5 | links between nodes, who is believed to be one |
 //! | `service` | 6 | the gRPC face |
 //! | [`client`] | 6 | the SDK: verifies every proof itself |
 //! | `config` | 7 | defaults, file, environment, flags |
@@ -27,6 +29,7 @@ pub mod config;
 pub mod consensus;
 pub mod engine;
 pub mod node;
+pub mod peer;
 pub mod proto;
 pub mod seal;
 pub mod service;

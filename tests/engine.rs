@@ -5,6 +5,10 @@
 
 #[path = "engine/bounds.rs"]
 mod bounds;
+#[path = "engine/image.rs"]
+mod image;
+#[path = "engine/image_lies.rs"]
+mod image_lies;
 #[path = "engine/machine.rs"]
 mod machine;
 #[path = "engine/model.rs"]

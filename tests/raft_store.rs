@@ -13,5 +13,7 @@ mod log;
 mod position;
 #[path = "raft_store/suite.rs"]
 mod suite;
+#[path = "raft_store/task.rs"]
+mod task;
 #[path = "raft_store/writer.rs"]
 mod writer;

@@ -20,6 +20,7 @@ mod refused;
 mod transaction;
 mod tree;
 
+pub(crate) use authority::verify_ed25519;
 pub use authority::{
     AuthorityChange, CHANGE_SIGNATURES_MAX, Certificate, HeadSignature, Receipt, RootSignature,
     SigAlg, SigningKey, head_message, verify_quorum,

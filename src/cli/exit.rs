@@ -7,6 +7,7 @@ use std::{
 use crate::{
     chain::Refused,
     client::{ClientError, RpcCode},
+    peer::ContactError,
 };
 
 /// Everything went well.
@@ -31,6 +32,8 @@ pub(super) const VERIFICATION: u8 = 7;
 pub(super) enum CliError {
     #[error("{0}")]
     Client(#[from] ClientError),
+    #[error("{0}")]
+    Contact(#[from] ContactError),
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]
@@ -68,6 +71,7 @@ impl CliError {
     pub(super) fn code(&self) -> u8 {
         match self {
             Self::Client(error) => client_code(error.root()),
+            Self::Contact(error) => contact_code(error),
             Self::Usage(_) => USAGE,
             Self::NotAnchored(_) => VERIFICATION,
             // Whoever read our output has seen enough.
@@ -102,6 +106,17 @@ fn client_code(error: &ClientError) -> u8 {
         ClientError::Usage(_) => USAGE,
         ClientError::Rpc(failure) if failure.retry.is_some() => UNAVAILABLE,
         ClientError::Rpc(failure) => rpc_code(failure.code),
+        _ => ERROR,
+    }
+}
+
+fn contact_code(error: &ContactError) -> u8 {
+    match error {
+        ContactError::Usage(_) => USAGE,
+        ContactError::Unavailable(_) | ContactError::Deadline(_) => UNAVAILABLE,
+        ContactError::NotTrusted(_) => AUTH,
+        ContactError::NotFound(_) => NOT_FOUND,
+        ContactError::Precondition(_) => PRECONDITION,
         _ => ERROR,
     }
 }
@@ -150,6 +165,14 @@ mod tests {
             (rpc(RpcCode::Auth), 5),
             (rpc(RpcCode::Unavailable), 6),
             (rpc(RpcCode::Deadline), 6),
+            (ContactError::Other("x".into()).into(), 1),
+            (ContactError::Invalid("x".into()).into(), 1),
+            (ContactError::Usage("x".into()).into(), 2),
+            (ContactError::Precondition("x".into()).into(), 3),
+            (ContactError::NotFound("x".into()).into(), 4),
+            (ContactError::NotTrusted("x".into()).into(), 5),
+            (ContactError::Unavailable("x".into()).into(), 6),
+            (ContactError::Deadline("x".into()).into(), 6),
             (CliError::from(Refused::new("payload-hash", "x")), 7),
             (CliError::NotAnchored("x".into()), 7),
         ];

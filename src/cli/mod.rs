@@ -12,12 +12,14 @@ mod close;
 mod completions;
 #[cfg(test)]
 mod contract;
+mod discover;
 mod exit;
 mod export;
 mod head;
 mod inject;
 mod input;
 mod leap;
+mod leave;
 mod output;
 mod progress;
 mod prove;
@@ -100,6 +102,10 @@ enum Verb {
     Verify(verify::VerifyArgs),
     /// Recompute a whole chain
     Audit(audit::AuditArgs),
+    /// Show the nodes of a cluster
+    Discover(discover::DiscoverArgs),
+    /// Take a node out of its cluster
+    Leave(leave::LeaveArgs),
     /// Measure a running node
     Bench(bench::BenchArgs),
     /// Print completions for a shell
@@ -133,6 +139,8 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Export(args) => online(&global, async |s| Box::pin(export::run(args, s)).await),
         Verb::Prove(args) => online(&global, async |s| prove::run(args, s).await),
         Verb::Audit(args) => online(&global, async |s| audit::run(args, s).await),
+        Verb::Discover(args) => in_runtime(discover::run(args, global)),
+        Verb::Leave(args) => in_runtime(leave::run(args, global)),
         Verb::Bench(args) => in_runtime(bench::run(args, global)),
     }
 }
@@ -168,13 +176,13 @@ mod tests {
     }
 
     #[test]
-    fn every_verb_of_the_first_contract_is_there() {
+    fn every_verb_of_the_contract_is_there() {
         let command = Cli::command();
         let verbs: Vec<&str> = command
             .get_subcommands()
             .map(clap::Command::get_name)
             .collect();
-        let contract = "serve bang inject leap close chains chain quant head tx read export prove verify audit bench completions";
+        let contract = "serve bang inject leap close chains chain quant head tx read export prove verify audit discover leave bench completions";
         assert_eq!(verbs, contract.split(' ').collect::<Vec<_>>());
     }
 }

@@ -69,11 +69,7 @@ impl<W: Write> Printer<W> {
     /// A list: an array in JSON, a line each in NDJSON.
     pub(super) fn rows(&mut self, columns: &'static [Column]) -> io::Result<Rows<'_, W>> {
         if self.format == OutputFormat::Table {
-            let names: Vec<String> = columns
-                .iter()
-                .map(|(name, _)| name.to_uppercase())
-                .collect();
-            self.cells(columns, &names)?;
+            self.names(columns)?;
         }
         Ok(Rows {
             printer: self,
@@ -89,6 +85,23 @@ impl<W: Write> Printer<W> {
         }
         for line in lines {
             writeln!(self.out, "{}", shown(line))?;
+        }
+        self.out.flush()
+    }
+
+    /// A table for people, or the whole object for programs.
+    pub(super) fn table_or_object(
+        &mut self,
+        columns: &'static [Column],
+        rows: &[Vec<String>],
+        object: &Value,
+    ) -> io::Result<()> {
+        if self.format != OutputFormat::Table {
+            return self.object(object);
+        }
+        self.names(columns)?;
+        for cells in rows {
+            self.cells(columns, cells)?;
         }
         self.out.flush()
     }
@@ -122,6 +135,11 @@ impl<W: Write> Printer<W> {
             writeln!(self.out, "{name:width$}  {}", shown(cell))?;
         }
         Ok(())
+    }
+
+    fn names(&mut self, columns: &[Column]) -> io::Result<()> {
+        let names = columns.iter().map(|(name, _)| name.to_uppercase());
+        self.cells(columns, &names.collect::<Vec<_>>())
     }
 
     fn cells(&mut self, columns: &[Column], cells: &[String]) -> io::Result<()> {

@@ -16,6 +16,15 @@ pub(super) struct ServeArgs {
     /// Where the node listens [default: 127.0.0.1:7420]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
+    /// Where the other members reach this node [default: where it listens]
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+    /// Join the cluster of these members, HOST:PORT or HOST:FROM-TO [default: found one]
+    #[arg(long, value_name = "HOST:PORT")]
+    join: Option<String>,
+    /// The secret by which members know each other
+    #[arg(long, value_name = "FILE")]
+    cluster_secret_file: Option<PathBuf>,
     /// Listen outside of loopback although nobody has to show who they are
     #[arg(long)]
     insecure: bool,
@@ -28,6 +37,9 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     let flags = Flags {
         data: args.data,
         listen: args.listen,
+        advertise: args.advertise,
+        join: args.join,
+        cluster_secret_file: args.cluster_secret_file,
         insecure: args.insecure,
     };
     let config = Config::load(args.config.as_deref(), flags);

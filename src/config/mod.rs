@@ -1,7 +1,10 @@
 //! Configuration: defaults, then the file, then the environment (`QBC_DATA`, `QBC_LISTEN`, ...), then flags. Unknown keys are
 //! errors. `config/qbc.toml` shows every default; a test holds it equal to this file.
 
+mod addresses;
+
 use std::{
+    collections::BTreeMap,
     env,
     net::{SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
@@ -9,7 +12,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+/// Less would move the replicas of members that only restart.
+const REPLACE_AFTER_MS_MIN: u64 = 1000;
+
 /// What a node needs to know.
+#[allow(clippy::struct_excessive_bools)] // independent switches, each a key of the file
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -17,6 +24,24 @@ pub struct Config {
     pub data: PathBuf,
     /// Where to listen, HOST:PORT; port 0 takes a free one.
     pub listen: String,
+    /// Where the other members reach this node, HOST:PORT; empty: `listen`.
+    pub advertise: String,
+    /// Members to join at the first start, HOST:PORT or HOST:FROM-TO; empty: found a cluster.
+    pub join: String,
+    /// The file of the secret by which members know each other; empty: none.
+    pub cluster_secret_file: PathBuf,
+    /// Without a secret, believe that whoever calls from loopback is a member.
+    pub trust_loopback: bool,
+    /// Members that are reached from here under another address, each HOST:PORT=HOST:PORT: advertised = dialled.
+    pub dial: Vec<String>,
+    /// Replicas of each data group, 1, 3 or 5; read when the cluster is founded.
+    pub replication: u8,
+    /// A member unseen for so long has its replicas moved to spare members, in milliseconds.
+    pub replace_after_ms: u64,
+    /// What damaged replicas left on disk stays there after they were repaired from other members.
+    pub keep_damaged: bool,
+    /// This node keeps a copy of the cluster's root key and gives it to other certified members.
+    pub hold_root_key: bool,
     /// Listen beyond loopback without credentials.
     pub insecure: bool,
     /// Data groups; read at the first start only, fixed for the cluster's life. 1..338.
@@ -36,6 +61,15 @@ impl Default for Config {
         Self {
             data: "qbc-data".into(),
             listen: "127.0.0.1:7420".into(),
+            advertise: String::new(),
+            join: String::new(),
+            cluster_secret_file: PathBuf::new(),
+            trust_loopback: true,
+            dial: Vec::new(),
+            replication: 3,
+            replace_after_ms: 600_000,
+            keep_damaged: true,
+            hold_root_key: true,
             insecure: false,
             groups: 16,
             cache_mib: 256,
@@ -53,6 +87,12 @@ pub struct Flags {
     pub data: Option<PathBuf>,
     /// --listen
     pub listen: Option<String>,
+    /// --advertise
+    pub advertise: Option<String>,
+    /// --join
+    pub join: Option<String>,
+    /// --cluster-secret-file
+    pub cluster_secret_file: Option<PathBuf>,
     /// --insecure
     pub insecure: bool,
 }
@@ -94,24 +134,23 @@ impl Config {
     pub fn load(file: Option<&Path>, flags: Flags) -> Result<Self, ConfigError> {
         let mut config = file.map_or_else(|| Ok(Self::default()), read_file)?;
         config.environment(|name| env::var(name).ok())?;
-        if let Some(data) = flags.data {
-            config.data = data;
-        }
-        if let Some(listen) = flags.listen {
-            config.listen = listen;
-        }
-        config.insecure |= flags.insecure;
+        config.flags(flags);
         config.check()?;
         Ok(config)
     }
 
+    fn flags(&mut self, flags: Flags) {
+        replace(&mut self.data, flags.data);
+        replace(&mut self.listen, flags.listen);
+        replace(&mut self.advertise, flags.advertise);
+        replace(&mut self.join, flags.join);
+        replace(&mut self.cluster_secret_file, flags.cluster_secret_file);
+        self.insecure |= flags.insecure;
+    }
+
     /// The address to listen on.
     pub fn address(&self) -> Result<SocketAddr, ConfigError> {
-        let bad = |cure| ConfigError::Value {
-            key: "listen",
-            value: self.listen.clone(),
-            cure,
-        };
+        let bad = |cure| bad("listen", &self.listen, cure);
         let mut found = self
             .listen
             .to_socket_addrs()
@@ -119,9 +158,53 @@ impl Config {
         found.next().ok_or_else(|| bad("the host has no address"))
     }
 
+    /// Where the other members reach this node, once it listens.
+    pub fn advertised(&self, listening: SocketAddr) -> String {
+        if self.advertise.is_empty() {
+            listening.to_string()
+        } else {
+            self.advertise.clone()
+        }
+    }
+
+    /// The file of the cluster secret, if there is one.
+    pub fn secret_file(&self) -> Option<&Path> {
+        let file = self.cluster_secret_file.as_path();
+        (!file.as_os_str().is_empty()).then_some(file)
+    }
+
+    /// The members to ask for entry, HOST:PORT each; none: this node founds a cluster. A range of ports may hold this
+    /// node's own.
+    pub fn join_addresses(&self) -> Result<Vec<String>, ConfigError> {
+        addresses::expand(&self.join).map_err(|cure| bad("join", &self.join, cure))
+    }
+
+    /// Advertised address -> the one to dial instead.
+    pub fn dial_map(&self) -> Result<BTreeMap<String, String>, ConfigError> {
+        let pair = |entry: &String| addresses::pair(entry).map_err(|cure| bad("dial", entry, cure));
+        self.dial.iter().map(pair).collect()
+    }
+
     fn environment(&mut self, get: impl Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
         set(&get, "QBC_DATA", &mut self.data)?;
         set(&get, "QBC_LISTEN", &mut self.listen)?;
+        set(&get, "QBC_ADVERTISE", &mut self.advertise)?;
+        set(&get, "QBC_JOIN", &mut self.join)?;
+        set(
+            &get,
+            "QBC_CLUSTER_SECRET_FILE",
+            &mut self.cluster_secret_file,
+        )?;
+        set(&get, "QBC_TRUST_LOOPBACK", &mut self.trust_loopback)?;
+        if let Some(list) = get("QBC_DIAL") {
+            let parts = list.split(',').map(str::trim);
+            let parts = parts.filter(|part| !part.is_empty());
+            self.dial = parts.map(str::to_owned).collect();
+        }
+        set(&get, "QBC_REPLICATION", &mut self.replication)?;
+        set(&get, "QBC_REPLACE_AFTER_MS", &mut self.replace_after_ms)?;
+        set(&get, "QBC_KEEP_DAMAGED", &mut self.keep_damaged)?;
+        set(&get, "QBC_HOLD_ROOT_KEY", &mut self.hold_root_key)?;
         set(&get, "QBC_INSECURE", &mut self.insecure)?;
         set(&get, "QBC_GROUPS", &mut self.groups)?;
         set(&get, "QBC_CACHE_MIB", &mut self.cache_mib)?;
@@ -131,28 +214,77 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let bad = |key, value: String, cure| Err(ConfigError::Value { key, value, cure });
         if !(1..=338).contains(&self.groups) {
-            return bad("groups", self.groups.to_string(), "give 1 to 338");
+            return Err(bad("groups", &self.groups, "give 1 to 338"));
         }
         if !(1..=1 << 20).contains(&self.cache_mib) {
-            return bad("cache_mib", self.cache_mib.to_string(), "give 1 to 1048576");
+            return Err(bad("cache_mib", &self.cache_mib, "give 1 to 1048576"));
         }
         if !(8..=1 << 16).contains(&self.waiting_mib_max) {
-            return bad(
+            return Err(bad(
                 "waiting_mib_max",
-                self.waiting_mib_max.to_string(),
+                &self.waiting_mib_max,
                 "give 8 to 65536",
-            );
+            ));
         }
         if !self.address()?.ip().is_loopback() && !self.insecure {
-            return bad(
+            return Err(bad(
                 "listen",
-                self.listen.clone(),
+                &self.listen,
                 "outside loopback anyone could write and read: credentials are not part of this version, so listen on 127.0.0.1 behind a proxy of yours, or say --insecure",
-            );
+            ));
+        }
+        self.check_cluster()
+    }
+
+    fn check_cluster(&self) -> Result<(), ConfigError> {
+        if ![1, 3, 5].contains(&self.replication) {
+            return Err(bad("replication", &self.replication, "give 1, 3 or 5"));
+        }
+        if self.replace_after_ms < REPLACE_AFTER_MS_MIN {
+            return Err(bad(
+                "replace_after_ms",
+                &self.replace_after_ms,
+                "give at least 1000: a member that only restarts keeps its replicas",
+            ));
+        }
+        self.join_addresses()?;
+        self.dial_map()?;
+        if !self.advertise.is_empty() {
+            addresses::reachable(&self.advertise)
+                .map_err(|cure| bad("advertise", &self.advertise, cure))?;
+        }
+        let secret = self.secret_file().is_some();
+        let clustered = !self.join.is_empty() || secret;
+        if clustered && self.advertise.is_empty() && self.address()?.ip().is_unspecified() {
+            return Err(bad(
+                "listen",
+                &self.listen,
+                "no other member can reach a node there: say where it is reached with --advertise HOST:PORT",
+            ));
+        }
+        if !self.join.is_empty() && !self.trust_loopback && !secret {
+            return Err(bad(
+                "trust_loopback",
+                &self.trust_loopback,
+                "without a secret no other member would be believed: give one with --cluster-secret-file FILE",
+            ));
         }
         Ok(())
+    }
+}
+
+fn bad(key: &'static str, value: &(impl ToString + ?Sized), cure: &'static str) -> ConfigError {
+    ConfigError::Value {
+        key,
+        value: value.to_string(),
+        cure,
+    }
+}
+
+fn replace<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
     }
 }
 
@@ -225,5 +357,59 @@ mod tests {
         };
         assert!(Config::load(None, flags(false)).is_err());
         assert!(Config::load(None, flags(true)).is_ok());
+    }
+
+    #[test]
+    fn the_keys_of_the_cluster_come_from_the_environment_too() {
+        let mut config = Config::default();
+        let given = BTreeMap::from([
+            ("QBC_JOIN", "h:1"),
+            ("QBC_ADVERTISE", "me:2"),
+            ("QBC_CLUSTER_SECRET_FILE", "s"),
+            ("QBC_TRUST_LOOPBACK", "false"),
+            ("QBC_DIAL", "a:1=b:2, c:3=d:4"),
+            ("QBC_REPLICATION", "5"),
+            ("QBC_REPLACE_AFTER_MS", "2000"),
+        ]);
+        config
+            .environment(|name| given.get(name).map(|value| (*value).to_owned()))
+            .unwrap();
+        assert_eq!(config.join_addresses().unwrap(), ["h:1"]);
+        assert_eq!(config.secret_file(), Some(Path::new("s")));
+        assert_eq!(config.dial_map().unwrap()["c:3"], "d:4");
+        assert_eq!((config.replication, config.replace_after_ms), (5, 2000));
+        assert!(!config.trust_loopback);
+        let listening = "127.0.0.1:9".parse().unwrap();
+        assert_eq!(config.advertised(listening), "me:2");
+        assert_eq!(Config::default().advertised(listening), "127.0.0.1:9");
+    }
+
+    #[test]
+    fn what_makes_no_cluster_is_refused_with_the_key_and_the_cure() {
+        type Change = fn(&mut Config);
+        let cases: [(Change, &str, &str); 8] = [
+            (|c| c.replication = 2, "replication = 2", "1, 3 or 5"),
+            (|c| c.replace_after_ms = 0, "replace_after_ms = 0", "1000"),
+            (|c| c.join = "here".into(), "join = here", "HOST:PORT"),
+            (|c| c.dial = vec!["a:1".into()], "dial = a:1", "="),
+            (|c| c.advertise = "0.0.0.0:1".into(), "advertise", "reach"),
+            (|c| c.advertise = "h:0".into(), "advertise", "1 to 65535"),
+            (
+                |c| (c.listen, c.insecure, c.join) = ("0.0.0.0:0".into(), true, "h:1".into()),
+                "listen = 0.0.0.0:0",
+                "--advertise",
+            ),
+            (
+                |c| (c.trust_loopback, c.join) = (false, "h:1".into()),
+                "trust_loopback",
+                "--cluster-secret-file",
+            ),
+        ];
+        for (change, key, cure) in cases {
+            let mut config = Config::default();
+            change(&mut config);
+            let told = config.check().unwrap_err().to_string();
+            assert!(told.contains(key) && told.contains(cure), "{told}");
+        }
     }
 }

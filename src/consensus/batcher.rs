@@ -1,15 +1,15 @@
 //! One batcher per group: all commands that wait become one log entry, no linger. A few entries are in flight, so that the
 //! next one gathers while the last one is synced.
 
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::{EntryBytes, Raft, group::ProposeError};
+use super::{
+    Clock, EntryBytes, Raft,
+    group::{self, ProposeError},
+};
 use crate::engine::{CommandWriter, Outcome};
 
 /// Entries of a group that are proposed and not yet applied. When the disk is slow, what finds no place here misses the
@@ -28,7 +28,7 @@ pub(super) struct Proposal {
     pub room: OwnedSemaphorePermit,
 }
 
-pub(super) async fn run(raft: Raft, mut waiting: mpsc::Receiver<Proposal>) {
+pub(super) async fn run(raft: Raft, mut waiting: mpsc::Receiver<Proposal>, clock: Clock) {
     let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
     let mut left = None;
     loop {
@@ -45,7 +45,7 @@ pub(super) async fn run(raft: Raft, mut waiting: mpsc::Receiver<Proposal>) {
         // Tasks that are ready now may add their command first: larger entries without waiting for anyone.
         tokio::task::yield_now().await;
         let proposals = gather(first, &mut waiting, &mut left);
-        tokio::spawn(propose(raft.clone(), proposals, permit));
+        tokio::spawn(propose(raft.clone(), proposals, permit, clock()));
     }
 }
 
@@ -68,8 +68,13 @@ fn gather(
     proposals
 }
 
-async fn propose(raft: Raft, proposals: Vec<Proposal>, _in_flight: OwnedSemaphorePermit) {
-    let (entry, waiting) = encode(proposals);
+async fn propose(
+    raft: Raft,
+    proposals: Vec<Proposal>,
+    _in_flight: OwnedSemaphorePermit,
+    now_ms: u64,
+) {
+    let (entry, waiting) = encode(proposals, now_ms);
     match raft.client_write(EntryBytes(Bytes::from(entry))).await {
         Ok(response) => {
             for (answer, outcome) in waiting.into_iter().zip(response.data.0) {
@@ -77,9 +82,9 @@ async fn propose(raft: Raft, proposals: Vec<Proposal>, _in_flight: OwnedSemaphor
             }
         }
         Err(error) => {
-            let why = error.to_string();
+            let why = group::refused(&error);
             for answer in waiting {
-                let _ = answer.0.send(Err(ProposeError::Unavailable(why.clone())));
+                let _ = answer.0.send(Err(why.clone()));
             }
         }
     }
@@ -91,22 +96,16 @@ type Waiting = Vec<(
 )>;
 
 /// The leader stamps its clock into the entry: apply has none.
-fn encode(proposals: Vec<Proposal>) -> (Vec<u8>, Waiting) {
+fn encode(proposals: Vec<Proposal>, now_ms: u64) -> (Vec<u8>, Waiting) {
     let bytes = proposals
         .iter()
         .map(|proposal| proposal.command.len())
         .sum();
-    let mut writer = CommandWriter::new(now_ms(), bytes);
+    let mut writer = CommandWriter::new(now_ms, bytes);
     let mut waiting = Vec::with_capacity(proposals.len());
     for proposal in proposals {
         writer.push(&proposal.command);
         waiting.push((proposal.answer, proposal.room));
     }
     (writer.finish(), waiting)
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
 }

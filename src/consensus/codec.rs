@@ -13,6 +13,9 @@ use openraft::{
 use super::{Entry, EntryBytes, LogId, StoredMembership, Vote};
 use crate::store::{LogRow, RowReader};
 
+/// Bytes of a vote.
+pub(super) const VOTE_BYTES: usize = 24;
+
 const BLANK: u8 = 0;
 const COMMANDS: u8 = 1;
 const MEMBERSHIP: u8 = 2;
@@ -27,7 +30,7 @@ pub(super) fn decode_log_id(bytes: &[u8]) -> Option<LogId> {
     read_log_id(&mut RowReader(bytes))
 }
 
-fn read_log_id(reader: &mut RowReader<'_>) -> Option<LogId> {
+pub(super) fn read_log_id(reader: &mut RowReader<'_>) -> Option<LogId> {
     let (term, node_id) = (reader.u64()?, reader.u64()?);
     Some(LogId::new(LeaderId { term, node_id }, reader.u64()?))
 }

@@ -1,23 +1,46 @@
-//! The way into one group: propose a command, read what is applied.
+//! One replica of a group on this node: propose a command, read what is applied, and the questions to Raft about it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use openraft::ServerState;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use openraft::{
+    ReadPolicy, ServerState,
+    async_runtime::{Instant as _, WatchReceiver},
+    errors::{ClientWriteError, RaftError},
+};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::timeout,
+};
 
 use super::{
-    GroupLog, GroupMachine, LogWriter, OnFailure, Raft, Slots, batcher, batcher::Proposal,
-    groups::GroupsError, network::NoPeers,
+    Clock, GroupLog, GroupMachine, Raft, batcher, batcher::Proposal, groups::GroupsError,
+    network::Network, slots::Slots,
 };
-use crate::engine::{Engine, GroupId, Outcome};
-use crate::store::Store;
+use crate::engine::{Engine, GroupId, Outcome, node_of};
 
 /// Commands that may wait in one group's queue.
 const QUEUE_COMMANDS: usize = 65_536;
 /// The unit in which waiting bytes are counted.
 pub(super) const ROOM_UNIT: usize = 1024;
-/// How long a group may take to lead at start: it replays its log and needs no vote but its own.
+/// How long a group of one may take to lead at start: it replays its log and needs no vote but its own.
 const LEAD_DEADLINE: Duration = Duration::from_secs(60);
+/// Bytes of log that every replica keeps, so that one that was away for a moment needs no snapshot.
+const KEEP_BYTES: u64 = 16 << 20;
+/// Bytes of log that a leader keeps for a replica that is behind; beyond it the replica gets a snapshot.
+const KEEP_FOR_LATE_BYTES: u64 = 512 << 20;
+/// How often a proposal that waits looks whether it can still be decided.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// So many looks in a row without a majority end the wait; the outcome is unknown then.
+const HOPELESS_LOOKS: u32 = 3;
+/// A majority that has not acknowledged the leader for so long is away.
+const QUORUM_SILENT_MAX: Duration = Duration::from_secs(2);
+/// How long a leader that shall hand over waits for the other one to lead.
+const HAND_OVER_MAX: Duration = Duration::from_millis(1500);
 
 /// A proposal was not decided.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +51,10 @@ pub enum ProposeError {
         "the node has too many bytes waiting to be written; wait a moment and send the request again"
     )]
     Busy,
-    /// No leader, or stopping. The outcome is unknown: the same request_id makes a retry safe.
+    /// Another node leads the group, or none does. Nothing was proposed: it can be tried elsewhere.
+    #[error("this node does not lead the group now; send the request again")]
+    NotLeader,
+    /// The group lost its leader or is stopping. The outcome is unknown: the same request_id makes a retry safe.
     #[error("the group can't decide now ({0}); send the request again with the same request_id")]
     Unavailable(String),
 }
@@ -37,44 +63,65 @@ pub enum ProposeError {
 #[derive(Clone)]
 pub struct Group {
     id: GroupId,
+    replica: u64,
     raft: Raft,
+    log: GroupLog,
     machine: GroupMachine,
     queue: mpsc::Sender<Proposal>,
     room: Arc<Semaphore>,
+    /// Ended with the last clone.
+    _tasks: Arc<Tasks>,
+}
+
+/// Tasks of a group, ended with it.
+struct Tasks(Vec<JoinHandle<()>>);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// What a replica is opened with.
+pub(super) struct Opening {
+    pub id: GroupId,
+    pub slots: Slots,
+    pub log: GroupLog,
+    pub machine: GroupMachine,
+    pub network: Network,
+    pub room: Arc<Semaphore>,
+    pub clock: Clock,
 }
 
 impl Group {
-    /// Opens the group; its log must reach what was synced.
-    pub(super) async fn open(
-        id: GroupId,
-        synced: u64,
-        store: &Store,
-        writer: &LogWriter,
-        (room, on_failure): (Arc<Semaphore>, OnFailure),
-    ) -> Result<Self, GroupsError> {
-        let slots = Slots::of(store, id)?;
-        let log = GroupLog::open(id, slots.log, writer.clone())?;
-        let found = log.newest_index().unwrap_or(0);
-        if found < synced {
-            return Err(GroupsError::Shorter {
-                group: id.0,
-                found,
-                synced,
-            });
-        }
-        let machine = GroupMachine::open(id, store.clone(), slots.data, log.written(), on_failure)?;
-        let raft = start(log, machine.clone())
+    /// Opens a replica whose log is whole.
+    pub(super) async fn open(opening: Opening) -> Result<Self, GroupsError> {
+        let Opening {
+            id,
+            slots,
+            log,
+            machine,
+            network,
+            room,
+            clock,
+        } = opening;
+        let raft = start(slots.replica, network, log.clone(), machine.clone())
             .await
             .map_err(|why| GroupsError::Start { group: id.0, why })?;
         let (queue, waiting) = mpsc::channel(QUEUE_COMMANDS);
-        tokio::spawn(batcher::run(raft.clone(), waiting));
-        tokio::spawn(cut_log(raft.clone(), machine.clone()));
+        let tasks = vec![
+            tokio::spawn(batcher::run(raft.clone(), waiting, clock)),
+            tokio::spawn(cut_log(raft.clone(), machine.clone(), log.clone())),
+        ];
         Ok(Self {
             id,
+            replica: slots.replica,
             raft,
+            log,
             machine,
             queue,
             room,
+            _tasks: Arc::new(Tasks(tasks)),
         })
     }
 
@@ -83,9 +130,19 @@ impl Group {
         self.id
     }
 
+    /// This replica's Raft id.
+    pub fn replica(&self) -> u64 {
+        self.replica
+    }
+
     /// The engine, for reads of applied state.
     pub fn engine(&self) -> Arc<Engine> {
         self.machine.engine()
+    }
+
+    /// The newest applied log index, and word of each new one.
+    pub fn reached(&self) -> watch::Receiver<u64> {
+        self.machine.reached()
     }
 
     /// Proposes a command and waits until it is durable and applied.
@@ -106,10 +163,74 @@ impl Group {
             })
             .await
             .map_err(|_| stopped())?;
-        wait.await.map_err(|_| stopped())?
+        self.decided(wait).await
     }
 
-    /// Waits until the group leads and everything committed is applied.
+    /// Waits for a proposal's answer; not for ever where no majority can decide it.
+    async fn decided(
+        &self,
+        mut wait: oneshot::Receiver<Result<Outcome, ProposeError>>,
+    ) -> Result<Outcome, ProposeError> {
+        let mut hopeless = 0;
+        loop {
+            match timeout(LOOK_EVERY, &mut wait).await {
+                Ok(answer) => {
+                    return answer.unwrap_or_else(|_| {
+                        Err(ProposeError::Unavailable("it is stopping".into()))
+                    });
+                }
+                Err(_) if self.may_decide() => hopeless = 0,
+                Err(_) => hopeless += 1,
+            }
+            if hopeless >= HOPELESS_LOOKS {
+                return Err(ProposeError::Unavailable(
+                    "a majority of its nodes does not answer".into(),
+                ));
+            }
+        }
+    }
+
+    /// True while this replica leads and a majority has acknowledged that a moment ago.
+    fn may_decide(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let acked = metrics.last_quorum_acked.as_ref();
+        let recent = acked.is_some_and(|at| at.elapsed() < QUORUM_SILENT_MAX);
+        metrics.state == ServerState::Leader && (recent || self.votes_alone())
+    }
+
+    /// True while this replica leads, by what it knows.
+    pub fn leads(&self) -> bool {
+        self.raft.metrics().borrow_watched().state == ServerState::Leader
+    }
+
+    /// The node that leads, by what this replica knows, and the term.
+    pub fn leader(&self) -> Option<(u64, u64)> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leader = metrics.current_leader?;
+        Some((node_of(leader), metrics.current_term))
+    }
+
+    /// How far a reader must have applied to see everything acknowledged before now. Of the leader only.
+    pub async fn read_index(&self) -> Result<u64, ProposeError> {
+        match self.raft.get_read_log_id(ReadPolicy::LeaseRead).await {
+            Ok((read, _)) => Ok(read.index()),
+            Err(RaftError::APIError(_)) => Err(ProposeError::NotLeader),
+            Err(error) => Err(ProposeError::Unavailable(error.to_string())),
+        }
+    }
+
+    /// Waits until the log is applied up to an index.
+    pub async fn applied(&self, index: u64) -> Result<(), ProposeError> {
+        let mut reached = self.reached();
+        let waited = reached.wait_for(|reached| *reached >= index).await;
+        waited
+            .map(drop)
+            .map_err(|_| ProposeError::Unavailable("it is stopping".into()))
+    }
+
+    /// Waits until a group with one voter leads and everything committed is applied.
     pub(super) async fn lead(&self) -> Result<(), GroupsError> {
         let ready = |metrics: &openraft::RaftMetrics<super::Types>| {
             metrics.state == ServerState::Leader
@@ -127,46 +248,194 @@ impl Group {
         })
     }
 
-    /// Stops the group; what was acknowledged is durable.
+    /// Makes this replica the only member of a group that nobody ever led.
+    pub(super) async fn initialize(&self) -> Result<(), GroupsError> {
+        let failed = |why: String| GroupsError::Start {
+            group: self.id.0,
+            why,
+        };
+        let known = self.raft.is_initialized().await;
+        if known.map_err(|error| failed(error.to_string()))? {
+            return Ok(());
+        }
+        let only = BTreeSet::from([self.replica]);
+        let made = self.raft.initialize(only).await;
+        made.map_err(|error| failed(error.to_string()))
+    }
+
+    /// True when nobody but this replica votes: then nothing has to be waited for at start.
+    pub(super) fn votes_alone(&self) -> bool {
+        self.raft.voter_ids().eq([self.replica])
+    }
+
+    /// Leads at once where nobody else votes.
+    pub(super) async fn elect_alone(&self) {
+        if self.votes_alone() && !self.leads() {
+            let _ = self.raft.trigger().elect(false).await;
+        }
+    }
+
+    /// Why Raft stopped on this replica, if it did.
+    pub(super) fn stopped(&self) -> Option<String> {
+        let metrics = self.raft.metrics();
+        let running = &metrics.borrow_watched().running_state;
+        running.as_ref().err().map(ToString::to_string)
+    }
+
+    pub(super) fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// Log index up to which each other member has everything, as the leader knows it.
+    pub(super) fn matched(&self) -> BTreeMap<u64, u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let replication = metrics.replication.iter().flatten();
+        replication
+            .filter_map(|(replica, matched)| Some((*replica, matched.as_ref()?.index)))
+            .collect()
+    }
+
+    /// Voters and learners as Raft has them now; none while a change of them is under way.
+    pub(super) fn membership(&self) -> Option<(BTreeSet<u64>, BTreeSet<u64>)> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let stored = &metrics.membership_config;
+        let committed = stored.log_id() == metrics.committed_membership_config.log_id();
+        let membership = stored.membership();
+        let [voters] = membership.get_joint_config().as_slice() else {
+            return None;
+        };
+        let learners = membership.learner_ids().collect();
+        committed.then(|| (voters.clone(), learners))
+    }
+
+    /// Voters and learners for show, also in the middle of a change.
+    pub fn members(&self) -> (Vec<u64>, Vec<u64>) {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let voters: BTreeSet<u64> = membership.voter_ids().map(node_of).collect();
+        let learners: BTreeSet<u64> = membership.learner_ids().map(node_of).collect();
+        (voters.into_iter().collect(), learners.into_iter().collect())
+    }
+
+    /// Hands leadership to a replica and waits until it is away.
+    pub(super) async fn hand_over(&self, to: u64) -> bool {
+        if self.raft.trigger().transfer_leader(to).await.is_err() {
+            return false;
+        }
+        let away = |metrics: &openraft::RaftMetrics<super::Types>| {
+            metrics.state != ServerState::Leader && metrics.current_leader == Some(to)
+        };
+        let wait = self.raft.wait(Some(HAND_OVER_MAX));
+        wait.metrics(away, "another replica leads").await.is_ok()
+    }
+
+    /// Stops the replica; what was acknowledged is durable.
     pub(super) async fn stop(&self) {
         let _ = self.raft.shutdown().await;
     }
+
+    /// The log's newest index.
+    pub(super) fn newest_index(&self) -> u64 {
+        self.log.newest_index().unwrap_or(0)
+    }
 }
 
-async fn start(log: GroupLog, machine: GroupMachine) -> Result<Raft, String> {
-    let config = openraft::Config {
+/// The error of a write that openraft refused.
+pub(super) fn refused(
+    error: &RaftError<super::Types, ClientWriteError<super::Types>>,
+) -> ProposeError {
+    match error {
+        // Told before anything was appended; an entry that was appended and then lost its leader ends otherwise.
+        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => ProposeError::NotLeader,
+        other => ProposeError::Unavailable(other.to_string()),
+    }
+}
+
+async fn start(
+    replica: u64,
+    network: Network,
+    log: GroupLog,
+    machine: GroupMachine,
+) -> Result<Raft, String> {
+    let config = Arc::new(config().validate().map_err(|error| error.to_string())?);
+    Raft::new(replica, config, network, log, machine)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+fn config() -> openraft::Config {
+    openraft::Config {
         heartbeat_interval: 250,
+        heartbeat_min_interval: Some(250),
         election_timeout_min: 750,
         election_timeout_max: 1500,
-        max_in_snapshot_log_to_keep: 0,
-        // A snapshot is a mark that the log may be cut at; `cut_log` sets it by bytes.
+        enable_pre_vote: Some(true),
+        // What was committed is not noted on disk: only an election finds out where the others are.
+        enable_leader_restore: Some(false),
+        max_payload_entries: 1024,
+        // Logs are cheap: a replica gets a snapshot when its entries are gone, not because it is behind.
+        replication_lag_threshold: u64::MAX / 2,
+        install_snapshot_timeout: 3_600_000,
+        // A snapshot is a mark that the log may be cut at; `cut_log` sets it, and cuts, by bytes.
         snapshot_policy: openraft::SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX / 2,
         ..openraft::Config::default()
-    };
-    let config = Arc::new(config.validate().map_err(|error| error.to_string())?);
-    let raft = Raft::new(REPLICA, config, NoPeers, log, machine)
-        .await
-        .map_err(|error| error.to_string())?;
-    if !raft
-        .is_initialized()
-        .await
-        .map_err(|error| error.to_string())?
-    {
-        raft.initialize(std::collections::BTreeSet::from([REPLICA]))
-            .await
-            .map_err(|error| error.to_string())?;
     }
-    Ok(raft)
 }
 
-/// The replica id of a group's only voter.
-const REPLICA: u64 = 1;
-
-async fn cut_log(raft: Raft, machine: GroupMachine) {
+async fn cut_log(raft: Raft, machine: GroupMachine, log: GroupLog) {
     loop {
         machine.cut.notified().await;
         if raft.trigger().snapshot().await.is_err() {
             return;
         }
+        if let Some(upto) = cut_at(&raft, &machine, &log)
+            && raft.trigger().purge_log(upto).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// The newest index that may go: what others may still ask for stays, within limits.
+fn cut_at(raft: &Raft, machine: &GroupMachine, log: &GroupLog) -> Option<u64> {
+    let applied = *machine.reached().borrow();
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let members = metrics.membership_config.nodes().count();
+    if members <= 1 {
+        return Some(applied);
+    }
+    let short = log.index_before(KEEP_BYTES)?;
+    let Some(replication) = &metrics.replication else {
+        return Some(short.min(applied));
+    };
+    let matched = replication
+        .values()
+        .map(|id| id.as_ref().map_or(0, |id| id.index));
+    let late = matched.min().unwrap_or(0);
+    let long = log.index_before(KEEP_FOR_LATE_BYTES).unwrap_or(0);
+    Some(short.min(late.max(long)).min(applied))
+}
+
+/// A log that ends before what was synced, or can't be read, is not opened.
+pub(super) fn check_log(log: &GroupLog, group: GroupId, synced: u64) -> Result<(), GroupsError> {
+    let found = log.newest_index().unwrap_or(0);
+    if found < synced {
+        return Err(GroupsError::Shorter {
+            group: group.0,
+            found,
+            synced,
+        });
+    }
+    Ok(())
+}
+
+impl From<ProposeError> for std::io::Error {
+    fn from(error: ProposeError) -> Self {
+        std::io::Error::other(error)
     }
 }

@@ -1,4 +1,4 @@
-//! The log writer: one thread per node that takes the log operations of all groups as they wait, writes them as one batch,
+//! The log writer: one thread per node (in a simulation, one task) that takes the log operations of all groups as they wait, writes them as one batch,
 //! syncs once, and then tells everyone (group commit over all groups, no linger: while one sync runs the next batch
 //! gathers by itself).
 //!
@@ -9,18 +9,21 @@
 //! confirms syncs and loses them) then shows at the next start, unless it is younger than that.
 
 use std::{
-    collections::BTreeMap,
+    collections::VecDeque,
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use openraft::storage::IOFlushed;
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    sync::{mpsc as task_mpsc, oneshot, watch},
+    time::Instant,
+};
 
 use super::{Entry, LogId, OnFailure, Types, codec};
 use crate::chain::ChainId;
@@ -92,8 +95,25 @@ pub struct Loaded {
     pub vote: Option<Vec<u8>>,
     /// Encoded log id of the last purged entry.
     pub purged: Option<Vec<u8>>,
-    /// Entries after it.
-    pub entries: Vec<Entry>,
+    /// The newest entries after it: all, or as many as stay in memory.
+    pub tail: VecDeque<Entry>,
+    /// Index and bytes of every entry.
+    pub sizes: Vec<(u64, usize)>,
+}
+
+/// Bytes of entries that a load keeps in memory.
+const LOAD_BYTES: usize = 8 << 20;
+
+impl Loaded {
+    fn push(&mut self, entry: Entry, bytes: &mut usize) {
+        let size = entry_bytes(&entry);
+        *bytes += size;
+        self.sizes.push((entry.log_id.index, size));
+        self.tail.push_back(entry);
+        while *bytes > LOAD_BYTES && self.tail.len() > 1 {
+            *bytes -= self.tail.pop_front().map_or(0, |entry| entry_bytes(&entry));
+        }
+    }
 }
 
 /// The port under the log writer.
@@ -102,14 +122,17 @@ pub trait LogBackend: Send + Sync {
     fn write(&self, ops: &[LogOp]) -> Result<(), StoreError>;
     /// Makes all written operations durable; returns the write number that is durable now.
     fn sync(&self) -> Result<u64, StoreError>;
-    /// Reads a log.
+    /// Reads a log and checks that it is whole.
     fn load(&self, slot: Slot) -> Result<Loaded, StoreError>;
+    /// Reads written entries `[from, to)`, as many as fit into `bytes`, one at least.
+    fn read(&self, slot: Slot, from_to: (u64, u64), bytes: usize)
+    -> Result<Vec<Entry>, StoreError>;
 }
 
-/// The log in the node's RocksDB.
-pub struct RocksLog(pub Store);
+/// The log in the node's store.
+pub struct StoreLog(pub Store);
 
-impl LogBackend for RocksLog {
+impl LogBackend for StoreLog {
     fn write(&self, ops: &[LogOp]) -> Result<(), StoreError> {
         let mut batch = self.0.batch();
         for op in ops {
@@ -131,32 +154,68 @@ impl LogBackend for RocksLog {
             .as_deref()
             .and_then(codec::decode_log_id)
             .map_or(0, |id| id.index + 1);
+        let mut loaded = Loaded {
+            vote,
+            purged,
+            ..Loaded::default()
+        };
         let (from, to) = log_range(slot, first);
-        let mut entries = Vec::new();
+        let (mut bytes, mut next) = (0, first);
+        self.scan_entries(&from, &to, slot, &mut next, |entry| {
+            loaded.push(entry, &mut bytes);
+            true
+        })?;
+        Ok(loaded)
+    }
+
+    fn read(
+        &self,
+        slot: Slot,
+        (from, to): (u64, u64),
+        bytes: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let (mut entries, mut read, mut next) = (Vec::new(), 0, from);
+        let bounds = (log_key(slot, from), log_key(slot, to));
+        self.scan_entries(&bounds.0, &bounds.1, slot, &mut next, |entry| {
+            read += entry_bytes(&entry);
+            entries.push(entry);
+            read < bytes
+        })?;
+        Ok(entries)
+    }
+}
+
+impl StoreLog {
+    /// Entries in a row from `next` on, until `each` says no; a gap or a damaged one is an error.
+    fn scan_entries(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        slot: Slot,
+        next: &mut u64,
+        mut each: impl FnMut(Entry) -> bool,
+    ) -> Result<(), StoreError> {
         let mut whole = true;
-        self.0.scan(Cf::Log, &from, &to, &mut |_, row| {
-            let entry = codec::decode_entry(row)
-                .filter(|entry| entry.log_id.index == first + entries.len() as u64);
-            whole &= entry.is_some();
-            entries.extend(entry);
-            if whole {
+        self.0.scan(Cf::Log, from, to, &mut |_, row| {
+            let entry = codec::decode_entry(row).filter(|entry| entry.log_id.index == *next);
+            let Some(entry) = entry else {
+                whole = false;
+                return std::ops::ControlFlow::Break(());
+            };
+            *next += 1;
+            if each(entry) {
                 std::ops::ControlFlow::Continue(())
             } else {
                 std::ops::ControlFlow::Break(())
             }
         })?;
-        if !whole {
-            let at = first + entries.len() as u64;
-            return Err(StoreError::Corrupt(format!(
-                "log entry {at} of slot {} is missing or damaged",
-                slot.0
-            )));
+        if whole {
+            return Ok(());
         }
-        Ok(Loaded {
-            vote,
-            purged,
-            entries,
-        })
+        Err(StoreError::Corrupt(format!(
+            "log entry {next} of slot {} is missing or damaged",
+            slot.0
+        )))
     }
 }
 
@@ -189,72 +248,6 @@ fn add(batch: &mut Batch, op: &LogOp) {
     }
 }
 
-/// A log that lives in memory: what tests put under the writer where no disk is wanted.
-#[derive(Default)]
-pub struct MemoryLog(Mutex<MemoryRows>);
-
-#[derive(Default)]
-struct MemoryRows {
-    entries: BTreeMap<(Slot, u64), Entry>,
-    votes: BTreeMap<Slot, Vec<u8>>,
-    purged: BTreeMap<Slot, Vec<u8>>,
-    guards: BTreeMap<ChainId, GuardRow>,
-    writes: u64,
-}
-
-impl LogBackend for MemoryLog {
-    fn write(&self, ops: &[LogOp]) -> Result<(), StoreError> {
-        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.writes += 1;
-        for op in ops {
-            rows.apply(op);
-        }
-        Ok(())
-    }
-
-    fn sync(&self) -> Result<u64, StoreError> {
-        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).writes)
-    }
-
-    fn load(&self, slot: Slot) -> Result<Loaded, StoreError> {
-        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let entries = rows
-            .entries
-            .range((slot, 0)..=(slot, u64::MAX))
-            .map(|(_, entry)| entry.clone())
-            .collect();
-        Ok(Loaded {
-            vote: rows.votes.get(&slot).cloned(),
-            purged: rows.purged.get(&slot).cloned(),
-            entries,
-        })
-    }
-}
-
-impl MemoryRows {
-    fn apply(&mut self, op: &LogOp) {
-        match op {
-            LogOp::Append { slot, entries, .. } => {
-                self.entries.extend(
-                    entries
-                        .iter()
-                        .map(|entry| ((*slot, entry.log_id.index), entry.clone())),
-                );
-            }
-            LogOp::Vote { slot, vote } => drop(self.votes.insert(*slot, vote.clone())),
-            LogOp::Truncate { slot, from, .. } => self
-                .entries
-                .retain(|(of, index), _| of != slot || index < from),
-            LogOp::Purge { slot, to, mark, .. } => {
-                self.entries
-                    .retain(|(of, index), _| of != slot || index >= to);
-                self.purged.insert(*slot, mark.clone());
-            }
-            LogOp::Guard { chain, row } => drop(self.guards.insert(*chain, *row)),
-        }
-    }
-}
-
 /// Who hears that an operation is durable.
 enum Answer {
     Flushed(IOFlushed<Types>),
@@ -269,12 +262,18 @@ struct Job {
     written: Option<Arc<watch::Sender<Option<LogId>>>>,
 }
 
-/// The way to the log-writer thread. Clones share it; the thread ends when the last one is dropped.
+/// The way to the log writer. Clones share it; the writer ends when the last one is dropped.
 #[derive(Clone)]
 pub struct LogWriter {
-    jobs: mpsc::Sender<Job>,
+    jobs: Jobs,
     backend: Arc<dyn LogBackend>,
     syncs: Arc<AtomicU64>,
+}
+
+#[derive(Clone)]
+enum Jobs {
+    Thread(mpsc::Sender<Job>),
+    Task(task_mpsc::UnboundedSender<Job>),
 }
 
 impl LogWriter {
@@ -285,28 +284,42 @@ impl LogWriter {
         on_failure: OnFailure,
     ) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel();
-        let syncs = Arc::new(AtomicU64::new(0));
-        let thread = Thread {
-            backend: backend.clone(),
-            queue,
-            position,
-            syncs: syncs.clone(),
-            unsynced_note: None,
-            on_failure,
-        };
+        let turns = Turns::new(backend, position, on_failure);
+        let writer = turns.writer(Jobs::Thread(jobs));
         std::thread::Builder::new()
             .name("log-writer".into())
-            .spawn(move || thread.run())?;
-        Ok(Self {
-            jobs,
-            backend,
-            syncs,
-        })
+            .spawn(move || run_thread(turns, &queue))?;
+        Ok(writer)
+    }
+
+    /// Starts a task of the current runtime instead, for a simulation: the same turns, whose sync takes `sync_delay` of the
+    /// runtime's time. What is written meanwhile waits for the next turn.
+    pub fn start_task(
+        backend: Arc<dyn LogBackend>,
+        position: Option<(PositionFile, Position)>,
+        on_failure: OnFailure,
+        sync_delay: impl Fn() -> Duration + Send + 'static,
+    ) -> Self {
+        let (jobs, queue) = task_mpsc::unbounded_channel();
+        let turns = Turns::new(backend, position, on_failure);
+        let writer = turns.writer(Jobs::Task(jobs));
+        tokio::spawn(run_task(turns, queue, sync_delay));
+        writer
     }
 
     /// Reads a log; at start, before anything is written to it.
     pub fn load(&self, slot: Slot) -> Result<Loaded, StoreError> {
         self.backend.load(slot)
+    }
+
+    /// Reads written entries `[from, to)`, as many as fit into `bytes`, one at least.
+    pub(super) fn read(
+        &self,
+        slot: Slot,
+        from_to: (u64, u64),
+        bytes: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.backend.read(slot, from_to, bytes)
     }
 
     /// Syncs since start.
@@ -356,14 +369,79 @@ impl LogWriter {
     }
 
     fn send(&self, job: Job) {
-        // The thread only goes away with the process.
-        let _ = self.jobs.send(job);
+        // The writer only goes away with the process, or after a failure that ends it.
+        match &self.jobs {
+            Jobs::Thread(jobs) => drop(jobs.send(job)),
+            Jobs::Task(jobs) => drop(jobs.send(job)),
+        }
     }
 }
 
-struct Thread {
+fn run_thread(mut turns: Turns, queue: &mpsc::Receiver<Job>) {
+    loop {
+        let next = match turns.note_due_in() {
+            Some(within) => queue.recv_timeout(within),
+            None => queue.recv().map_err(Into::into),
+        };
+        let done = match next {
+            Ok(first) => {
+                let jobs = gather(first, || queue.try_recv().ok());
+                let unsynced = turns.write(jobs);
+                unsynced.and_then(|unsynced| turns.sync(unsynced))
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => Ok(()),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        };
+        if let Err(why) = done.and_then(|()| turns.sync_old_note()) {
+            return turns.fail(&why);
+        }
+    }
+}
+
+async fn run_task(
+    mut turns: Turns,
+    mut queue: task_mpsc::UnboundedReceiver<Job>,
+    sync_delay: impl Fn() -> Duration,
+) {
+    loop {
+        let next = match turns.note_due_in() {
+            Some(within) => tokio::time::timeout(within, queue.recv()).await.ok(),
+            None => Some(queue.recv().await),
+        };
+        let done = match next {
+            Some(Some(first)) => match turns.write(gather(first, || queue.try_recv().ok())) {
+                Ok(Some(unsynced)) => {
+                    tokio::time::sleep(sync_delay()).await;
+                    turns.sync(Some(unsynced))
+                }
+                other => other.map(drop),
+            },
+            Some(None) => return,
+            None => Ok(()),
+        };
+        if let Err(why) = done.and_then(|()| turns.sync_old_note()) {
+            return turns.fail(&why);
+        }
+    }
+}
+
+/// All that waits, within the limits of a turn.
+fn gather(first: Job, mut next: impl FnMut() -> Option<Job>) -> Vec<Job> {
+    let mut bytes = first.op.bytes();
+    let mut jobs = vec![first];
+    while jobs.len() < OPS_PER_TURN && bytes < BYTES_PER_TURN {
+        let Some(job) = next() else {
+            break;
+        };
+        bytes += job.op.bytes();
+        jobs.push(job);
+    }
+    jobs
+}
+
+/// The turns of a writer, wherever they run.
+struct Turns {
     backend: Arc<dyn LogBackend>,
-    queue: mpsc::Receiver<Job>,
     position: Option<(PositionFile, Position)>,
     syncs: Arc<AtomicU64>,
     /// Since when the newest notes wait for their sync.
@@ -371,33 +449,38 @@ struct Thread {
     on_failure: OnFailure,
 }
 
-impl Thread {
-    fn run(mut self) {
-        loop {
-            let done = match self.next() {
-                Ok(first) => self.turn(first).and_then(|()| self.sync_old_note()),
-                Err(mpsc::RecvTimeoutError::Timeout) => self.sync_old_note(),
-                Err(mpsc::RecvTimeoutError::Disconnected) => return,
-            };
-            if let Err(why) = done {
-                (self.on_failure)(format!("the log can't be written: {why}"));
-                return;
-            }
+/// What a turn has written, and who waits for its sync.
+struct Unsynced {
+    ops: Vec<LogOp>,
+    answers: Vec<Answer>,
+}
+
+impl Turns {
+    fn new(
+        backend: Arc<dyn LogBackend>,
+        position: Option<(PositionFile, Position)>,
+        on_failure: OnFailure,
+    ) -> Self {
+        Self {
+            backend,
+            position,
+            syncs: Arc::default(),
+            unsynced_note: None,
+            on_failure,
         }
     }
 
-    /// The next job; or the timeout, once a note has waited long enough for its sync.
-    fn next(&self) -> Result<Job, mpsc::RecvTimeoutError> {
-        match self.unsynced_note {
-            Some(since) => self
-                .queue
-                .recv_timeout(NOTE_SYNC_EVERY.saturating_sub(since.elapsed())),
-            None => Ok(self.queue.recv()?),
+    fn writer(&self, jobs: Jobs) -> LogWriter {
+        LogWriter {
+            jobs,
+            backend: self.backend.clone(),
+            syncs: self.syncs.clone(),
         }
     }
 
-    fn turn(&mut self, first: Job) -> Result<(), String> {
-        let (ops, answers, written) = split(self.gather(first));
+    /// The first half of a turn, up to the apply gates; none if nobody waits for the second.
+    fn write(&mut self, jobs: Vec<Job>) -> Result<Option<Unsynced>, String> {
+        let (ops, answers, written) = split(jobs);
         self.before_truncation(&ops)?;
         self.backend
             .write(&ops)
@@ -405,12 +488,17 @@ impl Thread {
         for (gate, id) in &written {
             gate.send_replace(Some(*id));
         }
-        if answers
+        let waited_for = answers
             .iter()
-            .all(|answer| matches!(answer, Answer::Nobody))
-        {
+            .any(|answer| !matches!(answer, Answer::Nobody));
+        Ok(waited_for.then_some(Unsynced { ops, answers }))
+    }
+
+    /// The second half: sync, note, answer.
+    fn sync(&mut self, unsynced: Option<Unsynced>) -> Result<(), String> {
+        let Some(Unsynced { ops, answers }) = unsynced else {
             return Ok(());
-        }
+        };
         let sequence = self.backend.sync().map_err(|error| error.to_string())?;
         self.syncs.fetch_add(1, Ordering::Relaxed);
         self.note(sequence, &ops)?;
@@ -420,17 +508,8 @@ impl Thread {
         Ok(())
     }
 
-    fn gather(&self, first: Job) -> Vec<Job> {
-        let mut bytes = first.op.bytes();
-        let mut jobs = vec![first];
-        while jobs.len() < OPS_PER_TURN && bytes < BYTES_PER_TURN {
-            let Ok(job) = self.queue.try_recv() else {
-                break;
-            };
-            bytes += job.op.bytes();
-            jobs.push(job);
-        }
-        jobs
+    fn fail(&self, why: &str) {
+        (self.on_failure)(format!("the log can't be written: {why}"));
     }
 
     /// A truncated log is shorter on purpose: the note must say so before the entries go.
@@ -463,6 +542,12 @@ impl Thread {
         }
         self.unsynced_note.get_or_insert_with(Instant::now);
         file.note(position).map_err(|error| error.to_string())
+    }
+
+    /// When the newest notes will have waited long enough for their sync.
+    fn note_due_in(&self) -> Option<Duration> {
+        self.unsynced_note
+            .map(|since| NOTE_SYNC_EVERY.saturating_sub(since.elapsed()))
     }
 
     fn sync_old_note(&mut self) -> Result<(), String> {

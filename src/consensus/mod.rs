@@ -1,23 +1,43 @@
 //! Consensus: one Raft log per group, many groups per node, and the only room that says `openraft`.
 //!
-//! A single node is a cluster of one: the same path with one voter per group. `groups` opens them all; `group` is the way
-//! in (propose, read); `batcher` puts what waits into one entry; `log_writer` is the thread that writes and syncs the logs
-//! of all groups together; `log_store` and `state_machine` are what openraft asks for; `codec` is how it lies on disk.
+//! A single node is a cluster of one: the same path with one voter per group. `groups` are those of this node; `group` is
+//! the way into one (propose, read); `batcher` puts what waits into one entry; `log_writer` is the thread that writes and
+//! syncs the logs of all groups together; `log_store` and `state_machine` are what openraft asks for; `codec` is how it
+//! lies on disk.
+//!
+//! Between nodes: `port` is what is asked of the links, `wire` how messages look, `network` and `serve` both ends of
+//! them, `snapshot` the transfer of a whole group. Who holds what: `placement` plans, `drive` carries it out where this
+//! node leads, `reconcile` opens and closes its replicas, `roster` is what the nodes say of themselves.
 
 mod batcher;
 mod codec;
+mod drive;
 mod group;
 mod groups;
 mod log_store;
 mod log_writer;
 mod network;
+pub mod placement;
+mod port;
+mod reconcile;
+mod roster;
+mod serve;
+mod slots;
+mod snapshot;
 mod state_machine;
+mod trash;
+mod wire;
 
 pub use group::{Group, ProposeError};
-pub use groups::{Groups, GroupsError, GroupsOptions};
+pub use groups::{Groups, GroupsError, GroupsOptions, GroupsParts};
 pub use log_store::GroupLog;
-pub use log_writer::{Loaded, LogBackend, LogOp, LogWriter, MemoryLog, RocksLog};
-pub use state_machine::{GroupImage, GroupMachine, Slots};
+pub use log_writer::{Loaded, LogBackend, LogOp, LogWriter, StoreLog};
+pub use port::{Carrier, Carrying, Channel, Lane, Outlet, Peers, Unreachable};
+pub use roster::{Heard, Status};
+pub use serve::DecideError;
+pub use slots::{Slots, kept as kept_slots, note_all_damaged, note_damage as note_damaged};
+pub use snapshot::Signing;
+pub use state_machine::{GroupImage, GroupMachine};
 
 use crate::engine::Outcome;
 use bytes::Bytes;
@@ -50,3 +70,21 @@ pub(crate) type Raft = openraft::Raft<Types, GroupMachine>;
 
 /// What the consensus room does when the disk fails: it tells and never returns. The node ends the process.
 pub type OnFailure = std::sync::Arc<dyn Fn(String) + Send + Sync>;
+
+/// Unix milliseconds. The node hands down its clock: this room reads none.
+pub type Clock = std::sync::Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Work that may take long, off the threads that must not wait; tests may run on one thread.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    if on_many_threads() {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
+    }
+}
+
+/// `block_in_place` is for the multi-threaded runtime only.
+fn on_many_threads() -> bool {
+    let flavor = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
+    flavor.is_ok_and(|flavor| flavor == tokio::runtime::RuntimeFlavor::MultiThread)
+}

@@ -1,55 +1,301 @@
-//! The way to other replicas. A group with one voter has none: every call says so.
+//! The way to other replicas of a group, as openraft asks for it: channels on the links between nodes.
+//!
+//! Entries are pipelined: a replica gets the next ones before it has answered for the last, up to a window of messages
+//! and bytes. A broken link ends all channels on it, and openraft begins anew after a pause.
 
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
 use openraft::{
     OptionalSend, RaftNetworkFactory, RaftNetworkV2,
-    errors::{RPCError, ReplicationClosed, StreamingError, Unreachable},
+    base::{BoxFuture, BoxStream},
+    errors::{RPCError, ReplicationClosed, StreamingError, Unreachable as RaftUnreachable},
     network::RPCOption,
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
+        StreamAppendResult, TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse,
+        VoteRequest, VoteResponse,
     },
     type_config::alias::{SnapshotOf, VoteOf},
 };
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::{GroupImage, Types};
+use super::{
+    GroupImage, Types,
+    port::{Channel, Lane, Peers, Unreachable},
+    snapshot,
+    wire::{self, Address},
+};
+use crate::engine::{GroupId, node_of};
+use crate::store::Store;
 
-/// Makes connections to replicas.
-pub(super) struct NoPeers;
+/// Messages that a replica may owe an answer for.
+const WINDOW_MESSAGES: usize = 64;
+/// Bytes of entries that it may.
+const WINDOW_BYTES: usize = 8 << 20;
+/// A replica that answers nothing for so long is given up; a slow disk has this time for a sync.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 type Answer<T> = Result<T, RPCError<Types>>;
 
-#[derive(Debug, thiserror::Error)]
-#[error("this node has no peers")]
-struct Alone;
+/// Makes the ways to the replicas of one group.
+#[derive(Clone)]
+pub(super) struct Network {
+    pub group: GroupId,
+    pub peers: Arc<dyn Peers>,
+    pub signing: snapshot::Signing,
+    pub store: Store,
+    /// This node.
+    pub node_id: u64,
+    /// The cluster, once it is known.
+    pub cluster: Arc<std::sync::OnceLock<[u8; 16]>>,
+}
 
-impl RaftNetworkFactory<Types> for NoPeers {
-    type Network = NoPeers;
-    async fn new_client(&mut self, _target: u64, _node: &()) -> NoPeers {
-        NoPeers
+impl Network {
+    pub fn cluster_id(&self) -> [u8; 16] {
+        self.cluster.get().copied().unwrap_or_default()
     }
 }
 
-impl RaftNetworkV2<Types> for NoPeers {
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Replica;
+    async fn new_client(&mut self, target: u64, _node: &()) -> Replica {
+        Replica {
+            target,
+            network: self.clone(),
+        }
+    }
+}
+
+/// The way to one replica.
+pub(super) struct Replica {
+    target: u64,
+    network: Network,
+}
+
+impl Replica {
+    fn address(&self) -> Address {
+        Address {
+            group: self.network.group.0,
+            replica: self.target,
+        }
+    }
+
+    fn open(&self, lane: Lane, body: &[u8]) -> Result<Channel, Unreachable> {
+        let first = self.address().and(body);
+        self.network.peers.open(node_of(self.target), lane, first)
+    }
+
+    /// One question, one answer.
+    async fn ask(&self, lane: Lane, body: &[u8], within: Duration) -> Answer<Bytes> {
+        let mut channel = self.open(lane, body).map_err(|error| unreachable(&error))?;
+        match timeout(within, channel.inbox.recv()).await {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) | Err(_) => Err(self.silent()),
+        }
+    }
+
+    fn silent(&self) -> RPCError<Types> {
+        unreachable(&Unreachable(node_of(self.target)))
+    }
+
+    fn read<T>(&self, decoded: Option<T>) -> Answer<T> {
+        decoded.ok_or_else(|| self.silent())
+    }
+}
+
+fn unreachable(error: &Unreachable) -> RPCError<Types> {
+    RPCError::Unreachable(RaftUnreachable::new(error))
+}
+
+impl RaftNetworkV2<Types> for Replica {
     type SnapshotData = GroupImage;
 
     async fn append_entries(
         &mut self,
-        _: AppendEntriesRequest<Types>,
-        _: RPCOption,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
     ) -> Answer<AppendEntriesResponse<Types>> {
-        Err(RPCError::Unreachable(Unreachable::new(&Alone)))
+        let input = futures::stream::iter([request]);
+        let mut answers = self.stream_append(input, option).await?;
+        match answers.next().await {
+            Some(Ok(Ok(_))) => Ok(AppendEntriesResponse::Success),
+            Some(Ok(Err(StreamAppendError::Conflict(_)))) => Ok(AppendEntriesResponse::Conflict),
+            Some(Ok(Err(StreamAppendError::HigherVote(vote)))) => {
+                Ok(AppendEntriesResponse::HigherVote(vote))
+            }
+            Some(Err(error)) => Err(error),
+            None => Err(unreachable(&Unreachable(0))),
+        }
     }
 
-    async fn vote(&mut self, _: VoteRequest<Types>, _: RPCOption) -> Answer<VoteResponse<Types>> {
-        Err(RPCError::Unreachable(Unreachable::new(&Alone)))
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<'s, Answer<BoxStream<'s, Answer<StreamAppendResult<Types>>>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let channel = self
+                .open(Lane::Append, &[])
+                .map_err(|error| unreachable(&error))?;
+            let stream: BoxStream<'s, _> = Box::pin(Appends {
+                input: Some(input),
+                channel,
+                owed: std::collections::VecDeque::new(),
+                owed_bytes: 0,
+                late: Box::pin(sleep_until(Instant::now() + ANSWER_MAX)),
+                target: self.target,
+                ended: false,
+            });
+            Ok(stream)
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Answer<VoteResponse<Types>> {
+        let body = wire::encode_vote_request(&request);
+        let answer = self.ask(Lane::Vote, &body, option.soft_ttl()).await?;
+        self.read(wire::decode_vote_response(&answer))
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Answer<VoteResponse<Types>> {
+        let body = wire::encode_vote_request(&request);
+        let answer = self.ask(Lane::PreVote, &body, option.soft_ttl()).await?;
+        self.read(wire::decode_vote_response(&answer))
     }
 
     async fn full_snapshot(
         &mut self,
-        _: VoteOf<Types>,
-        _: SnapshotOf<Types, GroupImage>,
-        _: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
-        _: RPCOption,
+        vote: VoteOf<Types>,
+        _snapshot: SnapshotOf<Types, GroupImage>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        Err(StreamingError::Unreachable(Unreachable::new(&Alone)))
+        let sending = snapshot::send(&self.network, self.address(), &vote);
+        tokio::select! {
+            biased;
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = sending => sent.map_err(|why| {
+                tracing::warn!(group = self.network.group.0, node = node_of(self.target), %why, "a snapshot was not taken");
+                StreamingError::Unreachable(RaftUnreachable::new(&why))
+            }),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Answer<TransferLeaderResponse<Types>> {
+        let body = wire::encode_transfer(&request);
+        let answer = self.ask(Lane::Transfer, &body, option.soft_ttl()).await?;
+        Ok(match answer.first() {
+            Some(0) => Ok(()),
+            _ => Err(TransferLeaderError::LogNotFlushed {
+                expected: request.last_log_id().copied(),
+                actual: None,
+            }),
+        })
+    }
+}
+
+/// Requests out, answers in, in one stream: polled for answers, it sends while the window has room.
+struct Appends<S> {
+    input: Option<S>,
+    channel: Channel,
+    /// Bytes of each message that is owed an answer.
+    owed: std::collections::VecDeque<usize>,
+    owed_bytes: usize,
+    /// When the oldest owed answer is given up.
+    late: Pin<Box<Sleep>>,
+    target: u64,
+    ended: bool,
+}
+
+impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Appends<S> {
+    /// Sends what there is room for; false when the link broke.
+    fn send(&mut self, context: &mut Context<'_>) -> bool {
+        while self.owed.len() < WINDOW_MESSAGES && self.owed_bytes < WINDOW_BYTES {
+            let Some(input) = &mut self.input else { break };
+            match input.poll_next_unpin(context) {
+                Poll::Ready(Some(request)) => {
+                    let body = wire::encode_append(&request);
+                    if self.owed.is_empty() {
+                        self.wait_anew();
+                    }
+                    self.owed.push_back(body.len());
+                    self.owed_bytes += body.len();
+                    if !self.channel.out.send(body) {
+                        return false;
+                    }
+                }
+                Poll::Ready(None) => self.input = None,
+                Poll::Pending => break,
+            }
+        }
+        true
+    }
+
+    fn wait_anew(&mut self) {
+        self.late.as_mut().reset(Instant::now() + ANSWER_MAX);
+    }
+
+    fn broken(&mut self) -> Poll<Option<Answer<StreamAppendResult<Types>>>> {
+        self.ended = true;
+        Poll::Ready(Some(Err(unreachable(&Unreachable(node_of(self.target))))))
+    }
+}
+
+impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Stream for Appends<S> {
+    type Item = Answer<StreamAppendResult<Types>>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        if !this.send(context) {
+            return this.broken();
+        }
+        if this.input.is_none() && this.owed.is_empty() {
+            this.ended = true;
+            return Poll::Ready(None);
+        }
+        match this.channel.inbox.poll_recv(context) {
+            Poll::Ready(Some(answer)) => {
+                this.owed_bytes -= this.owed.pop_front().unwrap_or(0);
+                this.wait_anew();
+                // Room came free: the input must be looked at again even if nobody else wakes this task.
+                context.waker().wake_by_ref();
+                let Some(result) = wire::decode_appended(&answer) else {
+                    return this.broken();
+                };
+                this.ended = result.is_err();
+                return Poll::Ready(Some(Ok(result)));
+            }
+            Poll::Ready(None) => return this.broken(),
+            Poll::Pending => {}
+        }
+        if !this.owed.is_empty() && this.late.as_mut().poll(context).is_ready() {
+            return this.broken();
+        }
+        Poll::Pending
     }
 }

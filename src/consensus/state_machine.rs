@@ -7,7 +7,6 @@
 
 use std::{
     io,
-    ops::ControlFlow,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -26,11 +25,11 @@ use tokio::sync::{Notify, watch};
 use super::{
     Entry, LogId, OnFailure, Outcomes, SnapshotMeta, StoredMembership, Types, codec,
     log_writer::entry_bytes,
+    slots::{self, Slots},
+    snapshot, trash,
 };
-use crate::engine::{Engine, GroupId, entry_seals};
-use crate::store::{
-    Batch, Cf, DATA_FAMILIES, RaftTag, Slot, Store, StoreError, View, raft_key, slot_key,
-};
+use crate::engine::{ApplyError, Engine, GroupId, entry_seals};
+use crate::store::{Batch, Cf, RaftTag, Slot, Store, StoreError, View, raft_key};
 
 /// Log bytes after which the log is cut. By bytes, not by entries: an entry may hold one transaction or thousands.
 const CUT_BYTES: u64 = 8 << 20;
@@ -41,60 +40,21 @@ const ENTRIES_PER_BATCH: usize = 64;
 /// Entries with more bytes are applied off the async threads.
 const BLOCKING_BYTES: usize = 512 << 10;
 
-/// Which slots a group uses on this node: one for its log, one for its data. Kept in family `sys`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slots {
-    /// Of the log.
-    pub log: Slot,
-    /// Of the data; moves when a snapshot is installed.
-    pub data: Slot,
-}
-
-impl Slots {
-    /// The group's slots; new ones at its first use.
-    pub fn of(store: &Store, group: GroupId) -> Result<Self, StoreError> {
-        if let Some(row) = store.get(Cf::Sys, &slot_key(group.0))? {
-            return Self::decode(&row).ok_or_else(|| StoreError::row("sys"));
-        }
-        let slots = Self {
-            log: next_slot(store)?,
-            data: next_slot(store)?,
-        };
-        let mut batch = store.batch();
-        batch.put(Cf::Sys, slot_key(group.0), slots.encode());
-        store.write(batch)?;
-        Ok(slots)
-    }
-
-    fn encode(self) -> Vec<u8> {
-        [self.log.0, self.data.0].map(u32::to_be_bytes).concat()
-    }
-
-    fn decode(row: &[u8]) -> Option<Self> {
-        let (log, data) = row.split_first_chunk::<4>()?;
-        Some(Self {
-            log: Slot(u32::from_be_bytes(*log)),
-            data: Slot(u32::from_be_bytes(data.try_into().ok()?)),
-        })
-    }
-}
-
-fn next_slot(store: &Store) -> Result<Slot, StoreError> {
-    const KEY: &[u8] = b"next-slot";
-    let next = store
-        .get(Cf::Sys, KEY)?
-        .and_then(|row| row.try_into().ok())
-        .map_or(1, u32::from_be_bytes);
-    let mut batch = store.batch();
-    batch.put(Cf::Sys, KEY, (next + 1).to_be_bytes());
-    store.write(batch)?;
-    Ok(Slot(next))
-}
-
 /// A group's data at one moment, for another replica.
-pub struct GroupImage {
-    store: Store,
-    slot: Slot,
+#[derive(Clone)]
+pub enum GroupImage {
+    /// It lies in a store of this process.
+    Here {
+        /// Which.
+        store: Store,
+        /// Where.
+        slot: Slot,
+    },
+    /// It came from another node and was checked.
+    Arrived {
+        /// Where it lies in this node's store.
+        slot: Slot,
+    },
 }
 
 struct Applied {
@@ -108,8 +68,11 @@ struct Applied {
 #[derive(Clone)]
 pub struct GroupMachine {
     group: GroupId,
+    replica: u64,
     store: Store,
     engine: Arc<ArcSwap<Engine>>,
+    /// The newest applied index: what readers wait for.
+    reached: Arc<watch::Sender<u64>>,
     /// Short; written by the apply task alone.
     applied: Arc<Mutex<Applied>>,
     written: watch::Receiver<Option<LogId>>,
@@ -122,7 +85,7 @@ pub struct GroupMachine {
 impl GroupMachine {
     /// Loads what was applied.
     pub fn open(
-        group: GroupId,
+        (group, replica): (GroupId, u64),
         store: Store,
         data: Slot,
         written: watch::Receiver<Option<LogId>>,
@@ -138,6 +101,7 @@ impl GroupMachine {
             data,
             store.clone(),
         )));
+        let reached = Arc::new(watch::channel(log_id.map_or(0, |id| id.index)).0);
         let applied = Arc::new(Mutex::new(Applied {
             log_id,
             membership,
@@ -146,8 +110,10 @@ impl GroupMachine {
         let uncut = Arc::default();
         Ok(Self {
             group,
+            replica,
             store,
             engine,
+            reached,
             applied,
             written,
             cut: Arc::default(),
@@ -159,6 +125,11 @@ impl GroupMachine {
     /// The engine, for reads.
     pub fn engine(&self) -> Arc<Engine> {
         self.engine.load_full()
+    }
+
+    /// The newest applied index, and word of each new one.
+    pub fn reached(&self) -> watch::Receiver<u64> {
+        self.reached.subscribe()
     }
 
     fn applied(&self) -> MutexGuard<'_, Applied> {
@@ -176,18 +147,12 @@ impl GroupMachine {
             .map_err(io::Error::other)?;
         let bytes: usize = entries.iter().map(|(entry, _)| entry_bytes(entry)).sum();
         let heavy = bytes > BLOCKING_BYTES || entries.iter().any(|(entry, _)| seals(entry));
-        let answers = if heavy && on_many_threads() {
-            tokio::task::block_in_place(|| self.decide(entries))
+        let answers = if heavy {
+            super::blocking(|| self.decide(entries))
         } else {
             self.decide(entries)
         };
-        let answers = match answers {
-            Ok(answers) => answers,
-            Err(why) => {
-                (self.on_failure)(format!("group {} can't apply its log: {why}", self.group.0));
-                return Err(io::Error::other(why));
-            }
-        };
+        let answers = answers.map_err(|error| self.failed(&error))?;
         for (responder, outcomes) in answers {
             responder.send(outcomes);
         }
@@ -195,10 +160,19 @@ impl GroupMachine {
         Ok(())
     }
 
+    /// A disk that refuses stops the node; data that can't be read stops this replica: it is damaged.
+    fn failed(&self, error: &ApplyError) -> io::Error {
+        let why = format!("group {} can't apply its log: {error}", self.group.0);
+        if matches!(error, ApplyError::Store(StoreError::Io(_))) {
+            (self.on_failure)(why.clone());
+        }
+        io::Error::other(why)
+    }
+
     fn decide(
         &self,
         entries: Vec<EntryResponder<Types>>,
-    ) -> Result<Vec<(ApplyResponder<Types>, Outcomes)>, String> {
+    ) -> Result<Vec<(ApplyResponder<Types>, Outcomes)>, ApplyError> {
         let engine = self.engine();
         let mut batch = self.store.batch();
         let mut answers = Vec::with_capacity(entries.len());
@@ -207,9 +181,7 @@ impl GroupMachine {
             log_id = Some(entry.log_id);
             let outcomes = match entry.payload {
                 EntryPayload::Blank => Vec::new(),
-                EntryPayload::Normal(commands) => engine
-                    .apply(&commands.0, &mut batch)
-                    .map_err(|error| error.to_string())?,
+                EntryPayload::Normal(commands) => engine.apply(&commands.0, &mut batch)?,
                 EntryPayload::Membership(value) => {
                     membership = Some(StoredMembership::new(Some(entry.log_id), value));
                     Vec::new()
@@ -227,7 +199,7 @@ impl GroupMachine {
         log_id: Option<LogId>,
         membership: Option<StoredMembership>,
         engine: &Engine,
-    ) -> Result<(), String> {
+    ) -> Result<(), StoreError> {
         let mut applied = self.applied();
         applied.log_id = log_id;
         if let Some(membership) = membership {
@@ -235,9 +207,11 @@ impl GroupMachine {
         }
         let row = codec::encode_applied(applied.log_id.as_ref(), &applied.membership);
         batch.put(Cf::Raft, raft_key(engine.slot(), RaftTag::Applied), row);
-        self.store.write(batch).map_err(|error| error.to_string())?;
+        self.store.write(batch)?;
+        let index = applied.log_id.map_or(0, |id| id.index);
         drop(applied);
         engine.written();
+        self.reached.send_replace(index);
         Ok(())
     }
 
@@ -266,12 +240,6 @@ impl GroupMachine {
 
 fn seals(entry: &Entry) -> bool {
     matches!(&entry.payload, EntryPayload::Normal(commands) if entry_seals(&commands.0))
-}
-
-/// `block_in_place` is for the multi-threaded runtime only; tests may run on one thread.
-fn on_many_threads() -> bool {
-    let flavor = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
-    flavor.is_ok_and(|flavor| flavor == tokio::runtime::RuntimeFlavor::MultiThread)
 }
 
 impl RaftStateMachine<Types> for GroupMachine {
@@ -306,25 +274,13 @@ impl RaftStateMachine<Types> for GroupMachine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, image: GroupImage) -> io::Result<()> {
-        let row = codec::encode_applied(meta.last_log_id.as_ref(), &meta.last_membership);
-        let data = image.copy_to(&self.store, &row).map_err(io::Error::other)?;
-        let mut slots = Slots::of(&self.store, self.group).map_err(io::Error::other)?;
-        slots.data = data;
-        let mut batch = self.store.batch();
-        batch.put(Cf::Sys, slot_key(self.group.0), slots.encode());
-        self.store
-            .write(batch)
-            .and_then(|()| self.store.sync())
-            .map_err(io::Error::other)?;
-        self.engine
-            .store(Arc::new(Engine::new(self.group, data, self.store.clone())));
-        let mut applied = self.applied();
-        *applied = Applied {
-            log_id: meta.last_log_id,
-            membership: meta.last_membership.clone(),
-            snapshot: Some(meta.clone()),
+        let slot = match image {
+            GroupImage::Arrived { slot } => slot,
+            GroupImage::Here { store, slot } => {
+                snapshot::copy((&store, slot), &self.store, self.group).map_err(io::Error::other)?
+            }
         };
-        Ok(())
+        self.flip(meta, slot).map_err(io::Error::other)
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<Types, GroupImage>>> {
@@ -350,67 +306,40 @@ impl RaftSnapshotBuilder<Types> for GroupMachine {
 
 impl GroupMachine {
     fn image(&self) -> GroupImage {
-        GroupImage {
+        GroupImage::Here {
             store: self.store.clone(),
             slot: self.engine().slot(),
         }
     }
-}
 
-/// Rows copied in one batch.
-const COPY_BYTES: usize = 4 << 20;
-
-impl GroupImage {
-    /// Copies the group's rows into a fresh slot of `target`. Nothing is replaced in place: until the caller flips the
-    /// pointer, the copy does not exist for anyone.
-    fn copy_to(&self, target: &Store, expected: &[u8]) -> Result<Slot, String> {
-        let source = self.store.snapshot();
-        let applied = source
-            .get(Cf::Raft, &raft_key(self.slot, RaftTag::Applied))
-            .map_err(|error| error.to_string())?;
-        if applied.as_deref() != Some(expected) {
-            return Err(
-                "the group moved on since the snapshot was marked; ask for a newer one".into(),
-            );
+    /// One synced batch makes the new slot the group's data: before it, the image does not exist for anyone.
+    fn flip(&self, meta: &SnapshotMeta, slot: Slot) -> Result<(), StoreError> {
+        let mut slots = Slots::of(&self.store, self.group, self.replica)?;
+        let (old, base) = (slots.data, slots.base.take());
+        slots.data = slot;
+        let row = codec::encode_applied(meta.last_log_id.as_ref(), &meta.last_membership);
+        let mut batch = self.store.batch();
+        slots.put(&mut batch, self.group);
+        batch.put(Cf::Raft, raft_key(slot, RaftTag::Applied), row);
+        trash::discard(&mut batch, old);
+        if let Some(base) = base
+            && !slots::is_kept(&self.store, base)?
+        {
+            trash::discard(&mut batch, base);
         }
-        let slot = next_slot(target).map_err(|error| error.to_string())?;
-        for cf in DATA_FAMILIES {
-            copy_family(&source, target, cf, (self.slot, slot))
-                .map_err(|error| error.to_string())?;
-        }
-        let mut batch = target.batch();
-        batch.put(Cf::Raft, raft_key(slot, RaftTag::Applied), expected);
-        target.write(batch).map_err(|error| error.to_string())?;
-        Ok(slot)
+        self.store.write(batch)?;
+        self.store.sync()?;
+        let mut applied = self.applied();
+        *applied = Applied {
+            log_id: meta.last_log_id,
+            membership: meta.last_membership.clone(),
+            snapshot: Some(meta.clone()),
+        };
+        let engine = Engine::new(self.group, slot, self.store.clone());
+        self.engine.store(Arc::new(engine));
+        drop(applied);
+        self.reached
+            .send_replace(meta.last_log_id.map_or(0, |id| id.index));
+        Ok(())
     }
-}
-
-fn copy_family(
-    source: &dyn View,
-    target: &Store,
-    cf: Cf,
-    (from, to): (Slot, Slot),
-) -> Result<(), StoreError> {
-    let mut batch = target.batch();
-    let mut failed = None;
-    source.scan(
-        cf,
-        &from.0.to_be_bytes(),
-        &(from.0 + 1).to_be_bytes(),
-        &mut |key, row| {
-            batch.put(cf, [&to.0.to_be_bytes(), &key[4..]].concat(), row);
-            if batch.bytes() < COPY_BYTES {
-                return ControlFlow::Continue(());
-            }
-            failed = target
-                .write(std::mem::replace(&mut batch, target.batch()))
-                .err();
-            if failed.is_some() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        },
-    )?;
-    failed.map_or_else(|| target.write(batch), Err)
 }

@@ -5,11 +5,12 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicU64},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicU64},
 };
 
 use super::{
-    GroupId, bang, cluster,
+    GroupId, bang,
+    cluster::{self, ClusterState},
     command::{Command, CommandError},
     hot::{HotChain, HotChains},
     inject::{self, Accepted},
@@ -41,6 +42,8 @@ pub struct Engine {
     state: Mutex<State>,
     /// Chains that are stopped on this node. Beside the state, so that readers never wait for an entry.
     damaged: RwLock<HashMap<ChainNo, Rejection>>,
+    /// The cluster as it is in the store, for readers; of the meta group.
+    cluster: RwLock<Option<Arc<ClusterState>>>,
     /// No pool's timer is due before this moment. Saves the search, decides nothing.
     pub(super) due_floor: AtomicU64,
 }
@@ -52,6 +55,10 @@ pub(super) struct State {
     pub pending: Pending,
     /// The number that the next chain gets; read from the store at first use.
     pub next_chain: Option<u64>,
+    /// The cluster as decided so far; of the meta group, read from the store at first use.
+    pub cluster: Option<Arc<ClusterState>>,
+    /// It was changed since it was shown last.
+    pub cluster_changed: bool,
 }
 
 /// One entry under way.
@@ -75,6 +82,7 @@ impl Engine {
             store,
             state: Mutex::default(),
             damaged: RwLock::default(),
+            cluster: RwLock::default(),
             due_floor: AtomicU64::new(1),
         }
     }
@@ -120,6 +128,22 @@ impl Engine {
         let mut state = self.lock();
         state.pending.clear();
         state.hot.trim();
+        if std::mem::take(&mut state.cluster_changed)
+            && let Some(cluster) = &state.cluster
+        {
+            self.show_cluster(cluster);
+        }
+    }
+
+    /// The cluster, if it was read before.
+    pub(super) fn shown_cluster(&self) -> Option<Arc<ClusterState>> {
+        let shown = self.cluster.read().unwrap_or_else(PoisonError::into_inner);
+        shown.clone()
+    }
+
+    pub(super) fn show_cluster(&self, cluster: &Arc<ClusterState>) {
+        let mut shown = self.cluster.write().unwrap_or_else(PoisonError::into_inner);
+        *shown = Some(cluster.clone());
     }
 
     /// Chains that this node found damaged since it started, in words.
@@ -219,7 +243,8 @@ impl Work<'_> {
                 Outcome::Sealed(self.contain(command.chain, result)?)
             }
             Command::Found(command) => Outcome::Cluster(cluster::found(self, command)?),
-            Command::AddNode(command) => Outcome::Cluster(cluster::add_node(self, command)),
+            Command::AddNode(command) => Outcome::Cluster(cluster::add_node(self, command)?),
+            Command::Member(command) => Outcome::Cluster(cluster::change(self, command)?),
         })
     }
 

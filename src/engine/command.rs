@@ -3,6 +3,7 @@
 //! Entry: `version u8 (1) | time_ms u64 | commands`. Command: `kind u8 | length u32 | body`. Integers are big-endian;
 //! short strings carry a u8 length.
 
+use super::member::MemberCommand;
 use crate::chain::{Hash, HashAlg};
 use crate::store::ChainNo;
 
@@ -12,6 +13,7 @@ const INJECT: u8 = 2;
 const SEAL: u8 = 3;
 const FOUND: u8 = 16;
 const ADD_NODE: u8 = 17;
+const MEMBER: u8 = 18;
 
 /// One command of an entry, borrowed from its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +26,10 @@ pub enum Command<'a> {
     Seal(Seal<'a>),
     /// Found the cluster (meta group, first entry).
     Found(Founding<'a>),
-    /// Add a node (meta group).
+    /// Certify a node (meta group).
     AddNode(AddNode<'a>),
+    /// Change who belongs to the cluster and who holds which group (meta group).
+    Member(MemberCommand),
 }
 
 /// Creates a chain. The leader made the constitution, with time and salt.
@@ -261,6 +265,13 @@ impl AddNode<'_> {
     }
 }
 
+impl MemberCommand {
+    /// The command's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        framed(MEMBER, 128, |out| out.extend_from_slice(&self.to_bytes()))
+    }
+}
+
 fn framed(kind: u8, capacity: usize, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::with_capacity(capacity + 5);
     out.extend_from_slice(&[kind, 0, 0, 0, 0]);
@@ -307,6 +318,7 @@ impl<'a> Cursor<'a> {
             ADD_NODE => Command::AddNode(AddNode {
                 certificate: body.bytes,
             }),
+            MEMBER => Command::Member(MemberCommand::parse(body.bytes)?),
             _ => return None,
         })
     }

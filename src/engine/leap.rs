@@ -453,7 +453,7 @@ fn push_edge(batch: &mut Batch, slot: Slot, chain: &mut HotChain, height: u64, h
     }
 }
 
-fn fold(alg: HashAlg, mut level: Vec<Hash>) -> Hash {
+pub(super) fn fold(alg: HashAlg, mut level: Vec<Hash>) -> Hash {
     while level.len() > 1 {
         level = alg.node_each(&level);
     }

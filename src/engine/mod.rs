@@ -7,23 +7,34 @@
 mod apply;
 mod bang;
 mod cluster;
+mod cluster_rows;
 mod command;
 mod due;
 mod hot;
+mod image;
 mod inject;
 mod leap;
+mod leaves;
+mod member;
 mod outcome;
 mod read;
 mod request;
 mod scrub;
 
-pub use apply::Engine;
-pub use cluster::ClusterRow;
+pub use apply::{ApplyError, Engine};
+pub use cluster::{
+    ClusterRow, ClusterState, NodeRow, SeatRow, SeatsRow, Standing, node_of, replica_id,
+};
 pub use command::{
     AddNode, Bang, Command, CommandError, CommandWriter, Founding, Inject, InjectHead, InjectItem,
     Seal, entry_seals,
 };
+pub use image::{
+    Closing, Holding, IMAGE_PIECE_BYTES_MAX, ImageClaim, ImageError, ImageReceiver, ImageSender,
+    Progress, Put, drop_slot,
+};
 pub use leap::{Template, TemplateRequest};
+pub use member::MemberCommand;
 pub use outcome::{Banged, Injected, Outcome, Rejection, Sealed};
 pub use read::{ChainView, ReadError, Reader, TransactionView};
 pub use scrub::{Damage, check_quant};

@@ -197,6 +197,37 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
+    /// Quants from a height on, as many as fit into `bytes` (at least one), up to the head or the first that is missing.
+    pub(super) fn quant_rows(
+        &self,
+        chain: &ChainView,
+        from: u64,
+        bytes: usize,
+    ) -> Result<Vec<QuantRow>, ReadError> {
+        let key = |height| quant_key(self.slot, chain.no, height);
+        let (mut rows, mut size) = (Vec::new(), 0);
+        let upper = key(chain.head.height.saturating_add(1));
+        self.view
+            .scan(Cf::Quant, &key(from), &upper, &mut |found, row| {
+                let quant = QuantRow::decode(row);
+                let next = found == key(from + rows.len() as u64);
+                size += row.len();
+                match quant.filter(|_| next) {
+                    Some(quant) => rows.push(quant),
+                    None => return ControlFlow::Break(()),
+                }
+                if size < bytes {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            })?;
+        if rows.is_empty() {
+            return Err(StoreError::row("quant").into());
+        }
+        Ok(rows)
+    }
+
     /// The constitution, as hashed into the genesis.
     pub fn constitution(&self, chain: &ChainView) -> Result<(Vec<u8>, Constitution), ReadError> {
         let genesis = self.quant(chain, 0)?;
@@ -218,12 +249,7 @@ impl<'a> Reader<'a> {
             });
         }
         let row = self.view.get(Cf::Tx, &tx_key(self.slot, chain.no, index))?;
-        let row = row.ok_or_else(|| {
-            StoreError::Corrupt(format!(
-                "transaction {index} of chain {} is missing",
-                chain.name
-            ))
-        })?;
+        let row = row.ok_or_else(|| missing(chain, index))?;
         Ok(TransactionView { index, row })
     }
 
@@ -255,16 +281,14 @@ impl<'a> Reader<'a> {
                 ControlFlow::Break(())
             }
         })?;
-        let whole = found
+        let gap = found
             .iter()
-            .enumerate()
-            .all(|(at, one)| one.index == from + at as u64);
-        if !whole || (found.is_empty() && from < to) {
-            return Err(StoreError::Corrupt(format!(
-                "transactions of chain {} are missing",
-                chain.name
-            ))
-            .into());
+            .zip(from..)
+            .find(|(one, index)| one.index != *index)
+            .map(|(_, index)| index)
+            .or((found.is_empty() && from < to).then_some(from));
+        if let Some(index) = gap {
+            return Err(missing(chain, index).into());
         }
         Ok(found)
     }
@@ -385,6 +409,11 @@ impl ChainView {
     pub fn alg(&self) -> HashAlg {
         self.head.hash_alg
     }
+}
+
+fn missing(chain: &ChainView, index: u64) -> StoreError {
+    let name = &chain.name;
+    StoreError::Corrupt(format!("transaction {index} of chain {name} is missing"))
 }
 
 fn decode(no: ChainNo, row: &[u8], pool: PoolRow) -> Option<ChainView> {

@@ -1,8 +1,11 @@
 //! The scrub: every stored byte of a sealed Quant is hashed again and compared with what was hashed when it was sealed.
 
-use super::read::{ChainView, ReadError, Reader};
-use crate::chain::{Hash, Header, check_meta, payload_hash};
-use crate::store::{QuantTree, StoreError};
+use super::{
+    leaves::Leaves,
+    read::{ChainView, ReadError, Reader},
+};
+use crate::chain::{Hash, Header, check_meta};
+use crate::store::{QuantRow, QuantTree, StoreError};
 
 /// Stored bytes that are not what was hashed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,9 +21,6 @@ pub struct Damage {
     pub what: String,
 }
 
-/// Transactions read at a time.
-const PIECE_BYTES: usize = 1 << 20;
-
 /// Checks one Quant against its stored bytes. `expected` is its hash as the next header or the head has it.
 /// What can't be read for damage is damage; only a disk that refuses is an error.
 pub fn check_quant(
@@ -29,90 +29,95 @@ pub fn check_quant(
     height: u64,
     expected: &Hash,
 ) -> Result<Option<Damage>, ReadError> {
-    match compare(reader, chain, height, expected) {
-        Err(error @ (ReadError::Store(StoreError::Corrupt(_)) | ReadError::Tile(_))) => {
-            let (chain, what) = (chain.name.clone(), error.to_string());
-            Ok(Some(Damage {
-                chain,
-                height,
-                index: None,
-                what,
-            }))
+    let checked = reader.quant(chain, height).and_then(|quant| {
+        let header = quant.parse()?;
+        if header.hash() != *expected {
+            let what = "its header is not the one that the next header names";
+            return Ok(Some(Damage::of(chain, height, what)));
         }
-        compared => compared,
-    }
+        let indexes = (header.tx_start, header.tx_end());
+        Scrub::new(reader, chain, indexes).check(&quant, &header)
+    });
+    or_damage(chain, height, checked)
 }
 
-fn compare(
-    reader: &Reader<'_>,
+/// What can't be read for damage is damage of this Quant.
+pub(super) fn or_damage(
     chain: &ChainView,
     height: u64,
-    expected: &Hash,
+    checked: Result<Option<Damage>, ReadError>,
 ) -> Result<Option<Damage>, ReadError> {
-    let damage = |index, what: &str| {
-        Some(Damage {
-            chain: chain.name.clone(),
-            height,
-            index,
-            what: what.to_owned(),
-        })
-    };
-    let quant = reader.quant(chain, height)?;
-    let header = quant.parse()?;
-    if header.hash() != *expected {
-        return Ok(damage(
-            None,
-            "its header is not the one that the next header names",
-        ));
-    }
-    if check_meta(&header, &quant.meta).is_err() {
-        return Ok(damage(None, "its meta is not what its header says"));
-    }
-    let leaves = match leaves(reader, chain, &header)? {
-        Ok(leaves) => leaves,
-        Err(index) => return Ok(damage(Some(index), "its payload is not what was hashed")),
-    };
-    let tree = QuantTree::new(header.hash_alg, &leaves);
-    if tree.root != header.tx_root {
-        return first_difference(reader, chain, &header, &leaves)
-            .map(|index| damage(index, "its transactions do not give its tx_root"));
-    }
-    let mut whole = Ok(true);
-    tree.tiles(&leaves, |level, tile, hashes| {
-        if let Ok(true) = whole {
-            whole = reader.is_tile(chain, height, (level, tile), hashes);
+    match checked {
+        Err(error @ (ReadError::Store(StoreError::Corrupt(_)) | ReadError::Tile(_))) => {
+            Ok(Some(Damage::of(chain, height, error.to_string())))
         }
-    });
-    Ok(if whole? {
-        None
-    } else {
-        damage(None, "a tile of its tree is not what it was")
-    })
+        checked => checked,
+    }
 }
 
-/// The leaf hashes from the stored transactions, or the first index whose payload is not what was hashed.
-fn leaves(
-    reader: &Reader<'_>,
-    chain: &ChainView,
-    header: &Header,
-) -> Result<Result<Vec<Hash>, u64>, ReadError> {
-    let mut leaves = Vec::with_capacity(header.tx_count as usize);
-    let mut next = header.tx_start;
-    while next < header.tx_end() {
-        let piece = reader.transactions(chain, next, header.tx_end(), PIECE_BYTES)?;
-        for one in &piece {
-            let row = one.row()?;
-            if payload_hash(header.hash_alg, row.payload, row.salt) != row.payload_hash {
-                return Ok(Err(one.index));
-            }
-            leaves.push(
-                row.envelope(header.hash_alg, chain.chain_id, one.index)
-                    .leaf(header.hash_alg),
-            );
+impl Damage {
+    pub(super) fn of(chain: &ChainView, height: u64, what: impl Into<String>) -> Self {
+        Self {
+            chain: chain.name.clone(),
+            height,
+            index: None,
+            what: what.into(),
         }
-        next += piece.len() as u64;
     }
-    Ok(Ok(leaves))
+}
+
+/// Checks Quants of one chain one after the other: transactions are read and hashed across them.
+pub(super) struct Scrub<'a> {
+    reader: &'a Reader<'a>,
+    chain: &'a ChainView,
+    leaves: Leaves<'a>,
+}
+
+impl<'a> Scrub<'a> {
+    /// Of the Quants that hold these indexes.
+    pub fn new(reader: &'a Reader<'a>, chain: &'a ChainView, indexes: (u64, u64)) -> Self {
+        Self {
+            reader,
+            chain,
+            leaves: Leaves::new(reader, chain, indexes),
+        }
+    }
+
+    /// Checks all that the next Quant's header commits to: meta, transactions, and the tiles over them.
+    pub fn check(
+        &mut self,
+        quant: &QuantRow,
+        header: &Header,
+    ) -> Result<Option<Damage>, ReadError> {
+        let (chain, height) = (self.chain, header.height);
+        let damage = |index, what| {
+            let damage = Damage::of(chain, height, what);
+            Ok(Some(Damage { index, ..damage }))
+        };
+        if check_meta(header, &quant.meta).is_err() {
+            return damage(None, "its meta is not what its header says");
+        }
+        let leaves = match self.leaves.take(header.tx_count as usize)? {
+            Ok(leaves) => leaves,
+            Err(flaw) => return damage(Some(flaw.index), flaw.what),
+        };
+        let tree = QuantTree::new(header.hash_alg, leaves);
+        if tree.root != header.tx_root {
+            let index = first_difference(self.reader, chain, header, leaves)?;
+            return damage(index, "its transactions do not give its tx_root");
+        }
+        let mut whole = Ok(true);
+        tree.tiles(leaves, |level, tile, hashes| {
+            if let Ok(true) = whole {
+                whole = self.reader.is_tile(chain, height, (level, tile), hashes);
+            }
+        });
+        if whole? {
+            Ok(None)
+        } else {
+            damage(None, "a tile of its tree is not what it was")
+        }
+    }
 }
 
 /// Finds the transaction whose stored leaf hash differs from the recomputed one.

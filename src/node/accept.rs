@@ -1,22 +1,28 @@
 //! The door: connections up to a limit, so that the store always finds files to open, and none that stays silent.
+//!
+//! Clients and members come through one port. The first byte tells them apart: a TLS handshake is a member's.
 
 use std::{
     future::Future,
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures::Stream;
+use futures::{FutureExt, Stream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
     time::{Sleep, sleep},
 };
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
+
+use crate::peer::{PeerInfo, PeerStream, Trust};
 
 /// Connections at most, however many files the system allows.
 const CONNECTIONS_MAX: usize = 65_536;
@@ -24,7 +30,9 @@ const CONNECTIONS_MAX: usize = 65_536;
 const FILES_KEPT_MIN: usize = 256;
 /// What each HTTP/2 client sends first, by RFC 9113 3.4.
 const GREETING_BYTES: usize = 24;
-/// How long a connection may take to send its greeting.
+/// The first byte of a TLS handshake, by RFC 8446 5.1.
+const TLS_HANDSHAKE: u8 = 0x16;
+/// How long a connection may take to send its greeting, a TLS handshake before it included.
 const GREETING_MAX: Duration = Duration::from_secs(20);
 /// Pause after an accept that failed: what fails now fails in the next moment too.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
@@ -34,16 +42,19 @@ pub fn connections_max() -> usize {
     room_for_connections(files_max())
 }
 
-/// The connections of a listener, `max` at once; those beyond it are closed at once.
+/// The connections of a listener, `max` at once; those beyond it are closed at once. Members are let in by `trust`.
 pub fn connections(
     listener: TcpListener,
     max: usize,
+    trust: Trust,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let door = Door {
         listener,
+        trust,
         room: Arc::new(Semaphore::new(max)),
         max,
         full: false,
+        entering: JoinSet::new(),
     };
     futures::stream::unfold(door, |mut door| async {
         let connection = door.next().await;
@@ -53,30 +64,36 @@ pub fn connections(
 
 struct Door {
     listener: TcpListener,
+    trust: Trust,
     room: Arc<Semaphore>,
     max: usize,
     /// The last connection found no room: said once, not for each.
     full: bool,
+    /// Connections whose kind is not known yet, a task each: none waits for another that is silent.
+    entering: JoinSet<io::Result<Connection>>,
 }
 
 impl Door {
     async fn next(&mut self) -> Connection {
         loop {
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    if let Some(connection) = self.admit(stream) {
-                        return connection;
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, address)) => self.admit(stream, address),
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection can't be accepted");
+                        sleep(ACCEPT_AGAIN).await;
                     }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection can't be accepted");
-                    sleep(ACCEPT_AGAIN).await;
-                }
+                },
+                Some(entered) = self.entering.join_next() => match entered {
+                    Ok(Ok(connection)) => return connection,
+                    Ok(Err(error)) => tracing::debug!(%error, "a connection is closed"),
+                    Err(error) => tracing::warn!(%error, "a connection is lost"),
+                },
             }
         }
     }
 
-    fn admit(&mut self, stream: TcpStream) -> Option<Connection> {
+    fn admit(&mut self, stream: TcpStream, address: SocketAddr) {
         let Ok(place) = self.room.clone().try_acquire_owned() else {
             if !self.full {
                 let max = self.max;
@@ -85,22 +102,60 @@ impl Door {
                 );
             }
             self.full = true;
-            return None;
+            return;
         };
         self.full = false;
         // Without it small answers wait for the caller's acknowledgement of earlier ones.
         let _ = stream.set_nodelay(true);
-        Some(Connection {
-            stream,
-            greeting: Some((Box::pin(sleep(GREETING_MAX)), GREETING_BYTES)),
-            _place: place,
-        })
+        self.entering
+            .spawn(enter(stream, address, place, self.trust.clone()));
     }
+}
+
+/// Finds out whether the caller speaks TLS, and shakes hands if so.
+async fn enter(
+    stream: TcpStream,
+    address: SocketAddr,
+    place: OwnedSemaphorePermit,
+    trust: Trust,
+) -> io::Result<Connection> {
+    let mut late = Box::pin(sleep(GREETING_MAX));
+    let stream = tokio::select! {
+        stream = told_apart(stream, &trust) => stream?,
+        () = &mut late => return Err(too_late()),
+    };
+    Ok(Connection {
+        info: PeerInfo {
+            address: Some(address),
+            tls: stream.is_tls(),
+        },
+        stream,
+        greeting: Some((late, GREETING_BYTES)),
+        _place: place,
+    })
+}
+
+async fn told_apart(stream: TcpStream, trust: &Trust) -> io::Result<PeerStream> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if first[0] == TLS_HANDSHAKE {
+        // Boxed: a handshake is large, and most connections have none.
+        trust.accept(stream).boxed().await
+    } else {
+        Ok(PeerStream::Plain(stream))
+    }
+}
+
+fn too_late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "no greeting came in time")
 }
 
 /// A connection that has a place.
 pub struct Connection {
-    stream: TcpStream,
+    info: PeerInfo,
+    stream: PeerStream,
     /// Until the greeting is whole: when it must be, and the bytes that are missing.
     greeting: Option<(Pin<Box<Sleep>>, usize)>,
     _place: OwnedSemaphorePermit,
@@ -118,10 +173,7 @@ impl Connection {
         }
         *missing -= read;
         if late.as_mut().poll(context).is_ready() {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "no greeting came in time",
-            ));
+            return Err(too_late());
         }
         Ok(())
     }
@@ -174,10 +226,10 @@ impl AsyncWrite for Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = PeerInfo;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> PeerInfo {
+        self.info
     }
 }
 
@@ -210,6 +262,11 @@ fn files_max() -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::{os::unix::fs::PermissionsExt, pin::pin};
+
+    use futures::StreamExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     #[test]
@@ -224,5 +281,71 @@ mod tests {
         for (files, connections) in cases {
             assert_eq!(room_for_connections(files), connections, "{files}");
         }
+    }
+
+    /// A door on loopback and where it is.
+    async fn door(trust: Trust) -> (SocketAddr, impl Stream<Item = io::Result<Connection>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (address, connections(listener, 8, trust))
+    }
+
+    fn secret() -> (tempfile::TempDir, Trust) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        std::fs::write(&file, [b's'; 32]).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let trust = Trust::load(Some(&file), true).unwrap();
+        (dir, trust)
+    }
+
+    #[tokio::test]
+    async fn members_and_clients_come_through_one_door_past_who_is_silent() {
+        let (_dir, trust) = secret();
+        let (address, door) = door(trust.clone()).await;
+        let mut door = pin!(door);
+        let _silent = TcpStream::connect(address).await.unwrap();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"PRI").await.unwrap();
+        let mut came = door.next().await.unwrap().unwrap();
+        assert_eq!(came.connect_info().address, client.local_addr().ok());
+        assert!(!came.connect_info().tls);
+        let mut bytes = [0; 3];
+        came.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"PRI");
+
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (member, came) = tokio::join!(trust.connect(stream), door.next());
+        let (mut member, mut came) = (member.unwrap(), came.unwrap().unwrap());
+        assert!(came.connect_info().tls);
+        member.write_all(b"PRI").await.unwrap();
+        came.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"PRI");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stays_silent_or_breaks_off_its_handshake_is_closed() {
+        let (_dir, trust) = secret();
+        for first in [b"".as_slice(), &[TLS_HANDSHAKE]] {
+            let (address, door) = door(trust.clone()).await;
+            let door = tokio::spawn(async move { pin!(door).next().await.is_some() });
+            let mut silent = TcpStream::connect(address).await.unwrap();
+            silent.write_all(first).await.unwrap();
+            // The clock of the test goes ahead while all wait.
+            let mut rest = Vec::new();
+            let closed = silent.read_to_end(&mut rest).await;
+            assert!(closed.is_ok() || !rest.is_empty(), "{closed:?}");
+            door.abort();
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_secret_a_handshake_is_closed() {
+        let (_dir, trust) = secret();
+        let (address, door) = door(Trust::load(None, true).unwrap()).await;
+        let door = tokio::spawn(async move { pin!(door).next().await.is_some() });
+        let stream = TcpStream::connect(address).await.unwrap();
+        assert!(trust.connect(stream).await.is_err());
+        door.abort();
     }
 }

@@ -37,34 +37,39 @@ pub enum KeyError {
 
 /// The keys of a node.
 pub struct Keys {
-    /// The root key; none once it is offline.
-    pub root: Option<SigningKey>,
-    /// The root's public key.
-    pub root_public: [u8; 32],
     /// The node's key.
     pub node: SigningKey,
 }
 
 impl Keys {
-    /// Reads the keys; makes what is missing at the first start only.
-    pub fn open(dir: &Path, first_start: bool) -> Result<Self, KeyError> {
+    /// Reads the keys; makes what is missing at the first start only. Only the founder of a cluster makes a root key.
+    pub fn open(dir: &Path, first_start: bool, founder: bool) -> Result<Self, KeyError> {
         if first_start {
-            make(dir)?;
+            make(dir, founder)?;
         }
-        let root = match read_seed(&dir.join("root.key")) {
-            Err(KeyError::Missing(_)) => None,
-            other => Some(other?),
-        };
-        let root_public = read_hex(&dir.join("root.pub"))?;
+        // It may be offline; if it is there it must be one.
+        match read_seed(&dir.join("root.key")) {
+            Err(KeyError::Missing(_)) => {}
+            other => drop(other?),
+        }
         Ok(Self {
-            root,
-            root_public,
             node: read_seed(&dir.join("node.key"))?,
         })
     }
 }
 
-fn make(dir: &Path) -> Result<(), KeyError> {
+/// The root key's seed, where this node has it.
+pub(super) fn root_seed(dir: &Path) -> Option<[u8; 32]> {
+    read_seed(&dir.join("root.key")).ok()?;
+    read_hex(&dir.join("root.key")).ok()
+}
+
+/// Keeps a copy of the root key that another node gave.
+pub(super) fn keep_root(dir: &Path, seed: &[u8; 32]) -> Result<(), KeyError> {
+    write(&dir.join("root.key"), 0o600, &hex::encode(seed))
+}
+
+fn make(dir: &Path, founder: bool) -> Result<(), KeyError> {
     let io = |why| KeyError::Io {
         file: dir.display().to_string(),
         why,
@@ -74,7 +79,12 @@ fn make(dir: &Path) -> Result<(), KeyError> {
         .mode(0o700)
         .create(dir)
         .map_err(io)?;
-    for name in ["root.key", "node.key"] {
+    let names: &[&str] = if founder {
+        &["root.key", "node.key"]
+    } else {
+        &["node.key"]
+    };
+    for name in names {
         // A first start that was cut short may have made it: the same key goes on.
         if read_seed(&dir.join(name)).is_err() {
             let mut seed = [0; 32];
@@ -82,8 +92,10 @@ fn make(dir: &Path) -> Result<(), KeyError> {
             write(&dir.join(name), 0o600, &hex::encode(seed))?;
         }
     }
-    let root = read_seed(&dir.join("root.key"))?;
-    write(&dir.join("root.pub"), 0o644, &hex::encode(root.public()))?;
+    if founder {
+        let root = read_seed(&dir.join("root.key"))?;
+        write(&dir.join("root.pub"), 0o644, &hex::encode(root.public()))?;
+    }
     fs::File::open(dir)
         .and_then(|dir| dir.sync_all())
         .map_err(io)
@@ -144,19 +156,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let keys = dir.path().join("keys");
         assert!(matches!(
-            Keys::open(&keys, false),
+            Keys::open(&keys, false, true),
             Err(KeyError::Missing(_))
         ));
-        let made = Keys::open(&keys, true).unwrap();
+        let made = Keys::open(&keys, true, true).unwrap();
         assert_eq!(
-            Keys::open(&keys, true).unwrap().node.public(),
+            Keys::open(&keys, true, true).unwrap().node.public(),
             made.node.public()
         );
         fs::remove_file(keys.join("root.key")).unwrap();
-        let opened = Keys::open(&keys, false).unwrap();
-        assert!(opened.root.is_none());
-        assert_eq!(opened.root_public, made.root_public);
+        let opened = Keys::open(&keys, false, true).unwrap();
+        assert_eq!(opened.node.public(), made.node.public());
+        assert_eq!(root_seed(&keys), None);
+        assert!(keys.join("root.pub").exists());
+        let joined = dir.path().join("joined");
+        Keys::open(&joined, true, false).unwrap();
+        assert_eq!(root_seed(&joined), None);
+        keep_root(&joined, &[7; 32]).unwrap();
+        assert_eq!(root_seed(&joined), Some([7; 32]));
         fs::set_permissions(keys.join("node.key"), fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(Keys::open(&keys, false), Err(KeyError::Open(_))));
+        assert!(matches!(
+            Keys::open(&keys, false, true),
+            Err(KeyError::Open(_))
+        ));
     }
 }

@@ -1,39 +1,41 @@
 //! The node: configuration to rooms to a running server. The clock, the signals and the end of the process live here.
 
 mod accept;
+mod identity;
 mod keys;
+mod member;
+mod open;
 mod scrub;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::{net::TcpListener, sync::watch};
 
-use crate::chain::{Authority, Certificate, SigAlg, SigningKey};
 use crate::config::{Config, ConfigError};
 use crate::consensus::{
-    Groups, GroupsError, GroupsOptions, LogWriter, OnFailure, ProposeError, RocksLog,
+    Clock, Groups, GroupsError, GroupsOptions, GroupsParts, LogWriter, OnFailure, StoreLog,
 };
-use crate::engine::{AddNode, ClusterRow, Founding, Outcome};
+use crate::peer::{ContactError, Identity, Links, PeerDoor, Trust, TrustError};
 use crate::seal::Sealer;
 use crate::service::{NodeFacts, Service, Signer};
-use crate::store::{Folder, FolderError, Store, StoreError, StoreOptions};
+use crate::store::{DATA_FORMAT, FolderError, HeldFolder, Store, StoreError};
 
+use identity::{MembersFile, Own};
 pub use keys::{KeyError, Keys};
+use member::Member;
+use open::Doubt;
 
-/// The only node of a cluster of one.
-const FIRST_NODE: u64 = 1;
-/// How long a node certificate holds.
-const CERTIFICATE_S: u64 = 10 * 365 * 24 * 3600;
-/// Certificates hold from a day before: clocks differ.
-const CERTIFICATE_EARLY_S: u64 = 24 * 3600;
 /// How long other threads may tell what they saw once one of them ends the node.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How often background errors of the database are looked for.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
+/// How long calls of other nodes may go on once this one handed its leaderships over.
+const LINKS_LINGER: Duration = Duration::from_millis(300);
 
 /// The node does not start, or ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,9 @@ pub enum NodeError {
     /// Keys.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// The cluster secret.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// Groups.
     #[error(transparent)]
     Groups(#[from] GroupsError),
@@ -57,6 +62,9 @@ pub enum NodeError {
     /// Founding the cluster.
     #[error("the cluster can't be founded: {0}")]
     Found(String),
+    /// Joining one.
+    #[error("the cluster can't be joined: {0}")]
+    Join(#[from] ContactError),
     /// The address.
     #[error("the node can't listen on {address}: {why}; choose another with --listen HOST:PORT")]
     Listen {
@@ -129,179 +137,202 @@ async fn run(
 ) -> Result<(), NodeError> {
     let stop_asked = stop_signal()?;
     let address = config.address()?;
-    let folder = Folder::open(
-        &config.data,
-        StoreOptions {
-            cache_bytes: config.cache_mib << 20,
-        },
-    )?;
-    *opened = Some(folder.store.clone());
-    let keys = Keys::open(&config.data.join("keys"), folder.first_start)?;
+    let trust = Trust::load(config.secret_file(), config.trust_loopback)?;
+    let data = open::open(&config)?;
+    *opened = Some(data.folder.store.clone());
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(|why| NodeError::Listen { address, why })?;
-    let (first_start, held) = (folder.first_start, folder.hold());
-    let groups = open_groups(folder, &config, failed.clone()).await?;
-    let (cluster, certificate) = found(&groups, &keys, config.groups).await?;
-    if first_start {
-        groups.store().sync()?;
-        held.finish_first_start()
-            .map_err(|error| NodeError::System(error.to_string()))?;
-    }
-    let node = Node {
-        groups,
+    let address = listener.local_addr();
+    let address = address.map_err(|error| NodeError::System(error.to_string()))?;
+    let mut beginning = Beginning {
+        advertised: config.advertised(address),
+        join: config.join_addresses()?,
+        dial: config.dial_map()?,
+        config,
+        trust,
         failed,
-        stop_max: Duration::from_millis(config.stop_ms_max),
     };
-    let pause = Duration::from_millis(config.scrub_pause_ms);
-    node.serve(
-        (cluster.authority, certificate, keys.node),
-        pause,
-        listener,
-        stop_asked,
-        ready,
-    )
-    .await
+    let mut start = beginning.start(data).await?;
+    start.open_server(listener, beginning.trust.clone()).await?;
+    start.become_member(&beginning).await?;
+    start.groups.ready().await?;
+    start.finish_first_start()?;
+    ready(address);
+    start.run(stop_asked).await
 }
 
-async fn open_groups(
-    folder: Folder,
-    config: &Config,
+/// What a node begins with.
+struct Beginning {
+    config: Config,
+    trust: Trust,
     failed: OnFailure,
-) -> Result<Groups, NodeError> {
-    let Folder {
-        store,
-        position_file,
-        position,
-        ..
-    } = folder;
-    let backend = Arc::new(RocksLog(store.clone()));
-    let noted = Some((position_file, position.clone()));
-    let writer = LogWriter::start(backend, noted, failed.clone());
-    let writer = writer.map_err(|error| NodeError::System(error.to_string()))?;
-    let options = GroupsOptions {
-        groups: config.groups,
-        waiting_bytes_max: config.waiting_mib_max << 20,
-    };
-    Ok(Groups::open(store, writer, &position, options, failed).await?)
+    advertised: String,
+    /// Whom to ask for entry at the first start.
+    join: Vec<String>,
+    dial: BTreeMap<String, String>,
 }
 
-/// At the first start the cluster gets its identity and this node its certificate; later both are read.
-async fn found(
-    groups: &Groups,
-    keys: &Keys,
-    data_groups: u32,
-) -> Result<(ClusterRow, Certificate), NodeError> {
-    let engine = groups.meta().engine();
-    if engine.cluster()?.is_none() {
-        let mut cluster_id = [0; 16];
-        getrandom::fill(&mut cluster_id).map_err(|error| NodeError::System(error.to_string()))?;
-        let authority = Authority {
-            threshold: 1,
-            roots: vec![keys.root_public],
+impl Beginning {
+    /// From an open folder to open groups that serve nobody yet.
+    async fn start(&mut self, data: open::Opened) -> Result<Node, NodeError> {
+        let open::Opened {
+            folder,
+            doubt,
+            members,
+        } = data;
+        let first_start = folder.first_start;
+        if matches!(doubt, Doubt::Lost(_)) {
+            self.join = members.others.values().cloned().collect();
         }
-        .to_bytes();
-        decide(
+        let founder = first_start && self.join.is_empty();
+        let keys = Keys::open(&self.config.data.join("keys"), first_start, founder)?;
+        let (store, held) = (folder.store.clone(), folder.hold());
+        let file = MembersFile::of(&self.config.data);
+        let member = Member::new(self, keys, store.clone(), file);
+        let own = member.who(first_start, &doubt, &members).await?;
+        let clock: Clock = Arc::new(now_ms);
+        let cluster = Arc::new(OnceLock::new());
+        if let Some(id) = own.cluster_id {
+            let _ = cluster.set(id);
+        }
+        let signer = Arc::new(Signer::new(member.node_key(), clock.clone()));
+        let links = self.links(&own, cluster.clone());
+        links_to(&links, member.known());
+        let parts = self.parts(folder, &links, &signer, cluster)?;
+        let (groups, own) = self.open_groups(&member, own, parts, clock.clone()).await?;
+        let facts = Arc::new(NodeFacts {
+            started_ms: now_ms(),
+            ..NodeFacts::default()
+        });
+        Ok(Node {
+            sealer: Sealer::new(own.node_id, clock),
             groups,
-            Founding {
-                cluster_id,
-                groups: data_groups,
-                authority: &authority,
+            links,
+            signer,
+            member,
+            facts,
+            server: None,
+            server_stop: watch::channel(false).0,
+            failed: self.failed.clone(),
+            stop_max: Duration::from_millis(self.config.stop_ms_max),
+            scrub_pause: Duration::from_millis(self.config.scrub_pause_ms),
+            founder,
+            first_start: first_start.then_some(held),
+        })
+    }
+
+    fn links(&self, own: &Own, cluster: Arc<OnceLock<[u8; 16]>>) -> Links {
+        let identity = Identity {
+            cluster_id: cluster,
+            node_id: own.node_id,
+            format_version: DATA_FORMAT,
+            version: VERSION.to_owned(),
+        };
+        let (trust, dial) = (self.trust.clone(), self.dial.clone());
+        let connect = move |address: &str| {
+            let channel = trust.channel(address, &dial);
+            channel.map_err(|error| error.to_string())
+        };
+        Links::new(identity, Arc::new(connect))
+    }
+
+    fn parts(
+        &self,
+        folder: crate::store::Folder,
+        links: &Links,
+        signer: &Arc<Signer>,
+        cluster: Arc<OnceLock<[u8; 16]>>,
+    ) -> Result<GroupsParts, NodeError> {
+        let backend = Arc::new(StoreLog(folder.store.clone()));
+        let noted = Some((folder.position_file, folder.position.clone()));
+        let writer = LogWriter::start(backend, noted, self.failed.clone());
+        let writer = writer.map_err(|error| NodeError::System(error.to_string()))?;
+        let signer = signer.clone();
+        Ok(GroupsParts {
+            store: folder.store,
+            writer,
+            position: folder.position,
+            peers: Arc::new(links.clone()),
+            signing: Arc::new(move |message: &[u8]| signer.sign(message)),
+            on_failure: self.failed.clone(),
+            cluster,
+        })
+    }
+
+    /// Opens the meta group; a damaged replica of it is exchanged for a new one first.
+    async fn open_groups(
+        &self,
+        member: &Member,
+        own: Own,
+        parts: GroupsParts,
+        clock: Clock,
+    ) -> Result<(Groups, Own), NodeError> {
+        let options = |own: &Own| GroupsOptions {
+            node_id: own.node_id,
+            meta_replica: own.meta_replica,
+            waiting_bytes_max: self.config.waiting_mib_max << 20,
+            replace_after: Duration::from_millis(self.config.replace_after_ms),
+            keep_damaged: self.config.keep_damaged,
+            version: VERSION.to_owned(),
+            clock: clock.clone(),
+        };
+        match Groups::open(parts.clone(), options(&own)).await {
+            Ok(groups) => Ok((groups, own)),
+            Err(error) => {
+                let own = member.renew_meta(own, error).await?;
+                let groups = Groups::open(parts, options(&own)).await?;
+                Ok((groups, own))
             }
-            .encode(),
-        )
-        .await?;
-    }
-    let cluster = engine
-        .cluster()?
-        .ok_or_else(|| NodeError::Found("its row is missing".into()))?;
-    if let Some(certificate) = engine.certificate(FIRST_NODE)? {
-        return Ok((cluster, certificate));
-    }
-    let root = keys.root.as_ref().ok_or_else(|| {
-        NodeError::Found(
-            "the node has no certificate and the root key is offline; bring keys/root.key back"
-                .into(),
-        )
-    })?;
-    let certificate = certify(root, &keys.node, cluster.cluster_id);
-    decide(
-        groups,
-        AddNode {
-            certificate: &certificate.to_bytes(),
-        }
-        .encode(),
-    )
-    .await?;
-    Ok((cluster, certificate))
-}
-
-async fn decide(groups: &Groups, command: Vec<u8>) -> Result<(), NodeError> {
-    match groups.meta().propose(command).await {
-        Ok(Outcome::Cluster(Ok(_))) => Ok(()),
-        Ok(Outcome::Cluster(Err(rejection))) => Err(NodeError::Found(rejection.to_string())),
-        Ok(_) => Err(NodeError::Found(
-            "the answer is not that of the meta group".into(),
-        )),
-        Err(error @ (ProposeError::Busy | ProposeError::Unavailable(_))) => {
-            Err(NodeError::Found(error.to_string()))
         }
     }
 }
 
-fn certify(root: &SigningKey, node: &SigningKey, cluster_id: [u8; 16]) -> Certificate {
-    let now_s = now_ms() / 1000;
-    let mut certificate = Certificate {
-        cluster_id,
-        node_id: FIRST_NODE,
-        alg: SigAlg::Ed25519 as u8,
-        public_key: node.public().to_vec(),
-        not_before_s: now_s.saturating_sub(CERTIFICATE_EARLY_S),
-        not_after_s: now_s + CERTIFICATE_S,
-        signatures: Vec::new(),
-    };
-    certificate.signatures = vec![(0, root.sign(&certificate.message()))];
-    certificate
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn links_to(links: &Links, known: BTreeMap<u64, String>) {
+    use crate::consensus::Peers;
+    links.link(known);
 }
 
 /// A node that runs.
 struct Node {
     groups: Groups,
+    links: Links,
+    sealer: Sealer,
+    signer: Arc<Signer>,
+    member: Member,
+    facts: Arc<NodeFacts>,
+    server: Option<tokio::task::JoinHandle<Result<(), tonic::transport::Error>>>,
+    server_stop: watch::Sender<bool>,
     failed: OnFailure,
     stop_max: Duration,
+    scrub_pause: Duration,
+    /// This is the first start of a new cluster.
+    founder: bool,
+    first_start: Option<HeldFolder>,
 }
 
 impl Node {
-    async fn serve(
-        self,
-        (authority, certificate, key): (Authority, Certificate, SigningKey),
-        scrub_pause: Duration,
-        listener: TcpListener,
-        mut stop_asked: watch::Receiver<bool>,
-        ready: impl FnOnce(SocketAddr),
-    ) -> Result<(), NodeError> {
-        let facts = Arc::new(NodeFacts {
-            started_ms: now_ms(),
-            ..NodeFacts::default()
-        });
-        let sealer = Sealer::new(certificate.node_id);
-        tokio::spawn(sealer.clone().run(self.groups.clone(), stop_asked.clone()));
-        tokio::spawn(scrub::run(
+    /// From here on others can speak to the node; it answers as soon as it knows what.
+    async fn open_server(&mut self, listener: TcpListener, trust: Trust) -> Result<(), NodeError> {
+        let service = Service::new(
             self.groups.clone(),
-            facts.clone(),
-            scrub_pause,
-            stop_asked.clone(),
-        ));
-        tokio::spawn(watch_store(self.groups.clone(), self.failed.clone()));
-        let signer = Signer::new(key, certificate);
-        let service = Service::new(self.groups.clone(), sealer, signer, authority, facts);
+            self.sealer.clone(),
+            self.signer.clone(),
+            trust.clone(),
+            self.facts.clone(),
+        );
+        self.links.serve(Arc::new(member::Inbox {
+            member: self.member.clone(),
+            groups: self.groups.clone(),
+            service: service.clone(),
+        }));
+        let door = PeerDoor::new(self.links.clone(), trust.clone());
         let (router, health) = service
-            .router()
+            .router(door)
             .await
             .map_err(|error| NodeError::System(error.to_string()))?;
-        let address = listener
-            .local_addr()
-            .map_err(|error| NodeError::System(error.to_string()))?;
-        let mut stop = stop_asked.clone();
+        let mut stop = self.server_stop.subscribe();
         let stopped = async move {
             let _ = stop.wait_for(|stop| *stop).await;
             // Clients that watch the health turn away before the listener closes.
@@ -309,23 +340,70 @@ impl Node {
                 .set_service_status("", tonic_health::ServingStatus::NotServing)
                 .await;
         };
-        let connections = accept::connections(listener, accept::connections_max());
-        let server = tokio::spawn(router.serve_with_incoming_shutdown(connections, stopped));
-        ready(address);
-        let _ = stop_asked.wait_for(|stop| *stop).await;
-        self.stop(server).await
+        let connections = accept::connections(listener, accept::connections_max(), trust);
+        let serving = router.serve_with_incoming_shutdown(connections, stopped);
+        self.server = Some(tokio::spawn(serving));
+        Ok(())
     }
 
-    /// Requests under way may end, within the limit; then everything acknowledged is on disk already.
-    async fn stop(
-        self,
-        server: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
-    ) -> Result<(), NodeError> {
-        if tokio::time::timeout(self.stop_max, server).await.is_err() {
+    /// A founder founds; everyone opens what the cluster gave it.
+    async fn become_member(&mut self, beginning: &Beginning) -> Result<(), NodeError> {
+        let alone = self.groups.decides_alone() && self.member.is_first();
+        if self.founder || alone {
+            self.groups.found().await?;
+            let config = &beginning.config;
+            let rules = (config.groups, config.replication);
+            self.member.found(&self.groups, rules).await?;
+        }
+        self.groups.start().await?;
+        self.member.certified(&self.groups, &self.signer)?;
+        Ok(())
+    }
+
+    fn finish_first_start(&mut self) -> Result<(), NodeError> {
+        if let Some(held) = &self.first_start {
+            self.groups.store().sync()?;
+            held.finish_first_start()
+                .map_err(|error| NodeError::System(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    async fn run(self, mut stop_asked: watch::Receiver<bool>) -> Result<(), NodeError> {
+        let stop = self.server_stop.subscribe();
+        tokio::spawn(self.sealer.clone().run(self.groups.clone(), stop.clone()));
+        let scrubbing = (self.groups.clone(), self.facts.clone());
+        tokio::spawn(scrub::run(scrubbing.0, scrubbing.1, self.scrub_pause, stop));
+        tokio::spawn(watch_store(self.groups.clone(), self.failed.clone()));
+        let left = self
+            .member
+            .clone()
+            .keep(self.groups.clone(), self.signer.clone());
+        tokio::select! {
+            _ = stop_asked.wait_for(|stop| *stop) => {}
+            () = left => tracing::warn!("this node left the cluster; it stops"),
+        }
+        self.stop().await
+    }
+
+    /// Leaderships go to others first; then requests under way may end, within the limit. Everything acknowledged is on
+    /// disk already.
+    async fn stop(self) -> Result<(), NodeError> {
+        self.groups.hand_over().await;
+        self.server_stop.send_replace(true);
+        let links = self.links.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(LINKS_LINGER).await;
+            links.close();
+        });
+        if let Some(server) = self.server
+            && tokio::time::timeout(self.stop_max, server).await.is_err()
+        {
             tracing::warn!(
                 "requests were still under way at the end of the stop; they are cut off"
             );
         }
+        self.links.close();
         let _ = tokio::time::timeout(self.stop_max, self.groups.stop()).await;
         Ok(self.groups.store().sync()?)
     }

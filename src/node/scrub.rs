@@ -24,8 +24,8 @@ pub(super) async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     while !*stop.borrow() {
-        for group in groups.data() {
-            scrub_group(&groups, group, &facts, pause, &mut stop).await;
+        for group in groups.held() {
+            scrub_group(&groups, &group, &facts, pause, &mut stop).await;
         }
         let _ = tokio::time::timeout(ROUND_PAUSE, stop.wait_for(|stop| *stop)).await;
     }

@@ -1,15 +1,12 @@
 //! Sealing: a header is built from what the engine has applied, proposed, and decided by every replica. Asked for by a
 //! client, or by the timer for pools that are due (count, bytes or time of the constitution).
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Mutex, watch};
 
 use crate::chain::Hash;
-use crate::consensus::{Group, Groups, ProposeError};
+use crate::consensus::{Clock, Group, Groups, ProposeError};
 use crate::engine::{Engine, Outcome, Rejection, Seal, Sealed, Template, TemplateRequest};
 use crate::store::{ChainNo, StoreError};
 
@@ -55,15 +52,17 @@ pub enum SealError {
 #[derive(Clone)]
 pub struct Sealer {
     node_id: u64,
+    clock: Clock,
     /// One seal in flight per chain; held while a header is built, proposed and applied.
     locks: Arc<Vec<Mutex<()>>>,
 }
 
 impl Sealer {
     /// The sealer of a node.
-    pub fn new(node_id: u64) -> Self {
+    pub fn new(node_id: u64, clock: Clock) -> Self {
         Self {
             node_id,
+            clock,
             locks: Arc::new((0..LOCKS).map(|_| Mutex::new(())).collect()),
         }
     }
@@ -82,6 +81,8 @@ impl Sealer {
             .expected_head
             .as_ref()
             .map_or(&[][..], |hash| hash.as_slice());
+        // A leader that is new may not have applied yet what the one before it answered for.
+        group.applied(group.read_index().await?).await?;
         let body = Engine::seal_body(&request.note, head, request.is_final);
         let mut moved = None;
         for _ in 0..TRIES {
@@ -132,7 +133,7 @@ impl Sealer {
         request: &SealRequest,
     ) -> Result<Template, SealError> {
         let asked = TemplateRequest {
-            time_ms: now_ms(),
+            time_ms: (self.clock)(),
             node_id: self.node_id,
             note: &request.note,
             is_final: request.is_final,
@@ -155,7 +156,7 @@ impl Sealer {
     /// Seals pools as they become due, until `stop` says so.
     pub async fn run(self, groups: Groups, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
-            for group in groups.data() {
+            for group in groups.held().iter().filter(|group| group.leads()) {
                 self.seal_due(group).await;
             }
             let _ = tokio::time::timeout(DUE_EVERY, stop.changed()).await;
@@ -163,22 +164,20 @@ impl Sealer {
     }
 
     async fn seal_due(&self, group: &Group) {
-        let due = match group.engine().due(now_ms(), DUE_PER_TURN) {
+        let due = match group.engine().due((self.clock)(), DUE_PER_TURN) {
             Ok(due) => due,
             Err(error) => return tracing::error!(%error, "due pools can't be read"),
         };
         let seals = due.into_iter().map(|chain| async move {
             match self.seal(group, chain, &SealRequest::default()).await {
-                Ok(_) | Err(SealError::Rejected(Rejection::NothingToSeal(_))) => {}
+                Ok(_)
+                | Err(
+                    SealError::Rejected(Rejection::NothingToSeal(_))
+                    | SealError::Propose(ProposeError::NotLeader),
+                ) => {}
                 Err(error) => tracing::warn!(%error, "a due pool was not sealed"),
             }
         });
         futures::future::join_all(seals).await;
     }
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
 }

@@ -1,14 +1,15 @@
 //! Bang and BatchBang.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use tonic::Status;
+use tokio::time::Instant;
+use tonic::{Code, Status};
 
 use super::{
     Service, convert,
+    edge::Deadline,
     inject::check_request_id,
     limits::{BANG_BATCH_MAX, PAYLOAD_BYTES_MAX},
-    status::{invalid, of_name, of_propose, of_read, of_rejection, status},
+    route::{self, Method, Route, at_once, elsewhere, of_propose},
+    status::{invalid, of_name, of_read, of_rejection, status},
 };
 use crate::chain::{Birth, ChainName, Constitution, GENESIS_META_BYTES_MAX, HashAlg, Meta};
 use crate::consensus::Group;
@@ -18,17 +19,18 @@ use crate::proto;
 impl Service {
     pub(super) async fn do_bang(
         &self,
-        request: proto::BangRequest,
+        request: &proto::BangRequest,
+        until: Instant,
     ) -> Result<proto::BangResponse, Status> {
-        let (group, command) = self.bang_command(&request)?;
+        let (group, command) = self.bang_command(request, until).await?;
         match group
             .propose(command)
             .await
             .map_err(|error| of_propose(&error))?
         {
             Outcome::Banged(banged) => self.banged(
-                group,
-                request.name,
+                &group,
+                request.name.clone(),
                 &banged.map_err(|rejection| of_rejection(&rejection))?,
             ),
             _ => Err(status("INTERNAL", "the answer is not that of a bang", &[])),
@@ -38,6 +40,7 @@ impl Service {
     pub(super) async fn do_batch_bang(
         &self,
         request: proto::BatchBangRequest,
+        deadline: Option<Deadline>,
     ) -> Result<proto::BatchBangResponse, Status> {
         let count = request.requests.len();
         if count == 0 || count > BANG_BATCH_MAX {
@@ -48,18 +51,41 @@ impl Service {
         }
         let bangs = request
             .requests
-            .into_iter()
-            .map(|request| self.do_bang(request));
+            .iter()
+            .map(|request| self.bang_at(request, deadline));
         let results = futures::future::join_all(bangs).await;
         Ok(proto::BatchBangResponse {
             results: results.into_iter().map(batch_result).collect(),
         })
     }
 
-    fn bang_command(&self, request: &proto::BangRequest) -> Result<(&Group, Vec<u8>), Status> {
+    /// Bangs on whichever node leads the group of the name.
+    pub(super) async fn bang_at(
+        &self,
+        request: &proto::BangRequest,
+        deadline: Option<Deadline>,
+    ) -> Result<proto::BangResponse, Status> {
+        let name = ChainName::parse(&request.name).map_err(|error| of_name("name", &error))?;
+        let route = Route {
+            method: Method::Bang,
+            group: self.groups.of_name(&name),
+            until: route::until(deadline),
+            repeatable: !request.request_id.is_empty(),
+        };
+        self.at_leader(route, request, |service, request| {
+            Box::pin(service.do_bang(request, route.until))
+        })
+        .await
+    }
+
+    async fn bang_command(
+        &self,
+        request: &proto::BangRequest,
+        until: Instant,
+    ) -> Result<(Group, Vec<u8>), Status> {
         check_request_id(&request.request_id)?;
         let name = ChainName::parse(&request.name).map_err(|error| of_name("name", &error))?;
-        self.check_parents(&request.name)?;
+        self.check_parents(&request.name, until).await?;
         let asked = request.constitution.clone().unwrap_or_default();
         check_supported(&asked)?;
         let alg = convert::hash_alg(&asked)?;
@@ -72,13 +98,14 @@ impl Service {
             alg,
             meta: &meta,
         };
-        Ok((self.groups.of_name(&name), bang.encode()))
+        let group = self.groups.get(self.groups.of_name(&name));
+        Ok((group.ok_or_else(elsewhere)?, bang.encode()))
     }
 
     /// Names below an existing chain are for its subchains.
-    fn check_parents(&self, name: &str) -> Result<(), Status> {
+    async fn check_parents(&self, name: &str, until: Instant) -> Result<(), Status> {
         for (at, _) in name.match_indices('/') {
-            if self.catalog.exists(&name[..at])? {
+            if self.exists(&name[..at], until).await? {
                 let why = format!(
                     "names below the chain {} are reserved for its subchains; use another name",
                     &name[..at]
@@ -87,6 +114,28 @@ impl Service {
             }
         }
         Ok(())
+    }
+
+    /// True when a chain of that name exists, in whichever group.
+    async fn exists(&self, name: &str, until: Instant) -> Result<bool, Status> {
+        let route = Route {
+            until,
+            ..self.route(Method::GetChain, name, None)?
+        };
+        let request = proto::GetChainRequest {
+            chain: name.to_owned(),
+            any_replica: false,
+        };
+        let found = self
+            .at_reader(route, false, &request, |service, request| {
+                at_once(service.do_get_chain(request))
+            })
+            .await;
+        match found {
+            Ok(_) => Ok(true),
+            Err(status) if status.code() == Code::NotFound => Ok(false),
+            Err(status) => Err(status),
+        }
     }
 
     fn birth(&self, name: &str) -> Result<Birth, Status> {
@@ -98,13 +147,10 @@ impl Service {
                 &[],
             )
         })?;
-        let created_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as u64);
-        let (authority, cluster_id) = (
-            self.authority.as_ref().clone(),
-            self.signer.certificate().cluster_id,
-        );
+        let created_ms = self.groups.now_ms();
+        let cluster = self.groups.cluster();
+        let founded = cluster.founded.as_ref().ok_or_else(elsewhere)?;
+        let (authority, cluster_id) = (founded.authority.clone(), founded.cluster_id);
         Ok(Birth {
             name: name.to_owned(),
             created_ms,

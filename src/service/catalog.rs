@@ -7,10 +7,10 @@ use std::{
 
 use tonic::Status;
 
-use super::status;
+use super::{route, status};
 use crate::chain::{ChainId, ChainName, Constitution, HashAlg};
 use crate::consensus::{Group, Groups};
-use crate::engine::{ChainView, Reader};
+use crate::engine::{ChainView, GroupId, Reader};
 use crate::store::{ChainNo, Snapshot};
 
 /// Chains kept; beyond it all are forgotten and found again as they are used.
@@ -23,7 +23,7 @@ pub struct Known {
     pub chain_id: ChainId,
     pub alg: HashAlg,
     pub constitution: Constitution,
-    group: usize,
+    pub group: GroupId,
 }
 
 /// The chains in use, by name.
@@ -61,29 +61,20 @@ impl Catalog {
         Ok(known)
     }
 
-    /// The group that the chain lives in.
-    pub fn group(&self, known: &Known) -> &Group {
-        &self.groups.data()[known.group]
-    }
-
-    /// True when a chain of that name exists.
-    pub fn exists(&self, name: &str) -> Result<bool, Status> {
-        match self.find(name) {
-            Ok(_) => Ok(true),
-            Err(status) if status.code() == tonic::Code::NotFound => Ok(false),
-            Err(status) => Err(status),
-        }
+    /// This node's replica of the group that the chain lives in.
+    pub fn group(&self, known: &Known) -> Result<Group, Status> {
+        self.groups.get(known.group).ok_or_else(route::elsewhere)
     }
 
     fn still_whole(&self, known: &Known) -> Result<(), Status> {
-        let damage = self.group(known).engine().damage(known.no);
+        let damage = self.group(known)?.engine().damage(known.no);
         damage.map_or(Ok(()), |damage| Err(status::of_rejection(&damage)))
     }
 
     fn load(&self, text: &str) -> Result<Known, Status> {
         let name = ChainName::parse(text).map_err(|error| status::of_name("chain", &error))?;
-        let group = self.groups.of_name(&name);
-        let engine = group.engine();
+        let id = self.groups.of_name(&name);
+        let engine = self.groups.get(id).ok_or_else(route::elsewhere)?.engine();
         let reader = Reader::new(self.groups.store(), engine.slot());
         let view = reader
             .chain(text)
@@ -96,7 +87,7 @@ impl Catalog {
             chain_id: view.chain_id,
             alg: view.alg(),
             constitution,
-            group: group.id().0 as usize - 1,
+            group: id,
         };
         let checked = engine
             .check_chain(view.no)
@@ -120,7 +111,7 @@ impl super::Service {
     /// Opens a consistent view of a chain.
     pub(super) fn reads(&self, name: &str) -> Result<ChainReads<'_>, Status> {
         let known = self.catalog.find(name)?;
-        let slot = self.catalog.group(&known).engine().slot();
+        let slot = self.catalog.group(&known)?.engine().slot();
         let snapshot = self.groups.store().snapshot();
         let chain = Reader::new(&snapshot, slot)
             .chain_no(known.no)

@@ -1,14 +1,16 @@
 //! GetChain, ListChains, GetQuant, ListQuants, GetHead.
 
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::{
     Service,
     convert::{self, paths},
     limits::{PAGE_DEFAULT, PAGE_MAX},
+    route::{Method, Route, at_once, elsewhere},
     status::{invalid, of_read},
 };
-use crate::engine::{ChainView, Reader};
+use crate::engine::{ChainView, GroupId, Reader};
 use crate::proto;
 use crate::store::Slot;
 
@@ -24,37 +26,65 @@ impl Service {
     }
 
     /// Every group has its own names: the page is merged from all of them. The token is the last name given.
-    pub(super) fn do_list_chains(
+    pub(super) async fn do_list_chains(
         &self,
         request: &proto::ListChainsRequest,
+        until: Instant,
     ) -> Result<proto::ListChainsResponse, Status> {
         let limit = page_size(request.page_size);
-        let from = list_start(&request.prefix, &request.page_token)?;
-        let snapshot = self.groups.store().snapshot();
-        let mut names = Vec::new();
-        for group in self.groups.data() {
-            let slot = group.engine().slot();
-            let found = Reader::new(&snapshot, slot).names(&from, &request.prefix, limit + 1);
-            let found = found.map_err(|error| of_read(&error))?;
-            names.extend(found.into_iter().map(|(name, no)| (name, no, slot)));
-        }
-        names.sort();
-        let more = names.len() > limit;
-        names.truncate(limit);
-        let next_page_token = if more {
-            names
-                .last()
-                .map_or_else(String::new, |(name, ..)| name.clone())
-        } else {
-            String::new()
-        };
-        let chains = names
-            .into_iter()
-            .map(|(_, no, slot)| listed(&snapshot, slot, no))
-            .collect::<Result<_, _>>()?;
+        list_start(&request.prefix, &request.page_token)?;
+        let of_groups = (1..=self.groups.count()).map(|group| {
+            let route = Route {
+                method: Method::ListGroup,
+                group: GroupId(group),
+                until,
+                repeatable: true,
+            };
+            self.at_reader(
+                route,
+                request.any_replica,
+                request,
+                move |service, request| at_once(service.do_list_group(GroupId(group), request)),
+            )
+        });
+        let of_groups = futures::future::try_join_all(of_groups).await?;
+        let mut chains: Vec<proto::Chain> =
+            of_groups.into_iter().flat_map(|page| page.chains).collect();
+        chains.sort_by(|a, b| a.name.cmp(&b.name));
+        let more = chains.len() > limit;
+        chains.truncate(limit);
+        let last = chains.last().filter(|_| more);
+        let next_page_token = last.map_or_else(String::new, |chain| chain.name.clone());
         Ok(proto::ListChainsResponse {
             chains,
             next_page_token,
+        })
+    }
+
+    /// One group's part of a page, and one chain more, which tells whether another page follows.
+    pub(super) fn do_list_group(
+        &self,
+        group: GroupId,
+        request: &proto::ListChainsRequest,
+    ) -> Result<proto::ListChainsResponse, Status> {
+        let limit = page_size(request.page_size) + 1;
+        let from = list_start(&request.prefix, &request.page_token)?;
+        let slot = self
+            .groups
+            .get(group)
+            .ok_or_else(elsewhere)?
+            .engine()
+            .slot();
+        let snapshot = self.groups.store().snapshot();
+        let found = Reader::new(&snapshot, slot).names(&from, &request.prefix, limit);
+        let found = found.map_err(|error| of_read(&error))?;
+        let chains = found
+            .into_iter()
+            .map(|(_, no)| listed(&snapshot, slot, no))
+            .collect::<Result<_, _>>()?;
+        Ok(proto::ListChainsResponse {
+            chains,
+            next_page_token: String::new(),
         })
     }
 
@@ -127,7 +157,7 @@ impl Service {
 
     pub(super) async fn do_get_head(
         &self,
-        request: proto::GetHeadRequest,
+        request: &proto::GetHeadRequest,
     ) -> Result<proto::GetHeadResponse, Status> {
         Ok(proto::GetHeadResponse {
             head: Some(self.signed_head(&request.chain, None).await?),

@@ -76,6 +76,11 @@ impl Deadline {
     pub fn of<R>(request: &Request<R>) -> Option<Self> {
         request.extensions().get().copied()
     }
+
+    /// The moment.
+    pub fn instant(self) -> Instant {
+        self.0
+    }
 }
 
 /// Answers of a stream, until the caller's deadline.

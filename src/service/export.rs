@@ -30,13 +30,13 @@ struct Progress {
 impl Service {
     pub(super) async fn do_export(
         &self,
-        request: proto::ExportRequest,
+        request: &proto::ExportRequest,
     ) -> Result<Pieces<proto::ExportResponse>, Status> {
         let head = { self.reads(&request.chain)?.chain.head.clone() };
         let place = self.reader_place()?;
         let signature = self.sign(&request.chain, &head).await?.to_bytes();
         let progress = Progress {
-            chain: request.chain,
+            chain: request.chain.clone(),
             top: head.height,
             height: 0,
             quant: None,

@@ -8,13 +8,14 @@ use crate::store::DATA_FORMAT;
 
 impl Service {
     pub(super) fn do_get_server_info(&self) -> proto::GetServerInfoResponse {
-        let certificate = self.signer.certificate();
+        let cluster = self.groups.cluster();
+        let cluster_id = cluster.founded.as_ref().map(|row| row.cluster_id);
         proto::GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             format_version: DATA_FORMAT,
-            cluster_id: certificate.cluster_id.to_vec().into(),
-            node_id: certificate.node_id,
-            groups: self.groups.data().len() as u32,
+            cluster_id: cluster_id.unwrap_or_default().to_vec().into(),
+            node_id: self.groups.node_id(),
+            groups: self.groups.count(),
             limits: Some(limits::shown()),
             log_syncs: self.groups.log_syncs(),
             resident_bytes: resident_bytes(),
@@ -23,9 +24,15 @@ impl Service {
             scrubbed_quants: self.facts.scrubbed_quants.load(Ordering::Relaxed),
             damaged_chains: self
                 .groups
-                .data()
+                .held()
                 .iter()
                 .flat_map(|group| group.engine().damages())
+                .chain(
+                    self.groups
+                        .damaged()
+                        .into_iter()
+                        .map(|(group, why)| format!("group {}: {why}", group.0)),
+                )
                 .collect(),
         }
     }

@@ -1,17 +1,19 @@
 //! Inject and InjectStream.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use super::{
     Pieces, Service,
     catalog::Known,
     convert::{self, bytes32},
+    edge::Deadline,
     limits::{INJECT_BATCH_MAX, PAYLOAD_BYTES_MAX, PIECES_WAITING, RECEIPT_BATCH_MAX},
-    status::{
-        invalid, of_content, of_propose, of_read, of_rejection, of_transport, refused_field, status,
-    },
+    route::{Method, Route, elsewhere, of_propose},
+    status::{invalid, of_content, of_read, of_rejection, of_transport, refused_field, status},
 };
 use crate::chain::{
     Attributes, ChainId, Content, ID_BYTES_MAX, KEY_BYTES_MAX, check_content, payload_hash,
@@ -22,22 +24,51 @@ use crate::proto;
 use crate::store::RequestRun;
 
 impl Service {
+    /// Injects on whichever node leads the chain's group.
+    pub(super) async fn inject_at(
+        &self,
+        request: &proto::InjectRequest,
+        deadline: Option<Deadline>,
+    ) -> Result<proto::InjectResponse, Status> {
+        let named = |one: &proto::TransactionInput| !one.id.is_empty();
+        let route = Route {
+            repeatable: !request.request_id.is_empty() || request.transactions.iter().all(named),
+            ..self.route(Method::Inject, &request.chain, deadline)?
+        };
+        self.at_leader(route, request, |service, request| {
+            Box::pin(service.do_inject(request))
+        })
+        .await
+    }
+
+    /// A chain by name, on the node that leads its group: one that is unknown here may only be new.
+    pub(super) async fn known_at_leader(&self, chain: &str) -> Result<Arc<Known>, Status> {
+        match self.catalog.find(chain) {
+            Err(status) if status.code() == Code::NotFound => {}
+            found => return found,
+        }
+        let route = self.route(Method::GetChain, chain, None)?;
+        let group = self.groups.get(route.group).ok_or_else(elsewhere)?;
+        self.readable(&group, false, route.until).await?;
+        self.catalog.find(chain)
+    }
+
     pub(super) async fn do_inject(
         &self,
-        request: proto::InjectRequest,
+        request: &proto::InjectRequest,
     ) -> Result<proto::InjectResponse, Status> {
-        let known = self.catalog.find(&request.chain)?;
-        let command = command(&known, &request)?;
+        let known = self.known_at_leader(&request.chain).await?;
+        let command = command(&known, request)?;
         match self
             .catalog
-            .group(&known)
+            .group(&known)?
             .propose(command)
             .await
             .map_err(|error| of_propose(&error))?
         {
             Outcome::Injected(injected) => {
                 let injected = injected.map_err(|rejection| of_rejection(&rejection))?;
-                self.injected(&request, &injected)
+                self.injected(request, &injected)
             }
             _ => Err(status(
                 "INTERNAL",
@@ -70,7 +101,7 @@ impl Service {
     fn receipt(&self, chain: &str, run: &RequestRun) -> Result<proto::Receipt, Status> {
         let (chain_id, root, inject_ms) =
             tokio::task::block_in_place(|| self.run_root(chain, run))?;
-        let (receipt, signature) = self.signer.receipt(chain_id, run.first, run.count, root);
+        let (receipt, signature) = self.signer.receipt(chain_id, run.first, run.count, root)?;
         Ok(proto::Receipt {
             cluster_id: receipt.cluster_id.to_vec().into(),
             node_id: receipt.node_id,
@@ -115,9 +146,10 @@ impl Service {
     pub(super) fn do_inject_stream(
         &self,
         requests: Streaming<proto::InjectStreamRequest>,
+        deadline: Option<Deadline>,
     ) -> Pieces<proto::InjectStreamResponse> {
         let (answers, out) = mpsc::channel(PIECES_WAITING);
-        tokio::spawn(self.clone().inject_all(requests, answers));
+        tokio::spawn(self.clone().inject_all(requests, deadline, answers));
         ReceiverStream::new(out)
     }
 
@@ -125,11 +157,12 @@ impl Service {
     async fn inject_all(
         self,
         mut requests: Streaming<proto::InjectStreamRequest>,
+        deadline: Option<Deadline>,
         answers: mpsc::Sender<Result<proto::InjectStreamResponse, Status>>,
     ) {
         while let Some(request) = requests.message().await.transpose() {
             let answer = match request.map(|request| request.inject) {
-                Ok(Some(inject)) => self.do_inject(inject).await,
+                Ok(Some(inject)) => self.inject_at(&inject, deadline).await,
                 Ok(None) => Err(invalid(
                     "inject",
                     "it is missing; every message carries one",

@@ -14,7 +14,7 @@ use crate::seal::SealRequest;
 impl Service {
     pub(super) async fn do_leap(
         &self,
-        request: proto::LeapRequest,
+        request: &proto::LeapRequest,
     ) -> Result<proto::LeapResponse, Status> {
         let expected_head = convert::optional_hash("expected_head", &request.expected_head)?;
         let seal = seal_request(&request.note, &request.request_id, expected_head, false)?;
@@ -27,7 +27,7 @@ impl Service {
 
     pub(super) async fn do_close(
         &self,
-        request: proto::CloseRequest,
+        request: &proto::CloseRequest,
     ) -> Result<proto::CloseResponse, Status> {
         let seal = seal_request(&request.note, &request.request_id, None, true)?;
         let (head, duplicate) = self.seal(&request.chain, seal).await?;
@@ -38,11 +38,9 @@ impl Service {
     }
 
     async fn seal(&self, chain: &str, request: SealRequest) -> Result<(proto::Head, bool), Status> {
-        let known = self.catalog.find(chain)?;
-        let sealed = self
-            .sealer
-            .seal(self.catalog.group(&known), known.no, &request)
-            .await;
+        let known = self.known_at_leader(chain).await?;
+        let group = self.catalog.group(&known)?;
+        let sealed = self.sealer.seal(&group, known.no, &request).await;
         let Sealed {
             header, duplicate, ..
         } = sealed.map_err(|error| of_seal(&error))?;

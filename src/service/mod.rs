@@ -3,8 +3,10 @@
 //! What needs no state is checked here before a command is made: sizes, content, signatures. The engine decides the rest.
 
 mod bang;
+mod carry;
 mod catalog;
 mod chains;
+mod cluster;
 mod convert;
 mod edge;
 mod export;
@@ -14,6 +16,7 @@ mod leap;
 mod limits;
 mod prove;
 mod read;
+mod route;
 mod sign;
 mod status;
 
@@ -23,15 +26,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_health::server::HealthReporter;
 
-use crate::chain::Certificate;
 use crate::consensus::Groups;
-use crate::proto::{self, chain_service_server, node_service_server, proof_service_server};
+use crate::peer::{PeerDoor, Trust};
+use crate::proto::{
+    self, chain_service_server, cluster::cluster_service_server::ClusterServiceServer,
+    node_service_server, proof_service_server,
+};
 use crate::seal::Sealer;
 
 use catalog::Catalog;
 use edge::{Deadline, Edge, Timely};
 pub use limits::MESSAGE_BYTES_MAX;
 use limits::READERS_MAX;
+use route::{Method, Route, at_once};
 pub use sign::Signer;
 
 /// Streams of one HTTP/2 connection.
@@ -54,7 +61,7 @@ pub struct Service {
     signer: Arc<Signer>,
     catalog: Arc<Catalog>,
     facts: Arc<NodeFacts>,
-    authority: Arc<crate::chain::Authority>,
+    trust: Trust,
     /// Places for streams that read.
     readers: Arc<Semaphore>,
 }
@@ -64,25 +71,20 @@ impl Service {
     pub fn new(
         groups: Groups,
         sealer: Sealer,
-        signer: Signer,
-        authority: crate::chain::Authority,
+        signer: Arc<Signer>,
+        trust: Trust,
         facts: Arc<NodeFacts>,
     ) -> Self {
         let catalog = Arc::new(Catalog::new(groups.clone()));
         Self {
             groups,
             sealer,
-            signer: Arc::new(signer),
+            signer,
             catalog,
             facts,
-            authority: Arc::new(authority),
+            trust,
             readers: Arc::new(Semaphore::new(READERS_MAX)),
         }
-    }
-
-    /// The node's certificate.
-    pub fn certificate(&self) -> &Certificate {
-        self.signer.certificate()
     }
 
     /// A place for a stream that reads. It is not waited for: whoever never reads would hold all others up.
@@ -99,6 +101,7 @@ impl Service {
     /// The server with all services, health and reflection.
     pub async fn router(
         self,
+        door: PeerDoor,
     ) -> Result<(tonic::transport::server::Router, HealthReporter), tonic_reflection::server::Error>
     {
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -130,9 +133,12 @@ impl Service {
                     .max_decoding_message_size(MESSAGE_BYTES_MAX),
             ))
             .add_service(Edge(
-                node_service_server::NodeServiceServer::new(self)
+                node_service_server::NodeServiceServer::new(self.clone())
                     .max_decoding_message_size(MESSAGE_BYTES_MAX),
-            ));
+            ))
+            // Not in the reflection: for nodes and for who runs them.
+            .add_service(Edge(ClusterServiceServer::new(self)))
+            .add_service(door.service());
         Ok((router, health))
     }
 }
@@ -153,13 +159,15 @@ impl chain_service_server::ChainService for Service {
     type ExportStream = Timely<proto::ExportResponse>;
 
     async fn bang(&self, request: Request<proto::BangRequest>) -> Answer<proto::BangResponse> {
-        self.do_bang(request.into_inner()).await.map(Response::new)
+        let (deadline, request) = opened(request);
+        self.bang_at(&request, deadline).await.map(Response::new)
     }
     async fn batch_bang(
         &self,
         request: Request<proto::BatchBangRequest>,
     ) -> Answer<proto::BatchBangResponse> {
-        self.do_batch_bang(request.into_inner())
+        let (deadline, request) = opened(request);
+        self.do_batch_bang(request, deadline)
             .await
             .map(Response::new)
     }
@@ -167,73 +175,128 @@ impl chain_service_server::ChainService for Service {
         &self,
         request: Request<proto::InjectRequest>,
     ) -> Answer<proto::InjectResponse> {
-        self.do_inject(request.into_inner())
-            .await
-            .map(Response::new)
+        let (deadline, request) = opened(request);
+        self.inject_at(&request, deadline).await.map(Response::new)
     }
     async fn inject_stream(
         &self,
         request: Request<Streaming<proto::InjectStreamRequest>>,
     ) -> Answer<Self::InjectStreamStream> {
         let deadline = Deadline::of(&request);
-        let answers = self.do_inject_stream(request.into_inner());
+        let answers = self.do_inject_stream(request.into_inner(), deadline);
         Ok(Response::new(Timely::new(answers, deadline)))
     }
     async fn leap(&self, request: Request<proto::LeapRequest>) -> Answer<proto::LeapResponse> {
-        self.do_leap(request.into_inner()).await.map(Response::new)
+        let (deadline, request) = opened(request);
+        let route = Route {
+            repeatable: !request.request_id.is_empty(),
+            ..self.route(Method::Leap, &request.chain, deadline)?
+        };
+        self.at_leader(route, &request, |service, request| {
+            Box::pin(service.do_leap(request))
+        })
+        .await
+        .map(Response::new)
     }
     async fn close(&self, request: Request<proto::CloseRequest>) -> Answer<proto::CloseResponse> {
-        self.do_close(request.into_inner()).await.map(Response::new)
+        let (deadline, request) = opened(request);
+        let route = Route {
+            repeatable: !request.request_id.is_empty(),
+            ..self.route(Method::Close, &request.chain, deadline)?
+        };
+        self.at_leader(route, &request, |service, request| {
+            Box::pin(service.do_close(request))
+        })
+        .await
+        .map(Response::new)
     }
     async fn get_chain(
         &self,
         request: Request<proto::GetChainRequest>,
     ) -> Answer<proto::GetChainResponse> {
-        self.do_get_chain(&request.into_inner()).map(Response::new)
+        let (deadline, request) = opened(request);
+        let route = self.route(Method::GetChain, &request.chain, deadline)?;
+        self.at_reader(route, request.any_replica, &request, |service, request| {
+            at_once(service.do_get_chain(request))
+        })
+        .await
+        .map(Response::new)
     }
     async fn list_chains(
         &self,
         request: Request<proto::ListChainsRequest>,
     ) -> Answer<proto::ListChainsResponse> {
-        self.do_list_chains(&request.into_inner())
+        let (deadline, request) = opened(request);
+        self.do_list_chains(&request, route::until(deadline))
+            .await
             .map(Response::new)
     }
     async fn get_quant(
         &self,
         request: Request<proto::GetQuantRequest>,
     ) -> Answer<proto::GetQuantResponse> {
-        self.do_get_quant(&request.into_inner()).map(Response::new)
+        let (deadline, request) = opened(request);
+        let route = self.route(Method::GetQuant, &request.chain, deadline)?;
+        self.at_reader(route, request.any_replica, &request, |service, request| {
+            at_once(service.do_get_quant(request))
+        })
+        .await
+        .map(Response::new)
     }
     async fn list_quants(
         &self,
         request: Request<proto::ListQuantsRequest>,
     ) -> Answer<proto::ListQuantsResponse> {
-        self.do_list_quants(&request.into_inner())
-            .map(Response::new)
+        let (deadline, request) = opened(request);
+        let route = self.route(Method::ListQuants, &request.chain, deadline)?;
+        self.at_reader(route, request.any_replica, &request, |service, request| {
+            at_once(service.do_list_quants(request))
+        })
+        .await
+        .map(Response::new)
     }
     async fn get_transaction(
         &self,
         request: Request<proto::GetTransactionRequest>,
     ) -> Answer<proto::GetTransactionResponse> {
-        self.do_get_transaction(&request.into_inner())
-            .map(Response::new)
+        let (deadline, request) = opened(request);
+        let route = self.route(Method::GetTransaction, &request.chain, deadline)?;
+        self.at_reader(route, request.any_replica, &request, |service, request| {
+            at_once(service.do_get_transaction(request))
+        })
+        .await
+        .map(Response::new)
     }
     async fn read(&self, request: Request<proto::ReadRequest>) -> Answer<Self::ReadStream> {
-        let deadline = Deadline::of(&request);
-        let pieces = self.do_read(request.into_inner())?;
+        let (deadline, request) = opened(request);
+        let route = self.route(Method::Read, &request.chain, deadline)?;
+        let pieces = self
+            .stream_at(route, request.any_replica, &request, |service, request| {
+                at_once(service.do_read(request))
+            })
+            .await?;
         Ok(Response::new(Timely::new(pieces, deadline)))
     }
     async fn get_head(
         &self,
         request: Request<proto::GetHeadRequest>,
     ) -> Answer<proto::GetHeadResponse> {
-        self.do_get_head(request.into_inner())
-            .await
-            .map(Response::new)
+        let (deadline, request) = opened(request);
+        let route = self.route(Method::GetHead, &request.chain, deadline)?;
+        self.at_reader(route, request.any_replica, &request, |service, request| {
+            Box::pin(service.do_get_head(request))
+        })
+        .await
+        .map(Response::new)
     }
     async fn export(&self, request: Request<proto::ExportRequest>) -> Answer<Self::ExportStream> {
-        let deadline = Deadline::of(&request);
-        let pieces = self.do_export(request.into_inner()).await?;
+        let (deadline, request) = opened(request);
+        let route = self.route(Method::Export, &request.chain, deadline)?;
+        let pieces = self
+            .stream_at(route, request.any_replica, &request, |service, request| {
+                Box::pin(service.do_export(request))
+            })
+            .await?;
         Ok(Response::new(Timely::new(pieces, deadline)))
     }
 }
@@ -244,25 +307,37 @@ impl proof_service_server::ProofService for Service {
         &self,
         request: Request<proto::ProveInclusionRequest>,
     ) -> Answer<proto::ProveInclusionResponse> {
-        self.do_prove_inclusion(request.into_inner())
-            .await
-            .map(Response::new)
+        let (deadline, request) = opened(request);
+        let route = self.route(Method::ProveInclusion, &request.chain, deadline)?;
+        self.at_reader(route, false, &request, |service, request| {
+            Box::pin(service.do_prove_inclusion(request))
+        })
+        .await
+        .map(Response::new)
     }
     async fn prove_extension(
         &self,
         request: Request<proto::ProveExtensionRequest>,
     ) -> Answer<proto::ProveExtensionResponse> {
-        self.do_prove_extension(request.into_inner())
-            .await
-            .map(Response::new)
+        let (deadline, request) = opened(request);
+        let route = self.route(Method::ProveExtension, &request.chain, deadline)?;
+        self.at_reader(route, false, &request, |service, request| {
+            Box::pin(service.do_prove_extension(request))
+        })
+        .await
+        .map(Response::new)
     }
     async fn get_bundle(
         &self,
         request: Request<proto::GetBundleRequest>,
     ) -> Answer<proto::GetBundleResponse> {
-        self.do_get_bundle(request.into_inner())
-            .await
-            .map(Response::new)
+        let (deadline, request) = opened(request);
+        let route = self.route(Method::GetBundle, &request.chain, deadline)?;
+        self.at_reader(route, false, &request, |service, request| {
+            Box::pin(service.do_get_bundle(request))
+        })
+        .await
+        .map(Response::new)
     }
 }
 
@@ -274,4 +349,9 @@ impl node_service_server::NodeService for Service {
     ) -> Answer<proto::GetServerInfoResponse> {
         Ok(Response::new(self.do_get_server_info()))
     }
+}
+
+/// A request and when its caller stops waiting.
+fn opened<Q>(request: Request<Q>) -> (Option<Deadline>, Q) {
+    (Deadline::of(&request), request.into_inner())
 }

@@ -13,9 +13,9 @@ use crate::proto;
 impl Service {
     pub(super) async fn do_prove_inclusion(
         &self,
-        request: proto::ProveInclusionRequest,
+        request: &proto::ProveInclusionRequest,
     ) -> Result<proto::ProveInclusionResponse, Status> {
-        let (mut response, height) = self.inclusion(&request)?;
+        let (mut response, height) = self.inclusion(request)?;
         response.head = Some(self.signed_head(&request.chain, Some(height)).await?);
         Ok(response)
     }
@@ -68,9 +68,9 @@ impl Service {
 
     pub(super) async fn do_prove_extension(
         &self,
-        request: proto::ProveExtensionRequest,
+        request: &proto::ProveExtensionRequest,
     ) -> Result<proto::ProveExtensionResponse, Status> {
-        let (mut response, height) = self.extension(&request)?;
+        let (mut response, height) = self.extension(request)?;
         response.head = Some(self.signed_head(&request.chain, Some(height)).await?);
         Ok(response)
     }
@@ -116,7 +116,7 @@ impl Service {
 
     pub(super) async fn do_get_bundle(
         &self,
-        request: proto::GetBundleRequest,
+        request: &proto::GetBundleRequest,
     ) -> Result<proto::GetBundleResponse, Status> {
         let (peaks, genesis, height) = {
             let reads = self.reads(&request.chain)?;

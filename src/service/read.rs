@@ -9,6 +9,7 @@ use super::{
     catalog::ChainReads,
     convert,
     limits::{PIECE_BYTES, PIECES_WAITING, READER_PAUSE_MAX},
+    route,
     status::of_read,
 };
 use crate::proto;
@@ -32,11 +33,11 @@ impl Service {
 
     pub(super) fn do_read(
         &self,
-        request: proto::ReadRequest,
+        request: &proto::ReadRequest,
     ) -> Result<Pieces<proto::ReadResponse>, Status> {
         let next = self.reads(&request.chain)?.chain.pool.next_index;
         if request.from_index > next {
-            let chain = request.chain;
+            let chain = request.chain.clone();
             return Err(of_read(&crate::engine::ReadError::NoIndex {
                 chain,
                 index: request.from_index,
@@ -49,11 +50,14 @@ impl Service {
         } else {
             request.limit
         };
-        let end = next.min(request.from_index.saturating_add(limit));
+        let last = request.from_index.saturating_add(limit);
+        let wanted = Wanted {
+            chain: request.chain.clone(),
+            next: request.from_index,
+            end: if request.follow { last } else { next.min(last) },
+        };
         let (pieces, out) = mpsc::channel(PIECES_WAITING);
-        let read = self
-            .clone()
-            .read_all(request.chain, request.from_index, end, pieces);
+        let read = self.clone().read_all(wanted, pieces);
         tokio::spawn(async move {
             read.await;
             drop(place);
@@ -61,28 +65,51 @@ impl Service {
         Ok(ReceiverStream::new(out))
     }
 
-    /// A slow reader holds nothing but a few pieces: each is read when there is room for it.
+    /// A slow reader holds nothing but a few pieces: each is read when there is room for it. At the end of the chain a
+    /// reader that follows waits for what is applied next.
     async fn read_all(
         self,
-        chain: String,
-        mut next: u64,
-        end: u64,
+        mut wanted: Wanted,
         pieces: mpsc::Sender<Result<proto::ReadResponse, Status>>,
     ) {
         let mut heights = Heights::default();
-        while next < end {
+        while wanted.next < wanted.end {
             // A reader that takes nothing for so long gives its place to others.
             let Ok(Ok(room)) = timeout(READER_PAUSE_MAX, pieces.reserve()).await else {
                 return;
             };
-            let piece = tokio::task::block_in_place(|| self.piece(&chain, next, end, &mut heights));
-            next += piece
+            let there = tokio::select! {
+                there = self.there(&wanted) => there,
+                () = pieces.closed() => return,
+            };
+            let piece = there.and_then(|end| {
+                tokio::task::block_in_place(|| {
+                    self.piece(&wanted.chain, wanted.next, end, &mut heights)
+                })
+            });
+            wanted.next += piece
                 .as_ref()
                 .map_or(0, |piece| piece.transactions.len() as u64);
             let failed = piece.is_err();
             room.send(piece);
             if failed {
                 return;
+            }
+        }
+    }
+
+    /// Up to where the chain can be read now, once there is something to read.
+    async fn there(&self, wanted: &Wanted) -> Result<u64, Status> {
+        let known = self.catalog.find(&wanted.chain)?;
+        let mut reached = self.catalog.group(&known)?.reached();
+        loop {
+            reached.mark_unchanged();
+            let next = self.reads(&wanted.chain)?.chain.pool.next_index;
+            if next > wanted.next {
+                return Ok(next.min(wanted.end));
+            }
+            if reached.changed().await.is_err() {
+                return Err(route::elsewhere());
             }
         }
     }
@@ -109,6 +136,13 @@ impl Service {
             head_height: reads.chain.head.height,
         })
     }
+}
+
+/// What a reader still wants.
+struct Wanted {
+    chain: String,
+    next: u64,
+    end: u64,
 }
 
 /// The Quant of an index; the last answer serves its neighbours.

@@ -3,17 +3,17 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex as Lock, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    sync::{Mutex as Lock, OnceLock, PoisonError},
 };
 
 use tokio::sync::Mutex;
 use tonic::Status;
 
-use super::{Service, catalog::ChainReads, status};
+use super::{Service, catalog::ChainReads, route::elsewhere, status};
 use crate::chain::{
     Certificate, ChainId, Hash, HeadSignature, Header, Receipt, SigAlg, SigningKey, head_message,
 };
+use crate::consensus::Clock;
 use crate::store::{Cf, GuardRow, StoreError, View, guard_key};
 
 /// Chains are told apart in this many classes while a guard is moved.
@@ -24,7 +24,9 @@ const KEPT_MAX: usize = 65_536;
 /// Holds the node's key.
 pub struct Signer {
     key: SigningKey,
-    certificate: Certificate,
+    /// Once the cluster has given it: a newcomer waits for it, and holds no chains until then.
+    certificate: OnceLock<Certificate>,
+    clock: Clock,
     /// One guard moves at a time per chain; held across the guard's write.
     locks: Vec<Mutex<()>>,
     /// The newest signature of each chain.
@@ -32,19 +34,36 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// With the node's key and its certificate.
-    pub fn new(key: SigningKey, certificate: Certificate) -> Self {
+    /// With the node's key.
+    pub fn new(key: SigningKey, clock: Clock) -> Self {
         Self {
             key,
-            certificate,
+            certificate: OnceLock::new(),
+            clock,
             locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
             kept: Lock::default(),
         }
     }
 
-    /// The certificate.
-    pub fn certificate(&self) -> &Certificate {
-        &self.certificate
+    /// Takes the certificate that the cluster gave.
+    pub fn certified(&self, certificate: Certificate) {
+        let _ = self.certificate.set(certificate);
+    }
+
+    /// Signs what is no head and no receipt; nothing while the node has no certificate.
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
+        if self.certificate.get().is_none() {
+            return Vec::new();
+        }
+        self.key.sign(message).to_vec()
+    }
+
+    fn certificate(&self) -> Result<&Certificate, Status> {
+        self.certificate.get().ok_or_else(elsewhere)
+    }
+
+    fn now_s(&self) -> u64 {
+        (self.clock)() / 1000
     }
 
     /// A receipt for transactions that are durable and have their indexes.
@@ -54,12 +73,10 @@ impl Signer {
         first_index: u64,
         count: u32,
         root: Hash,
-    ) -> (Receipt, HeadSignature) {
-        let (cluster_id, node_id, time_s) = (
-            self.certificate.cluster_id,
-            self.certificate.node_id,
-            now_s(),
-        );
+    ) -> Result<(Receipt, HeadSignature), Status> {
+        let certificate = self.certificate()?;
+        let (cluster_id, node_id, time_s) =
+            (certificate.cluster_id, certificate.node_id, self.now_s());
         let receipt = Receipt {
             cluster_id,
             node_id,
@@ -69,30 +86,24 @@ impl Signer {
             root,
             time_s,
         };
-        let signature = self.signed(time_s, &receipt.message());
-        (receipt, signature)
+        let signature = self.signed(certificate, time_s, &receipt.message());
+        Ok((receipt, signature))
     }
 
-    fn head(&self, header: &Header) -> HeadSignature {
-        let time_s = now_s();
-        self.signed(
-            time_s,
-            &head_message(
-                &self.certificate.cluster_id,
-                self.certificate.node_id,
-                time_s,
-                header,
-            ),
-        )
+    fn head(&self, header: &Header) -> Result<HeadSignature, Status> {
+        let (certificate, time_s) = (self.certificate()?, self.now_s());
+        let (cluster_id, node_id) = (&certificate.cluster_id, certificate.node_id);
+        let message = head_message(cluster_id, node_id, time_s, header);
+        Ok(self.signed(certificate, time_s, &message))
     }
 
-    fn signed(&self, time_s: u64, message: &[u8]) -> HeadSignature {
+    fn signed(&self, certificate: &Certificate, time_s: u64, message: &[u8]) -> HeadSignature {
         HeadSignature {
             alg: SigAlg::Ed25519 as u8,
-            key_id: self.certificate.key_id(),
+            key_id: certificate.key_id(),
             time_s,
             signature: self.key.sign(message).to_vec(),
-            certificate: self.certificate.clone(),
+            certificate: certificate.clone(),
         }
     }
 
@@ -130,7 +141,7 @@ impl Service {
                 )
             })?;
         }
-        let signature = self.signer.head(header);
+        let signature = self.signer.head(header)?;
         self.signer.keep(id, hash, &signature);
         Ok(signature)
     }
@@ -190,10 +201,4 @@ fn refused(chain: &str, header: &Header) -> Status {
         header.height
     );
     status::status("CHAIN_DAMAGED", message, &[])
-}
-
-fn now_s() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }

@@ -29,6 +29,7 @@ pub const REASONS: &[(&str, Code)] = &[
     ("CHAIN_DAMAGED", Code::DataLoss),
     ("CHAIN_EXISTS", Code::AlreadyExists),
     ("CHAIN_UNKNOWN", Code::NotFound),
+    ("CLUSTER_REFUSES", Code::FailedPrecondition),
     ("CONTENT_REFUSED", Code::InvalidArgument),
     ("DEADLINE_EXCEEDED", Code::DeadlineExceeded),
     ("FIELD_INVALID", Code::InvalidArgument),
@@ -48,6 +49,7 @@ pub const REASONS: &[(&str, Code)] = &[
     ("NOTHING_TO_SEAL", Code::FailedPrecondition),
     ("NOT_SEALED", Code::FailedPrecondition),
     ("NOT_SUPPORTED", Code::Unimplemented),
+    ("NOT_TRUSTED", Code::PermissionDenied),
     ("POOL_FULL", Code::ResourceExhausted),
     ("REQUEST_ID_REUSED", Code::InvalidArgument),
     ("SIGNATURE_INVALID", Code::InvalidArgument),
@@ -205,7 +207,7 @@ pub fn of_propose(error: &ProposeError) -> Status {
 pub fn of_seal(error: &SealError) -> Status {
     match error {
         SealError::Rejected(rejection) => of_rejection(rejection),
-        SealError::Propose(error) => of_propose(error),
+        SealError::Propose(error) => super::route::of_propose(error),
         SealError::Store(error) => of_store(error),
     }
 }

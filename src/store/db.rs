@@ -1,4 +1,4 @@
-//! The database handle: open, read, write in order, sync. Every write error is final (`StoreError` tells, the caller stops
+//! The database handle: open, read, write in order, sync; over RocksDB, or over memory. Every write error is final (`StoreError` tells, the caller stops
 //! the node): after a failed write or fsync the page cache can no longer be believed.
 
 use std::{
@@ -12,6 +12,8 @@ use std::{
 use rocksdb::{
     ColumnFamilyDescriptor, DB, DBCompressionType, Options, ReadOptions, WriteBatch, WriteOptions,
 };
+
+use super::memory::{MemoryBatch, MemoryRows, MemoryStore};
 
 /// The column families. Fixed: chains and groups are key prefixes, never families of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +41,8 @@ pub enum Cf {
 /// The families whose keys begin with a slot: together they are a group's data.
 pub const DATA_FAMILIES: [Cf; 6] = [Cf::Tx, Cf::Tree, Cf::Quant, Cf::Chain, Cf::Index, Cf::State];
 
-const ALL: [Cf; 9] = [
+/// Every family, in the order of their numbers.
+pub(super) const ALL: [Cf; 9] = [
     Cf::Log,
     Cf::Raft,
     Cf::Tx,
@@ -127,38 +130,66 @@ pub trait View: Send + Sync {
 }
 
 /// Writes that become visible together and in order.
-pub struct Batch {
-    inner: WriteBatch,
-    db: Arc<DB>,
+pub struct Batch(BatchOf);
+
+/// Two variants instead of a trait object: a put on the way of an inject stays a plain call.
+enum BatchOf {
+    Rocks(WriteBatch, Arc<DB>),
+    Memory(MemoryBatch),
 }
 
 impl Batch {
     /// Sets a key.
     pub fn put(&mut self, cf: Cf, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        self.inner.put_cf(family(&self.db, cf), key, value);
+        match &mut self.0 {
+            BatchOf::Rocks(batch, db) => batch.put_cf(family(db, cf), key, value),
+            BatchOf::Memory(batch) => batch.put(cf, key.as_ref(), value.as_ref()),
+        }
     }
     /// Removes a key.
     pub fn delete(&mut self, cf: Cf, key: impl AsRef<[u8]>) {
-        self.inner.delete_cf(family(&self.db, cf), key);
+        match &mut self.0 {
+            BatchOf::Rocks(batch, db) => batch.delete_cf(family(db, cf), key),
+            BatchOf::Memory(batch) => batch.delete(cf, key.as_ref()),
+        }
     }
     /// Removes the keys of `[from, to)`.
     pub fn delete_range(&mut self, cf: Cf, from: &[u8], to: &[u8]) {
-        self.inner.delete_range_cf(family(&self.db, cf), from, to);
+        match &mut self.0 {
+            BatchOf::Rocks(batch, db) => batch.delete_range_cf(family(db, cf), from, to),
+            BatchOf::Memory(batch) => batch.delete_range(cf, from, to),
+        }
     }
     /// Bytes it would write.
     pub fn bytes(&self) -> usize {
-        self.inner.size_in_bytes()
+        match &self.0 {
+            BatchOf::Rocks(batch, _) => batch.size_in_bytes(),
+            BatchOf::Memory(batch) => batch.bytes(),
+        }
     }
     /// True while nothing is in it.
     pub fn is_empty(&self) -> bool {
-        self.inner.is_empty()
+        match &self.0 {
+            BatchOf::Rocks(batch, _) => batch.is_empty(),
+            BatchOf::Memory(batch) => batch.is_empty(),
+        }
     }
 }
 
-/// One RocksDB. Clones share it.
+/// One database: RocksDB in a folder, or rows in memory that behave alike. Clones share it.
 #[derive(Clone)]
-pub struct Store {
-    db: Arc<DB>,
+pub struct Store(StoreOf);
+
+#[derive(Clone)]
+enum StoreOf {
+    Rocks(Arc<DB>),
+    Memory(MemoryStore),
+}
+
+impl From<MemoryStore> for Store {
+    fn from(memory: MemoryStore) -> Self {
+        Self(StoreOf::Memory(memory))
+    }
 }
 
 impl Store {
@@ -168,7 +199,12 @@ impl Store {
         let families =
             ALL.map(|cf| ColumnFamilyDescriptor::new(cf.name(), family_options(cf, &cache)));
         let db = DB::open_cf_descriptors(&database_options(), dir, families)?;
-        Ok(Self { db: Arc::new(db) })
+        Ok(Self(StoreOf::Rocks(Arc::new(db))))
+    }
+
+    /// An empty store in memory. `MemoryStore` is the way to let it crash.
+    pub fn memory() -> Self {
+        MemoryStore::new().into()
     }
 
     /// The newest write of a database that is not open, without changing anything in it.
@@ -177,51 +213,72 @@ impl Store {
         Ok(db.latest_sequence_number())
     }
 
-    /// An empty batch.
+    /// An empty batch, for this store alone.
     pub fn batch(&self) -> Batch {
-        Batch {
-            inner: WriteBatch::default(),
-            db: self.db.clone(),
-        }
+        Batch(match &self.0 {
+            StoreOf::Rocks(db) => BatchOf::Rocks(WriteBatch::default(), db.clone()),
+            StoreOf::Memory(_) => BatchOf::Memory(MemoryBatch::default()),
+        })
     }
 
     /// Writes a batch: visible at once, in the order of calls, durable after the next `sync`.
     pub fn write(&self, batch: Batch) -> Result<(), StoreError> {
-        Ok(self.db.write_opt(batch.inner, &WriteOptions::default())?)
+        match (&self.0, batch.0) {
+            (StoreOf::Rocks(db), BatchOf::Rocks(batch, _)) => {
+                Ok(db.write_opt(batch, &WriteOptions::default())?)
+            }
+            (StoreOf::Memory(memory), BatchOf::Memory(batch)) => memory.write(batch),
+            _ => panic!("a batch is written to the store that made it"),
+        }
     }
 
     /// Makes everything written before the call durable (fdatasync of the write-ahead log).
     pub fn sync(&self) -> Result<(), StoreError> {
-        Ok(self.db.flush_wal(true)?)
+        match &self.0 {
+            StoreOf::Rocks(db) => Ok(db.flush_wal(true)?),
+            StoreOf::Memory(memory) => {
+                memory.sync();
+                Ok(())
+            }
+        }
     }
 
     /// The number of the newest write; grows with each. What `sync` was called after is durable up to it.
     pub fn sequence(&self) -> u64 {
-        self.db.latest_sequence_number()
+        match &self.0 {
+            StoreOf::Rocks(db) => db.latest_sequence_number(),
+            StoreOf::Memory(memory) => memory.sequence(),
+        }
     }
 
     /// A consistent view of this moment. Keep it short: it holds back the removal of old rows.
     pub fn snapshot(&self) -> Snapshot<'_> {
-        Snapshot {
-            store: self,
-            inner: self.db.snapshot(),
+        Snapshot(match &self.0 {
+            StoreOf::Rocks(db) => SnapshotOf::Rocks(db, db.snapshot()),
+            StoreOf::Memory(memory) => SnapshotOf::Memory(memory.rows()),
+        })
+    }
+
+    /// Bytes of the files on disk, write-ahead logs included; in memory, of the rows.
+    pub fn disk_bytes(&self) -> u64 {
+        match &self.0 {
+            StoreOf::Rocks(db) => folder_bytes(db.path()),
+            StoreOf::Memory(memory) => memory.rows().bytes(),
         }
     }
 
-    /// Bytes of the files on disk, write-ahead logs included.
-    pub fn disk_bytes(&self) -> u64 {
-        folder_bytes(self.db.path())
-    }
-
     /// Closes the database here, once nobody else holds it; false if somebody still does after this time. A process that
-    /// ends while another thread closes the database is aborted by it.
-    pub fn close(mut self, within: Duration) -> bool {
+    /// ends while another thread closes the database is aborted by it. In memory there is nothing to close.
+    pub fn close(self, within: Duration) -> bool {
+        let StoreOf::Rocks(mut db) = self.0 else {
+            return true;
+        };
         let until = Instant::now() + within;
-        while let Err(held) = Arc::try_unwrap(self.db) {
+        while let Err(held) = Arc::try_unwrap(db) {
             if Instant::now() >= until {
                 return false;
             }
-            self.db = held;
+            db = held;
             thread::sleep(Duration::from_millis(1));
         }
         true
@@ -229,8 +286,10 @@ impl Store {
 
     /// An error that a background flush or compaction met: the database takes no more writes.
     pub fn background_error(&self) -> Option<String> {
-        let count = self
-            .db
+        let StoreOf::Rocks(db) = &self.0 else {
+            return None;
+        };
+        let count = db
             .property_int_value("rocksdb.background-errors")
             .ok()
             .flatten()
@@ -241,27 +300,49 @@ impl Store {
 
 impl View for Store {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.db.get_cf(family(&self.db, cf), key)?)
+        match &self.0 {
+            StoreOf::Rocks(db) => Ok(db.get_cf(family(db, cf), key)?),
+            StoreOf::Memory(memory) => Ok(memory.get(cf, key)),
+        }
     }
     fn scan(&self, cf: Cf, from: &[u8], to: &[u8], each: EachRow<'_>) -> Result<(), StoreError> {
-        scan_with(&self.db, ReadOptions::default(), cf, from, to, each)
+        match &self.0 {
+            StoreOf::Rocks(db) => scan_with(db, ReadOptions::default(), cf, from, to, each),
+            StoreOf::Memory(memory) => {
+                memory.rows().scan(cf, from, to, each);
+                Ok(())
+            }
+        }
     }
 }
 
 /// A consistent view of one moment.
-pub struct Snapshot<'a> {
-    store: &'a Store,
-    inner: rocksdb::Snapshot<'a>,
+pub struct Snapshot<'a>(SnapshotOf<'a>);
+
+enum SnapshotOf<'a> {
+    Rocks(&'a DB, rocksdb::Snapshot<'a>),
+    Memory(MemoryRows),
 }
 
 impl View for Snapshot<'_> {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.inner.get_cf(family(&self.store.db, cf), key)?)
+        match &self.0 {
+            SnapshotOf::Rocks(db, snapshot) => Ok(snapshot.get_cf(family(db, cf), key)?),
+            SnapshotOf::Memory(rows) => Ok(rows.get(cf, key)),
+        }
     }
     fn scan(&self, cf: Cf, from: &[u8], to: &[u8], each: EachRow<'_>) -> Result<(), StoreError> {
-        let mut options = ReadOptions::default();
-        options.set_snapshot(&self.inner);
-        scan_with(&self.store.db, options, cf, from, to, each)
+        match &self.0 {
+            SnapshotOf::Rocks(db, snapshot) => {
+                let mut options = ReadOptions::default();
+                options.set_snapshot(snapshot);
+                scan_with(db, options, cf, from, to, each)
+            }
+            SnapshotOf::Memory(rows) => {
+                rows.scan(cf, from, to, each);
+                Ok(())
+            }
+        }
     }
 }
 

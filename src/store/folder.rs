@@ -128,6 +128,36 @@ impl Folder {
         })
     }
 
+    /// Opens a folder whose log is shorter than what was synced, or whose note of that is lost, for a node that gives up
+    /// its replicas in it. The old note is kept beside the new one.
+    pub fn open_doubtful(path: &Path, options: StoreOptions) -> Result<Self, FolderError> {
+        let shown = path.display().to_string();
+        let lock = lock(path, &shown)?;
+        check_format(path, &shown)?;
+        let note = path.join("synced");
+        let kept = (1..=u16::MAX)
+            .map(|number| path.join(format!("synced.damaged-{number}")))
+            .find(|kept| !kept.exists());
+        if let Some(kept) = kept.filter(|_| note.exists()) {
+            fs::rename(&note, kept).map_err(|error| FolderError::Io {
+                folder: shown.clone(),
+                error,
+            })?;
+        }
+        let store = Store::open(&path.join("db"), options).map_err(|error| FolderError::Store {
+            folder: shown,
+            error,
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            store,
+            position_file: PositionFile::create(&note)?,
+            position: Position::default(),
+            first_start: false,
+            lock: Arc::new(lock),
+        })
+    }
+
     /// Keeps the folder when its parts go different ways.
     pub fn hold(&self) -> HeldFolder {
         HeldFolder {

@@ -1,17 +1,20 @@
-//! The store: one RocksDB per node, and the only room that says `rocksdb`.
+//! The store: one RocksDB per node (or rows in memory, for simulations), and the only room that says `rocksdb`.
 //!
 //! One file per key family (`log`, `raft`, `tx`, `tree`, `quant`, `chain`, `index`, `sys`), each with its keys, rows and
-//! round-trip tests; `db` opens, writes and syncs; `tile` reads and writes hash trees as 256-hash tiles; `position` keeps
+//! round-trip tests; `db` opens, writes and syncs; `memory` is the same without a disk, and can lose what was not synced; `tile` reads and writes hash trees as 256-hash tiles; `position` keeps
 //! the last synced position outside RocksDB, so that a shortened log is noticed; `guard` checks the data folder at open.
 //!
 //! Every key of a data family begins with `slot u32 | chain u64`: the slot is the local, never reused number of one
 //! replica of a group, the chain is numbered within its group. All integers are big-endian.
 
 mod chain;
+#[cfg(test)]
+mod contract;
 mod db;
 mod folder;
 mod index;
 mod log;
+mod memory;
 mod position;
 mod quant;
 mod raft;
@@ -28,6 +31,7 @@ pub use index::{
     request_key, request_of_time_key, request_time_key, requests_between,
 };
 pub use log::{LogRow, log_key, log_range};
+pub use memory::MemoryStore;
 pub use position::{Position, PositionError, PositionFile};
 pub use quant::{QuantRow, quant_key};
 pub use raft::{RaftTag, raft_key};

@@ -45,10 +45,11 @@ impl<'a> TxRow<'a> {
         let payload_hash = reader.array()?;
         let attributes_len = reader.u16()?;
         let attributes = reader.take(attributes_len as usize)?;
-        let salt = if flags & 1 == 1 {
-            Some(reader.take(32)?.try_into().ok()?)
-        } else {
-            None
+        let salt = match flags {
+            0 => None,
+            1 => Some(reader.take(32)?.try_into().ok()?),
+            // The other bits are hashed by nothing: they say nothing.
+            _ => return None,
         };
         Some(Self {
             kind,

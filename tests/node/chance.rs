@@ -12,6 +12,11 @@ impl Chance {
             |text| text.parse().expect("QBC_SEED is a number"),
         );
         eprintln!("{test}: QBC_SEED={seed}");
+        Self::of(seed)
+    }
+
+    /// The generator of this seed.
+    pub fn of(seed: u64) -> Self {
         Self(seed)
     }
 

@@ -6,6 +6,7 @@
 
 mod chance;
 mod dropper;
+mod dropper_tried;
 mod load;
 mod process;
 mod tracer;

@@ -14,7 +14,7 @@ use openraft::{
     },
 };
 use qbc::consensus::{
-    EntryBytes, GroupLog, Loaded, LogBackend, LogOp, LogWriter, MemoryLog, OnFailure, Types,
+    EntryBytes, GroupLog, Loaded, LogBackend, LogOp, LogWriter, OnFailure, StoreLog, Types,
 };
 use qbc::engine::GroupId;
 use qbc::store::{Slot, Store, StoreError, StoreOptions};
@@ -74,11 +74,20 @@ pub fn open_log(group: u32, writer: &LogWriter) -> GroupLog {
 }
 
 /// A log in memory that waits in `write` while it is held, and fails when told to.
-#[derive(Default)]
 pub struct Steered {
-    rows: MemoryLog,
+    rows: StoreLog,
     state: Mutex<Orders>,
     told: Condvar,
+}
+
+impl Default for Steered {
+    fn default() -> Self {
+        Self {
+            rows: StoreLog(Store::memory()),
+            state: Mutex::default(),
+            told: Condvar::new(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -141,5 +150,14 @@ impl LogBackend for Steered {
 
     fn load(&self, slot: Slot) -> Result<Loaded, StoreError> {
         self.rows.load(slot)
+    }
+
+    fn read(
+        &self,
+        slot: Slot,
+        from_to: (u64, u64),
+        bytes: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.rows.read(slot, from_to, bytes)
     }
 }

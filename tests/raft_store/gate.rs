@@ -30,7 +30,8 @@ impl Gated {
         let log = open_log(1, &start(backend.clone()));
         let store = open_store(dir.path());
         let machine =
-            GroupMachine::open(GroupId(1), store, Slot(2), log.written(), no_failure()).unwrap();
+            GroupMachine::open((GroupId(1), 1), store, Slot(2), log.written(), no_failure())
+                .unwrap();
         Self {
             backend,
             log,
@@ -120,7 +121,7 @@ async fn after_a_restart_what_the_log_has_is_applied_at_once_and_what_it_has_not
     gated.log = open_log(1, &start(gated.backend.clone()));
     let store = open_store(gated.dir.path().join("again").as_path());
     gated.machine = GroupMachine::open(
-        GroupId(1),
+        (GroupId(1), 1),
         store,
         Slot(2),
         gated.log.written(),

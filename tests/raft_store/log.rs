@@ -8,7 +8,7 @@ use openraft::{
     type_config::alias::VoteOf,
 };
 use proptest::prelude::*;
-use qbc::consensus::{GroupLog, LogOp, LogWriter, RocksLog};
+use qbc::consensus::{GroupLog, LogOp, LogWriter, StoreLog};
 use qbc::store::{Cf, GuardRow, Slot, Store, View, log_key};
 
 use crate::backends::{Entry, LogId, entry, flushed, open_log, open_store, start};
@@ -42,7 +42,7 @@ struct Open {
 
 fn open(dir: &std::path::Path) -> Open {
     let store = open_store(dir);
-    let writer = start(Arc::new(RocksLog(store.clone())));
+    let writer = start(Arc::new(StoreLog(store.clone())));
     let log = open_log(1, &writer);
     Open { writer, log, store }
 }

@@ -1,5 +1,5 @@
-//! openraft's storage suite over the log in RocksDB, the log in memory, and a log that is closed and loaded again before
-//! every read.
+//! openraft's storage suite over a store in RocksDB and one in memory: plain, loaded again before every read, and (in
+//! memory) after a crash before every read.
 
 use std::{
     fmt::Debug,
@@ -18,18 +18,16 @@ use openraft::{
     type_config::alias::VoteOf,
 };
 use qbc::chain::ChainId;
-use qbc::consensus::{
-    GroupLog, GroupMachine, LogBackend, LogOp, LogWriter, MemoryLog, RocksLog, Types,
-};
+use qbc::consensus::{GroupLog, GroupMachine, LogBackend, LogOp, LogWriter, StoreLog, Types};
 use qbc::engine::GroupId;
-use qbc::store::{GuardRow, Slot};
+use qbc::store::{GuardRow, MemoryStore, Slot, Store};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, watch};
 
 use crate::backends::{Entry, LogId, blank, log_id, no_failure, open_log, open_store, start};
 
 /// What lives as long as a test of the suite.
-type Kept = (TempDir, watch::Sender<Option<LogId>>);
+type Kept = (Option<TempDir>, watch::Sender<Option<LogId>>);
 
 #[derive(Clone, Copy)]
 enum Backend {
@@ -37,17 +35,30 @@ enum Backend {
     Memory,
 }
 
-/// A machine over a fresh store, whose gate stands open: the suite applies what it never appended.
-fn build(backend: Backend) -> (Kept, Arc<dyn LogBackend>, GroupMachine) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open_store(dir.path());
-    let log: Arc<dyn LogBackend> = match backend {
-        Backend::Rocks => Arc::new(RocksLog(store.clone())),
-        Backend::Memory => Arc::new(MemoryLog::default()),
-    };
+impl Backend {
+    fn store(self) -> (Option<TempDir>, Store) {
+        match self {
+            Backend::Rocks => {
+                let dir = tempfile::tempdir().unwrap();
+                let store = open_store(dir.path());
+                (Some(dir), store)
+            }
+            Backend::Memory => (None, Store::memory()),
+        }
+    }
+}
+
+/// A machine whose gate stands open: the suite applies what it never appended.
+fn machine(store: Store) -> (watch::Sender<Option<LogId>>, GroupMachine) {
     let (gate, written) = watch::channel(Some(log_id(u64::MAX, u64::MAX)));
-    let machine = GroupMachine::open(GroupId(1), store, Slot(2), written, no_failure()).unwrap();
-    ((dir, gate), log, machine)
+    let machine = GroupMachine::open((GroupId(1), 1), store, Slot(2), written, no_failure());
+    (gate, machine.unwrap())
+}
+
+fn build(backend: Backend) -> (Kept, Arc<dyn LogBackend>, GroupMachine) {
+    let (dir, store) = backend.store();
+    let (gate, machine) = machine(store.clone());
+    ((dir, gate), Arc::new(StoreLog(store)), machine)
 }
 
 struct Plain(Backend);
@@ -64,32 +75,61 @@ struct Reopening(Backend);
 impl StoreBuilder<Types, Reopened, GroupMachine, Kept> for Reopening {
     async fn build(&self) -> Result<(Kept, Reopened, GroupMachine), StorageError<Types>> {
         let (kept, backend, machine) = build(self.0);
-        let writer = start(backend.clone());
-        let log = open_log(1, &writer);
-        let now = Arc::new(Mutex::new((writer, log)));
-        let first = Arc::default();
-        Ok((
-            kept,
-            Reopened {
-                backend,
-                now,
-                first,
-            },
-            machine,
-        ))
+        Ok((kept, Reopened::new(Source::Same(backend)), machine))
+    }
+}
+
+struct Crashing;
+
+impl StoreBuilder<Types, Reopened, GroupMachine, Kept> for Crashing {
+    async fn build(&self) -> Result<(Kept, Reopened, GroupMachine), StorageError<Types>> {
+        let (gate, machine) = machine(Store::memory());
+        let log = Reopened::new(Source::Crashed(MemoryStore::new()));
+        Ok(((None, gate), log, machine))
+    }
+}
+
+/// Where a log is loaded from.
+enum Source {
+    Same(Arc<dyn LogBackend>),
+    /// A disk that loses its power first, and with it all that is not synced.
+    Crashed(MemoryStore),
+}
+
+impl Source {
+    fn backend(&self) -> Arc<dyn LogBackend> {
+        match self {
+            Source::Same(backend) => backend.clone(),
+            Source::Crashed(disk) => Arc::new(StoreLog(disk.clone().into())),
+        }
+    }
+
+    fn restart(&mut self) -> Arc<dyn LogBackend> {
+        if let Source::Crashed(disk) = self {
+            *disk = disk.crash(0);
+        }
+        self.backend()
     }
 }
 
 /// A log that is loaded from its backend before each read: what it tells is what a restart would find.
 #[derive(Clone)]
 struct Reopened {
-    backend: Arc<dyn LogBackend>,
-    now: Arc<Mutex<(LogWriter, GroupLog)>>,
+    now: Arc<Mutex<(Source, LogWriter, GroupLog)>>,
     /// Where the suite began its log. Ours begin at 0 and a gap is damage, so what is before is filled in, and hidden.
     first: Arc<AtomicU64>,
 }
 
 impl Reopened {
+    fn new(source: Source) -> Self {
+        let writer = start(source.backend());
+        let log = open_log(1, &writer);
+        Self {
+            now: Arc::new(Mutex::new((source, writer, log))),
+            first: Arc::default(),
+        }
+    }
+
     /// The entries, with what is missing before them in an empty log.
     async fn with_the_start(&self, entries: Vec<Entry>) -> Vec<Entry> {
         let empty = self.log().await.newest_index().is_none();
@@ -113,10 +153,10 @@ impl Reopened {
         };
         let chain = ChainId([0; 32]);
         // Operations keep their order: when this one is durable, all before it are.
-        now.0.durable(LogOp::Guard { chain, row }).await.unwrap();
-        let writer = start(self.backend.clone());
-        *now = (writer.clone(), open_log(1, &writer));
-        now.1.clone()
+        now.1.durable(LogOp::Guard { chain, row }).await.unwrap();
+        now.1 = start(now.0.restart());
+        now.2 = open_log(1, &now.1);
+        now.2.clone()
     }
 }
 
@@ -186,6 +226,11 @@ async fn the_log_in_memory_passes_the_suite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_is_loaded_again_before_every_read_passes_the_suite() {
     Suite::test_all(Reopening(Backend::Memory)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_whose_disk_loses_power_before_every_read_passes_the_suite() {
+    Suite::test_all(Crashing).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,228 @@
+#!/usr/bin/env python3
+"""Measures a cluster of real processes on this machine: three nodes against one, failover, hand-over, idle cost, many groups, catch-up.
+
+Usage: bench-cluster.py QBC_BINARY [--rounds N] [--failovers N] [--missed N]. Prints one JSON line per figure; everything
+is kept in a temporary folder and ended by its own process id."""
+
+import argparse
+import json
+import os
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+class Node:
+    """One `qbc serve`."""
+
+    def __init__(self, cluster, number):
+        self.cluster, self.number, self.port = cluster, number, free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.process = None
+
+    def start(self, join=None):
+        command = [self.cluster.binary, "serve", "--data", f"{self.cluster.folder}/n{self.number}", "--listen", self.address]
+        if join:
+            command += ["--join", join]
+        began = time.monotonic()
+        path = f"{self.cluster.folder}/n{self.number}.log"
+        with open(path, "wb") as log:
+            self.process = subprocess.Popen(command, env=self.cluster.environment, stdout=log, stderr=log)
+        while b"listening" not in open(path, "rb").read():
+            if self.process.poll() is not None:
+                raise RuntimeError(open(path).read())
+            time.sleep(0.01)
+        return time.monotonic() - began
+
+    def end(self, how=signal.SIGKILL):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(how)
+            self.process.wait()
+
+    def cpu_s(self):
+        fields = open(f"/proc/{self.process.pid}/stat").read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def rss_mib(self):
+        status = open(f"/proc/{self.process.pid}/status").read()
+        return int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) / 1024
+
+
+class Cluster:
+    """Some nodes in a folder of their own."""
+
+    def __init__(self, binary, size, **settings):
+        self.binary = binary
+        self.room = tempfile.TemporaryDirectory(prefix="qbc-bench-")
+        self.folder = self.room.name
+        self.environment = {**os.environ, **{f"QBC_{key.upper()}": str(value) for key, value in settings.items()}}
+        self.environment["QBC_HEADS"] = f"{self.folder}/heads.json"
+        self.nodes = [Node(self, number) for number in range(size)]
+
+    def __enter__(self):
+        for node in self.nodes:
+            node.start(None if node is self.nodes[0] else self.nodes[0].address)
+        self.settle()
+        return self
+
+    def __exit__(self, *_):
+        for node in self.nodes:
+            node.end()
+        self.room.cleanup()
+
+    def run(self, node, *words, stdin=None):
+        command = [self.binary, *words, "--endpoint", f"http://{node.address}", "--output", "json"]
+        done = subprocess.run(command, env=self.environment, input=stdin, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{words}: {done.stderr}")
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def discover(self, node=None):
+        return self.run(node or self.living()[0], "discover")
+
+    def living(self):
+        return [node for node in self.nodes if node.process and node.process.poll() is None]
+
+    def settle(self):
+        """Waits until every group has its voters and leaders are spread."""
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            view = self.discover()
+            groups = view["groups"]
+            led = [len(node["groups_led"]) for node in view["nodes"] if node["state"] == "alive"]
+            whole = all(group["settled"] and group["leader_node_id"] for group in groups)
+            if whole and len(led) == len(self.living()) and max(led) - min(led) <= 2:
+                return
+            time.sleep(0.3)
+        raise RuntimeError(f"the cluster does not settle: {json.dumps(self.discover())}")
+
+    def leader_of(self, group):
+        view = self.discover()
+        leader = next(g["leader_node_id"] for g in view["groups"] if g["group_id"] == group)
+        address = next(node["address"] for node in view["nodes"] if node["node_id"] == leader)
+        return next(node for node in self.nodes if node.address == address)
+
+    def load(self, node, clients, batch, seconds=4, chains=16):
+        return self.run(node, "bench", "--clients", str(clients), "--batch", str(batch), "--duration-s", str(seconds), "--chains", str(chains), "--load-only")
+
+
+def tell(name, **figures):
+    print(json.dumps({"figure": name, **figures}), flush=True)
+
+
+def throughput(binary, rounds):
+    """One node and three, in turn, in one run."""
+    rates = {"unary_64": ([], []), "batch_1000": ([], [])}
+    with Cluster(binary, 1) as one, Cluster(binary, 3) as three:
+        for _ in range(rounds):
+            for which, cluster in ((0, one), (1, three)):
+                rates["unary_64"][which].append(cluster.load(cluster.nodes[0], 64, 1)["transactions_per_s"])
+                rates["batch_1000"][which].append(cluster.load(cluster.nodes[0], 4, 1000)["transactions_per_s"])
+    for name, (one, three) in rates.items():
+        one, three = statistics.median(one), statistics.median(three)
+        tell(name, one_node=round(one), three_nodes=round(three), ratio=round(three / one, 3))
+
+
+def failover(binary, times):
+    """From the signal to the leader until the next acknowledged write by another node."""
+    with Cluster(binary, 3) as cluster:
+        cluster.run(cluster.nodes[0], "bang", "failover", "--content", "text")
+        for name, how in (("failover_kill", signal.SIGKILL), ("handover_term", signal.SIGTERM)):
+            took = []
+            for number in range(times):
+                cluster.settle()
+                leader = cluster.leader_of_chain("failover")
+                other = next(node for node in cluster.living() if node is not leader)
+                began = time.monotonic()
+                leader.process.send_signal(how)
+                cluster.run(other, "inject", "failover", stdin=f"{name} {number}\n")
+                took.append(time.monotonic() - began)
+                leader.process.wait()
+                leader.start()
+            took.sort()
+            tell(name, times=times, median_s=round(statistics.median(took), 3), worst_s=round(took[-1], 3), all_s=[round(one, 3) for one in took])
+
+
+def leader_of_chain(cluster, _name):
+    """The chain's group is the one whose log grows with an inject."""
+    applied = lambda: {g["group_id"]: g["applied"] for g in cluster.discover()["groups"]}
+    before = applied()
+    cluster.run(cluster.living()[0], "inject", "failover", stdin="where\n")
+    time.sleep(0.3)
+    after = applied()
+    group = max((id for id in after if id > 0), key=lambda id: after[id] - before[id])
+    return cluster.leader_of(group)
+
+
+Cluster.leader_of_chain = leader_of_chain
+
+
+def idle(binary):
+    with Cluster(binary, 3) as cluster:
+        time.sleep(5)
+        before = [node.cpu_s() for node in cluster.nodes]
+        time.sleep(20)
+        used = [(node.cpu_s() - was) / 20 * 100 for node, was in zip(cluster.nodes, before)]
+        tell("idle_3x16_groups", percent_of_a_core=[round(one, 2) for one in used])
+
+
+def many_groups(binary):
+    with Cluster(binary, 3, groups=64) as cluster:
+        node = cluster.nodes[2]
+        rss = [round(one.rss_mib()) for one in cluster.nodes]
+        node.end(signal.SIGTERM)
+        took = node.start()
+        tell("groups_64", start_s=round(took, 2), rss_mib=rss)
+
+
+def catch_up(binary, missed):
+    """A node misses transactions; how fast it gets them, and what the others serve meanwhile."""
+    with Cluster(binary, 3) as cluster:
+        at, away = cluster.nodes[0], cluster.nodes[2]
+        away.end(signal.SIGTERM)
+        time.sleep(4)
+        while missed > 0:
+            missed -= cluster.load(at, 4, 1000, seconds=5)["transactions"]
+        alone = cluster.load(at, 4, 100, seconds=5)["transactions_per_s"]
+        lag = lambda: sum(g["applied"] for g in cluster.discover(at)["groups"])
+        began, total = time.monotonic(), lag()
+        away.start()
+        while sum(g["applied"] for g in cluster.discover(away)["groups"]) < total:
+            time.sleep(0.05)
+        took = time.monotonic() - began
+        away.end(signal.SIGTERM)
+        tell("catch_up", seconds=round(took, 2), others_alone_per_s=round(alone))
+
+
+def main():
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("binary")
+    words.add_argument("--rounds", type=int, default=3)
+    words.add_argument("--failovers", type=int, default=20)
+    words.add_argument("--missed", type=int, default=1_000_000)
+    words.add_argument("--only", default="throughput,failover,idle,groups,catchup")
+    given = words.parse_args()
+    binary = os.path.abspath(given.binary)
+    parts = {
+        "throughput": lambda: throughput(binary, given.rounds),
+        "failover": lambda: failover(binary, given.failovers),
+        "idle": lambda: idle(binary),
+        "groups": lambda: many_groups(binary),
+        "catchup": lambda: catch_up(binary, given.missed),
+    }
+    for part in given.only.split(","):
+        parts[part]()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+//! Leaders die, stop and are replaced; nothing acknowledged is lost.
+use std::time::Duration;
+
+use crate::{fleet::WHOLE_MAX, story::Story};
+
+/// The only data group.
+const GROUP: u32 = 1;
+/// From the death of a leader to the next acknowledged write, on a busy machine.
+const FAILOVER_MAX: Duration = Duration::from_secs(10);
+/// No election is so short: who is faster was handed the leadership.
+const HANDOVER_MAX: Duration = Duration::from_millis(750);
+/// Part of its throughput that must come back; the rest is other work on a shared machine.
+const RETURNS: f64 = 0.3;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_leaders_killed_one_after_the_other_lose_nothing_and_throughput_returns() {
+    let mut story = Story::in_one_group(3, "two_leaders_killed").await;
+    let through = story.fleet.slots()[1];
+    story.load_through(through);
+    story.for_a_while(1.0).await;
+    let rate = story.rate(3.0).await;
+    for _ in 0..2 {
+        let leader = story.leader(GROUP).await;
+        story.fleet.member(leader).kill9();
+        if leader == through {
+            // The only door of the clients: it has to open again first.
+            story.fleet.start(leader, None).await.unwrap();
+        }
+        let took = story.until_acknowledged(FAILOVER_MAX).await;
+        eprintln!("acknowledged again {took:?} after a kill");
+        if leader != through {
+            story.fleet.start(leader, None).await.unwrap();
+        }
+        story.fleet.whole(WHOLE_MAX).await.unwrap();
+    }
+    let again = story.rate(3.0).await;
+    assert!(
+        again >= rate * RETURNS,
+        "{rate:.0}/s before, {again:.0}/s after"
+    );
+    story.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_told_to_stop_hands_over_faster_than_any_election() {
+    let mut story = Story::in_one_group(3, "a_leader_that_is_told_to_stop").await;
+    for _ in 0..3 {
+        let leader = story.leader(GROUP).await;
+        let others = story
+            .fleet
+            .slots()
+            .into_iter()
+            .filter(|slot| *slot != leader);
+        let through = others.min().unwrap();
+        story.load_through(through);
+        story.for_a_while(1.0).await;
+        story.fleet.member(leader).sigterm();
+        let took = story.until_acknowledged(FAILOVER_MAX).await;
+        eprintln!("acknowledged again {took:?} after SIGTERM");
+        assert!(
+            story.fleet.member(leader).wait_end(FAILOVER_MAX).await,
+            "it ends"
+        );
+        assert!(took < HANDOVER_MAX, "{took:?}");
+        story.load_ends().await;
+        story.fleet.start(leader, None).await.unwrap();
+    }
+    story.ends_well().await;
+}
