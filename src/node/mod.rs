@@ -217,7 +217,8 @@ impl Beginning {
             stop_max: Duration::from_millis(self.config.stop_ms_max),
             scrub_pause: Duration::from_millis(self.config.scrub_pause_ms),
             founder,
-            first_start: first_start.then_some(held),
+            first_start,
+            held,
         })
     }
 
@@ -309,7 +310,9 @@ struct Node {
     scrub_pause: Duration,
     /// This is the first start of a new cluster.
     founder: bool,
-    first_start: Option<HeldFolder>,
+    first_start: bool,
+    /// Nobody else opens the folder as long as this process lives.
+    held: HeldFolder,
 }
 
 impl Node {
@@ -361,9 +364,10 @@ impl Node {
     }
 
     fn finish_first_start(&mut self) -> Result<(), NodeError> {
-        if let Some(held) = &self.first_start {
+        if self.first_start {
             self.groups.store().sync()?;
-            held.finish_first_start()
+            self.held
+                .finish_first_start()
                 .map_err(|error| NodeError::System(error.to_string()))?;
         }
         Ok(())

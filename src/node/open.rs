@@ -15,7 +15,7 @@ use super::{
     identity::{Members, MembersFile},
 };
 use crate::config::Config;
-use crate::store::{Folder, FolderError, StoreOptions};
+use crate::store::{Folder, FolderError, StoreError, StoreOptions};
 
 /// A folder, and what is wrong with what lies in it.
 pub(super) struct Opened {
@@ -65,7 +65,11 @@ pub(super) fn open(config: &Config) -> Result<Opened, NodeError> {
     let why = error.to_string();
     let doubt = match error {
         FolderError::Shorter { .. } | FolderError::Position(_) => Doubt::Shorter(why.clone()),
-        FolderError::Store { .. } => Doubt::Lost(why.clone()),
+        // A lock that another process holds, or a disk that refuses, says nothing about the data.
+        FolderError::Store {
+            error: StoreError::Corrupt(_),
+            ..
+        } => Doubt::Lost(why.clone()),
         other => return Err(other.into()),
     };
     tracing::error!(%why, "the data can't be believed; this node is repaired from its peers");
@@ -79,7 +83,11 @@ pub(super) fn open(config: &Config) -> Result<Opened, NodeError> {
                     members,
                 });
             }
-            Err(error) => doubt = Doubt::Lost(error.to_string()),
+            Err(FolderError::Store {
+                error: error @ StoreError::Corrupt(_),
+                ..
+            }) => doubt = Doubt::Lost(error.to_string()),
+            Err(error) => return Err(error.into()),
         }
     }
     set_aside(&config.data).map_err(|error| NodeError::System(error.to_string()))?;
