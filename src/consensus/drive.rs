@@ -67,6 +67,10 @@ impl Groups {
 
     /// One step towards the seats: new replicas follow first, vote when they are whole, and then the old ones go.
     async fn align(&self, group: &Group, row: &SeatsRow) -> Result<(), String> {
+        if let Some(aim) = group.unfinished() {
+            let finished = group.raft().change_membership(aim, true).await;
+            return finished.map(drop).map_err(|error| error.to_string());
+        }
         let Some((voters, learners)) = group.membership() else {
             return Ok(());
         };

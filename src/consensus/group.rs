@@ -310,6 +310,18 @@ impl Group {
         committed.then(|| (voters.clone(), learners))
     }
 
+    /// What a change of the voters leads to that was begun and not finished, as by a leader that was lost meanwhile.
+    pub(super) fn unfinished(&self) -> Option<BTreeSet<u64>> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let stored = &metrics.membership_config;
+        let committed = stored.log_id() == metrics.committed_membership_config.log_id();
+        match stored.membership().get_joint_config().as_slice() {
+            [_, aim] if committed => Some(aim.clone()),
+            _ => None,
+        }
+    }
+
     /// Voters and learners for show, also in the middle of a change.
     pub fn members(&self) -> (Vec<u64>, Vec<u64>) {
         let metrics = self.raft.metrics();

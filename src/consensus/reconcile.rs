@@ -86,8 +86,8 @@ impl Groups {
             if Some(group.replica()) == wanted {
                 return Ok(());
             }
-            let listed = row.retiring.contains(&group.replica());
-            if listed && seat.is_none() {
+            // It may still vote: it stays until the membership is without it, whatever else this node shall hold.
+            if row.retiring.contains(&group.replica()) {
                 return Ok(());
             }
             self.close(&group).await?;

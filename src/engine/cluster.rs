@@ -424,17 +424,20 @@ fn seat(
         .chain(learners.iter().map(|node| (*node, false)));
     let mut seats: Vec<SeatRow> = Vec::new();
     for (node, votes) in wanted {
-        let present = old.seats.iter().find(|seat| node_of(seat.replica) == node);
+        // A replica that was to go may still vote: its node takes it back, the newest where there are several.
+        let known = old.seats.iter().map(|seat| seat.replica);
+        let known = known.chain(old.retiring.iter().copied());
+        let present = known.filter(|replica| node_of(*replica) == node).max();
         let replica = match present {
-            Some(seat) => seat.replica,
+            Some(replica) => replica,
             None if founding => replica_id(0, node),
             None => state.incarnate(node),
         };
         seats.push(SeatRow { replica, votes });
     }
     let mut retiring = old.retiring;
-    let gone = old.seats.iter().map(|seat| seat.replica);
-    retiring.extend(gone.filter(|replica| seats.iter().all(|seat| seat.replica != *replica)));
+    retiring.extend(old.seats.iter().map(|seat| seat.replica));
+    retiring.retain(|replica| seats.iter().all(|seat| seat.replica != *replica));
     let row = SeatsRow {
         epoch: epoch + 1,
         class,
@@ -563,6 +566,29 @@ mod tests {
         let second = state.replica_of(1, 2).unwrap();
         assert_ne!(first, second);
         assert_eq!((node_of(first), node_of(second)), (2, 2));
+    }
+
+    #[test]
+    fn a_node_that_is_seated_again_before_it_is_out_keeps_its_replica() {
+        let mut state = ClusterState::default();
+        seated(&mut state, 0, &[1]).unwrap();
+        seated(&mut state, 1, &[1, 2, 3]).unwrap();
+        let voting = state.replica_of(1, 3).unwrap();
+        seated(&mut state, 2, &[1, 2, 4]).unwrap();
+        assert_eq!(state.seats[&1].retiring, [voting]);
+        seated(&mut state, 3, &[1, 2, 3]).unwrap();
+        assert_eq!(state.replica_of(1, 3), Some(voting));
+        assert!(!state.seats[&1].retiring.contains(&voting));
+        renew(&mut state, 3, &[(1, voting)], &mut Written::default());
+        let renewed = state.replica_of(1, 3).unwrap();
+        seated(&mut state, 5, &[1, 2, 4]).unwrap();
+        seated(&mut state, 6, &[1, 2, 3]).unwrap();
+        assert_eq!(
+            state.replica_of(1, 3),
+            Some(renewed),
+            "the damaged one stays out"
+        );
+        assert_eq!(state.seats[&1].retiring.len(), 2);
     }
 
     #[test]
