@@ -1,6 +1,6 @@
-//! The log writer: one thread per node (in a simulation, one task) that takes the log operations of all groups as they wait, writes them as one batch,
-//! syncs once, and then tells everyone (group commit over all groups, no linger: while one sync runs the next batch
-//! gathers by itself).
+//! The log writer: one thread per node (in a simulation, one task) that takes the log operations of all groups as they
+//! wait, writes them as one batch, syncs once, and then tells everyone (group commit over all groups, no linger: while one
+//! sync runs the next batch gathers by itself).
 //!
 //! Order of a turn: write, note `written` (the apply gate opens), sync, note the synced position, answer. Votes go through
 //! the same queue and wait for the sync. Truncations and purges ride along. Any error is final.
