@@ -145,11 +145,14 @@ impl RaftNetworkV2<Types> for Replica {
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
+            // The pause after a failure is in the input: to open without asking it would try again without an end.
+            let mut input = input;
+            let first = input.next().await;
             let channel = self
                 .open(Lane::Append, &[])
                 .map_err(|error| unreachable(&error))?;
             let stream: BoxStream<'s, _> = Box::pin(Appends {
-                input: Some(input),
+                input: Some(futures::stream::iter(first).chain(input)),
                 channel,
                 owed: std::collections::VecDeque::new(),
                 owed_bytes: 0,
