@@ -1,0 +1,166 @@
+//! What goes wrong, when, and for how long, as the seed says. Links are cut, cut in one direction, or hold back what is
+//! sent; hosts lose power, one or all, and with it a part of what was written and not synced.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use turmoil::Sim;
+
+use crate::book::Book;
+use crate::chance::Rng;
+use crate::node::name;
+
+/// How long nothing new goes wrong, and how long what does lasts.
+const PAUSE_MS: (u64, u64) = (100, 3000);
+const LASTS_MS: (u64, u64) = (50, 5000);
+
+/// What ends a fault.
+#[derive(Clone, Copy, Debug)]
+enum Heal {
+    Start(usize),
+    Repair(usize, usize),
+    Release(usize, usize),
+}
+
+pub struct Faults {
+    rng: Rng,
+    hosts: usize,
+    book: Book,
+    next: Duration,
+    heals: Vec<(Duration, Heal)>,
+    down: BTreeSet<usize>,
+    /// Links with a fault: they get no second one.
+    broken: BTreeSet<(usize, usize)>,
+    pub crashes: u32,
+    pub cuts: u32,
+}
+
+impl Faults {
+    pub fn new(rng: Rng, hosts: usize, book: Book, now: Duration) -> Self {
+        Self {
+            rng,
+            hosts,
+            book,
+            next: now,
+            heals: Vec::new(),
+            down: BTreeSet::new(),
+            broken: BTreeSet::new(),
+            crashes: 0,
+            cuts: 0,
+        }
+    }
+
+    /// Ends what is over, and begins what is due.
+    pub fn step(&mut self, sim: &mut Sim<'_>, now: Duration) {
+        let (over, left) = self.heals.drain(..).partition(|(at, _)| *at <= now);
+        self.heals = left;
+        let over: Vec<(Duration, Heal)> = over;
+        over.into_iter().for_each(|(_, heal)| self.heal(sim, heal));
+        if now >= self.next {
+            let (from, to) = PAUSE_MS;
+            self.next = now + Duration::from_millis(self.rng.between(from, to));
+            self.strike(sim, now);
+        }
+    }
+
+    /// Ends everything.
+    pub fn end(&mut self, sim: &mut Sim<'_>) {
+        for (_, heal) in std::mem::take(&mut self.heals) {
+            self.heal(sim, heal);
+        }
+    }
+
+    fn strike(&mut self, sim: &mut Sim<'_>, now: Duration) {
+        let host = self.rng.below(self.hosts as u64) as usize;
+        let other = (host + 1 + self.rng.below(self.hosts as u64 - 1) as usize) % self.hosts;
+        match self.rng.below(12) {
+            0..4 => self.crash(sim, host, now),
+            4 => (0..self.hosts).for_each(|host| self.crash(sim, host, now)),
+            5..7 => self.cut(sim, host, other, now),
+            7..9 => {
+                let others = (0..self.hosts).filter(|other| *other != host);
+                others.for_each(|other| self.cut(sim, host, other, now));
+            }
+            9 => self.cut_one_way(sim, host, other, now),
+            _ => self.hold(sim, host, other, now),
+        }
+    }
+
+    fn lasts(&mut self, now: Duration) -> Duration {
+        let (from, to) = LASTS_MS;
+        now + Duration::from_millis(self.rng.between(from, to))
+    }
+
+    fn crash(&mut self, sim: &mut Sim<'_>, host: usize, now: Duration) {
+        if !self.down.insert(host) {
+            return;
+        }
+        sim.crash(name(host));
+        let running = self.book.with(|pages| pages.running[host].take());
+        drop(running);
+        self.book.forget_asked(host);
+        let (unsynced, keep) = self.book.with(|pages| {
+            let unsynced = pages.disks[host].unsynced();
+            let keep = self.rng.below(unsynced as u64 + 1) as usize;
+            pages.disks[host] = pages.disks[host].crash(keep);
+            (unsynced, keep)
+        });
+        self.crashes += 1;
+        self.book.trace(format_args!(
+            "n{host} crashes: {keep} of {unsynced} unsynced batches stay"
+        ));
+        let until = self.lasts(now);
+        self.heals.push((until, Heal::Start(host)));
+    }
+
+    /// True if the link is free for a fault.
+    fn takes(&mut self, a: usize, b: usize) -> bool {
+        let free = self.broken.insert((a.min(b), a.max(b)));
+        self.cuts += u32::from(free);
+        free
+    }
+
+    fn cut(&mut self, sim: &mut Sim<'_>, a: usize, b: usize, now: Duration) {
+        if self.takes(a, b) {
+            sim.partition(name(a), name(b));
+            self.book.trace(format_args!("n{a} and n{b} are cut"));
+            let until = self.lasts(now);
+            self.heals.push((until, Heal::Repair(a, b)));
+        }
+    }
+
+    fn cut_one_way(&mut self, sim: &mut Sim<'_>, a: usize, b: usize, now: Duration) {
+        if self.takes(a, b) {
+            sim.partition_oneway(name(a), name(b));
+            self.book.trace(format_args!("n{a} to n{b} is cut"));
+            let until = self.lasts(now);
+            self.heals.push((until, Heal::Repair(a, b)));
+        }
+    }
+
+    fn hold(&mut self, sim: &mut Sim<'_>, a: usize, b: usize, now: Duration) {
+        if self.takes(a, b) {
+            sim.hold(name(a), name(b));
+            self.book.trace(format_args!("n{a} and n{b} are held"));
+            let until = self.lasts(now);
+            self.heals.push((until, Heal::Release(a, b)));
+        }
+    }
+
+    fn heal(&mut self, sim: &mut Sim<'_>, heal: Heal) {
+        self.book.trace(format_args!("{heal:?}"));
+        match heal {
+            Heal::Start(host) => {
+                self.down.remove(&host);
+                sim.bounce(name(host));
+            }
+            Heal::Repair(a, b) => {
+                self.broken.remove(&(a.min(b), a.max(b)));
+                sim.repair(name(a), name(b));
+            }
+            Heal::Release(a, b) => {
+                self.broken.remove(&(a.min(b), a.max(b)));
+                sim.release(name(a), name(b));
+            }
+        }
+    }
+}

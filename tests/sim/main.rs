@@ -1,0 +1,85 @@
+//! The rooms `consensus` and `peer` in a simulation: three nodes with stores in memory on one thread, over a network,
+//! disks and a time that are made of a seed. Hosts crash and lose what they had not synced, links break, one-way or both,
+//! or hold back what is sent. At the end everything is healed, and each replica must have every acknowledged
+//! transaction at its index, with its bytes, and once.
+//!
+//! A seed always gives the same run: each runs in a process of its own (`chance`), and the first seed runs twice, which
+//! must leave the same trace. `QBC_SIM_SEEDS=n` runs n seeds; `QBC_SIM_FIRST=n` begins with another one.
+
+#![allow(clippy::unwrap_used)]
+
+mod book;
+mod chance;
+mod check;
+mod faults;
+mod network;
+mod node;
+mod work;
+mod world;
+
+use std::{fs, path::PathBuf, process::Command};
+
+/// Seeds of a run that asks for no number.
+const SEEDS: u64 = 3;
+/// How a child knows its seed and where its trace goes.
+const SEED: &str = "QBC_SIM_SEED";
+const TRACE: &str = "QBC_SIM_TRACE";
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// The run itself, in a process of its own; without a seed there is nothing to do.
+#[test]
+fn child() {
+    let Some(seed) = number(SEED) else { return };
+    let trace = std::env::var(TRACE).unwrap_or_else(|_| "/dev/stderr".into());
+    chance::seeded(seed, move || world::run(seed, &PathBuf::from(trace)));
+}
+
+/// Runs a seed and returns its trace.
+fn trace_of(seed: u64, dir: &tempfile::TempDir, name: &str) -> String {
+    let file = dir.path().join(name);
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["child", "--exact", "--nocapture", "--test-threads=1"])
+        .env(SEED, seed.to_string())
+        .env(TRACE, &file)
+        .output()
+        .unwrap();
+    let trace = fs::read_to_string(&file).unwrap_or_default();
+    let end: Vec<&str> = trace.lines().rev().take(40).collect();
+    let end: Vec<&str> = end.into_iter().rev().collect();
+    assert!(
+        child.status.success(),
+        "seed {seed} fails; again with {SEED}={seed} {TRACE}=FILE cargo test --test sim child\n{}\n{}",
+        end.join("\n"),
+        String::from_utf8_lossy(&child.stderr)
+    );
+    trace
+}
+
+/// The first line in which two traces differ.
+fn difference(one: &str, other: &str) -> Option<String> {
+    if one == other {
+        return None;
+    }
+    let pairs = one.lines().zip(other.lines()).enumerate();
+    let mut differing = pairs.filter(|(_, (one, other))| one != other);
+    let (line, (one, other)) = differing.next().unwrap_or_default();
+    Some(format!("line {}:\n  {one}\n  {other}", line + 1))
+}
+
+#[test]
+fn what_is_acknowledged_survives_every_seed_and_a_seed_repeats() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = number("QBC_SIM_FIRST").unwrap_or(1);
+    let seeds = number("QBC_SIM_SEEDS").unwrap_or(SEEDS).max(1);
+    let traces: Vec<String> = (first..first + seeds)
+        .map(|seed| trace_of(seed, &dir, &format!("{seed}")))
+        .collect();
+    let again = trace_of(first, &dir, "again");
+    assert_eq!(difference(&traces[0], &again), None, "seed {first}");
+    for two in traces.windows(2) {
+        assert!(two[0] != two[1], "two seeds give one run");
+    }
+}
