@@ -46,6 +46,10 @@ impl Wish {
 pub struct Pages {
     /// By host.
     pub disks: Vec<MemoryStore>,
+    /// As they were a moment ago.
+    pub old_disks: Vec<MemoryStore>,
+    /// Disks confirm syncs, and lose in a crash what they have not got to.
+    pub lies: bool,
     pub own: Vec<Option<Own>>,
     pub running: Vec<Option<Groups>>,
     /// By group: the chain that its transactions go to.

@@ -32,7 +32,7 @@ unsafe extern "C" fn getrandom(buffer: *mut u8, length: usize, flags: u32) -> is
         unsafe { buffer.add(at).write(rng.next() as u8) };
     }
     STREAM.set(rng.0);
-    length as isize
+    length.cast_signed()
 }
 
 /// Runs on a thread that has no other chance than the seed's.
@@ -84,7 +84,7 @@ impl Rng {
 pub struct SharedRng(AtomicU64);
 
 impl SharedRng {
-    pub fn new(rng: Rng) -> Self {
+    pub fn new(rng: &Rng) -> Self {
         Self(AtomicU64::new(rng.0))
     }
 

@@ -58,8 +58,8 @@ fn transactions(book: &Book, (host, id): (usize, u32), store: &Store, slot: Slot
     if host == 0 {
         let head = view.head.height;
         book.trace(format_args!(
-            "group {id}: {next} transactions, height {head}, {:x?}",
-            view.head_bytes
+            "group {id}: {next} transactions, height {head}, {}",
+            hex::encode(&view.head_bytes)
         ));
     }
 }

@@ -54,7 +54,9 @@ impl Faults {
         let (over, left) = self.heals.drain(..).partition(|(at, _)| *at <= now);
         self.heals = left;
         let over: Vec<(Duration, Heal)> = over;
-        over.into_iter().for_each(|(_, heal)| self.heal(sim, heal));
+        for (_, heal) in over {
+            self.heal(sim, heal);
+        }
         if now >= self.next {
             let (from, to) = PAUSE_MS;
             self.next = now + Duration::from_millis(self.rng.between(from, to));
@@ -101,7 +103,11 @@ impl Faults {
         let (unsynced, keep) = self.book.with(|pages| {
             let unsynced = pages.disks[host].unsynced();
             let keep = self.rng.below(unsynced as u64 + 1) as usize;
-            pages.disks[host] = pages.disks[host].crash(keep);
+            pages.disks[host] = if pages.lies {
+                pages.old_disks[host].crash(0)
+            } else {
+                pages.disks[host].crash(keep)
+            };
             (unsynced, keep)
         });
         self.crashes += 1;

@@ -17,13 +17,19 @@ mod node;
 mod work;
 mod world;
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
 
 /// Seeds of a run that asks for no number.
 const SEEDS: u64 = 3;
 /// How a child knows its seed and where its trace goes.
 const SEED: &str = "QBC_SIM_SEED";
 const TRACE: &str = "QBC_SIM_TRACE";
+/// Set for a child whose disks lie.
+const LIES: &str = "QBC_SIM_LIES";
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -34,18 +40,27 @@ fn number(name: &str) -> Option<u64> {
 fn child() {
     let Some(seed) = number(SEED) else { return };
     let trace = std::env::var(TRACE).unwrap_or_else(|_| "/dev/stderr".into());
-    chance::seeded(seed, move || world::run(seed, &PathBuf::from(trace)));
+    let lies = number(LIES).is_some();
+    chance::seeded(seed, move || {
+        world::run(seed, &PathBuf::from(trace), lies);
+    });
+}
+
+/// Runs a seed in a process of its own.
+fn start(seed: u64, trace: &Path, more: &[(&str, &str)]) -> Output {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["child", "--exact", "--nocapture", "--test-threads=1"])
+        .env(SEED, seed.to_string())
+        .env(TRACE, trace)
+        .envs(more.iter().copied())
+        .output()
+        .unwrap()
 }
 
 /// Runs a seed and returns its trace.
 fn trace_of(seed: u64, dir: &tempfile::TempDir, name: &str) -> String {
     let file = dir.path().join(name);
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["child", "--exact", "--nocapture", "--test-threads=1"])
-        .env(SEED, seed.to_string())
-        .env(TRACE, &file)
-        .output()
-        .unwrap();
+    let child = start(seed, &file, &[]);
     let trace = fs::read_to_string(&file).unwrap_or_default();
     let end: Vec<&str> = trace.lines().rev().take(40).collect();
     let end: Vec<&str> = end.into_iter().rev().collect();
@@ -82,4 +97,15 @@ fn what_is_acknowledged_survives_every_seed_and_a_seed_repeats() {
     for two in traces.windows(2) {
         assert!(two[0] != two[1], "two seeds give one run");
     }
+}
+
+#[test]
+fn disks_that_lie_about_syncs_are_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let found = (1..=SEEDS).find_map(|seed| {
+        let child = start(seed, &dir.path().join("lies"), &[(LIES, "1")]);
+        (!child.status.success()).then(|| String::from_utf8_lossy(&child.stderr).into_owned())
+    });
+    let told = found.expect("acknowledged transactions were lost, and no seed noticed");
+    assert!(told.contains("panicked"), "{told}");
 }

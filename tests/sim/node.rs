@@ -73,7 +73,7 @@ impl Host {
     pub async fn run(self) -> Ended {
         let founds = self.index == 0 && self.start == 0;
         let own = if founds {
-            self.founder()
+            Self::founder()
         } else {
             self.joined().await
         };
@@ -101,7 +101,7 @@ impl Host {
         Ok(())
     }
 
-    fn founder(&self) -> Own {
+    fn founder() -> Own {
         Own {
             node_id: 1,
             meta_replica: 1,
@@ -134,7 +134,7 @@ impl Host {
         links.link(own.others.clone());
         let index = self.index;
         let on_failure = Arc::new(move |why: String| panic!("n{index} fails: {why}"));
-        let syncs = SharedRng::new(self.rng("disk"));
+        let syncs = SharedRng::new(&self.rng("disk"));
         let backend = Arc::new(StoreLog(store.clone()));
         let delay = move || syncs.with(sync_delay);
         let writer = LogWriter::start_task(backend, None, on_failure.clone(), delay);
@@ -186,7 +186,7 @@ impl Host {
             };
             groups.decide(&seat).await?;
         }
-        let own = Some(self.founder());
+        let own = Some(Self::founder());
         self.book.with(|pages| pages.own[0] = own);
         Ok(())
     }

@@ -34,11 +34,12 @@ struct World<'a> {
 }
 
 /// Runs a seed; panics where the cluster is not what it must be.
-pub fn run(seed: u64, trace: &Path) {
+pub fn run(seed: u64, trace: &Path, lies: bool) {
     end_on_panic();
     let mut rng = Rng::of(seed, "world");
     let book = Book::new(HOSTS, trace);
-    let mut world = World::new(seed, &mut rng, book.clone());
+    let mut world = World::new(seed, &mut rng, &book);
+    book.with(|pages| pages.lies = lies);
     world.until(FOUND_MAX, "stands", World::stands);
     let mut faults = Faults::new(rng, HOSTS, book.clone(), world.sim.elapsed());
     let end = world.sim.elapsed() + FAULTS_LAST;
@@ -70,7 +71,7 @@ fn end_on_panic() {
 }
 
 impl World<'_> {
-    fn new(seed: u64, rng: &mut Rng, book: Book) -> Self {
+    fn new(seed: u64, rng: &mut Rng, book: &Book) -> Self {
         let data_groups = rng.between(1, 2) as u32;
         let mut sim = turmoil::Builder::new()
             .rng_seed(seed)
@@ -99,7 +100,7 @@ impl World<'_> {
         book.trace(format_args!("seed {seed}: {data_groups} data groups"));
         Self {
             sim,
-            book,
+            book: book.clone(),
             data_groups,
             steps: 0,
             leads: vec![vec![false; data_groups as usize + 1]; HOSTS],
@@ -116,6 +117,10 @@ impl World<'_> {
         if self.steps.is_multiple_of(NOTE_STEPS) {
             let applied: Vec<_> = (0..HOSTS).map(|host| self.applied(host)).collect();
             self.book.trace(format_args!("applied {applied:?}"));
+            self.book.with(|pages| {
+                let copies = pages.disks.iter().map(|disk| disk.crash(0));
+                pages.old_disks = copies.collect();
+            });
         }
     }
 
