@@ -204,8 +204,11 @@ impl Group {
         self.raft.metrics().borrow_watched().state == ServerState::Leader
     }
 
-    /// The node that leads, by what this replica knows, and the term.
+    /// The node that leads, by what this replica knows, and the term. A leader that no majority answers leads nobody.
     pub fn leader(&self) -> Option<(u64, u64)> {
+        if self.leads() && !self.may_decide() {
+            return None;
+        }
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let leader = metrics.current_leader?;

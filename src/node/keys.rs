@@ -58,6 +58,21 @@ impl Keys {
     }
 }
 
+/// Moves the key of another node's life out of the way; nothing is deleted.
+pub(super) fn set_aside_node_key(dir: &Path) -> Result<(), KeyError> {
+    let key = dir.join("node.key");
+    let free = (1..=u16::MAX)
+        .map(|number| dir.join(format!("node.key.old-{number}")))
+        .find(|name| !name.exists());
+    match free.filter(|_| key.exists()) {
+        Some(free) => fs::rename(&key, free).map_err(|why| KeyError::Io {
+            file: key.display().to_string(),
+            why,
+        }),
+        None => Ok(()),
+    }
+}
+
 /// The root key's seed, where this node has it.
 pub(super) fn root_seed(dir: &Path) -> Option<[u8; 32]> {
     read_seed(&dir.join("root.key")).ok()?;

@@ -152,11 +152,20 @@ async fn run(
         trust,
         failed,
     };
-    let mut start = beginning.start(data).await?;
-    start.open_server(listener, beginning.trust.clone()).await?;
-    start.become_member(&beginning).await?;
-    start.groups.ready().await?;
-    start.finish_first_start()?;
+    let started = async {
+        let mut start = beginning.start(data).await?;
+        start.open_server(listener, beginning.trust.clone()).await?;
+        start.become_member(&beginning).await?;
+        start.groups.ready().await?;
+        start.finish_first_start()?;
+        Ok::<Node, NodeError>(start)
+    };
+    let mut stop = stop_asked.clone();
+    let start = tokio::select! {
+        started = started => started?,
+        // Whoever waits for a cluster that does not answer may be told to stop.
+        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+    };
     ready(address);
     start.run(stop_asked).await
 }
@@ -185,6 +194,10 @@ impl Beginning {
             self.join = members.others.values().cloned().collect();
         }
         let founder = first_start && self.join.is_empty();
+        if first_start && !founder && !Own::is_noted(&folder.store)? {
+            // A key without the data that went with it belongs to a node that is lost.
+            keys::set_aside_node_key(&self.config.data.join("keys"))?;
+        }
         let keys = Keys::open(&self.config.data.join("keys"), first_start, founder)?;
         let (store, held) = (folder.store.clone(), folder.hold());
         let file = MembersFile::of(&self.config.data);

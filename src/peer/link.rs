@@ -42,6 +42,8 @@ struct Inner {
     next: AtomicU64,
     /// Where what comes in goes; none once the stream broke. Short: nothing waits under it.
     inboxes: Mutex<Option<HashMap<Key, mpsc::UnboundedSender<Bytes>>>>,
+    /// Ends both halves of the stream, so that neither side holds the other one's half open.
+    closed: watch::Sender<bool>,
 }
 
 /// One link. Clones share it.
@@ -57,6 +59,7 @@ pub(super) fn new(peer: u64, inbound: Arc<dyn Inbound>) -> (Link, mpsc::Unbounde
         queue,
         next: AtomicU64::new(1),
         inboxes: Mutex::new(Some(HashMap::new())),
+        closed: watch::channel(false).0,
     }));
     (link, outgoing)
 }
@@ -156,14 +159,30 @@ impl Link {
         let link = self.clone();
         tokio::spawn(async move {
             let mut frames = std::pin::pin!(frames);
-            while let Some(Ok(frames)) = frames.next().await {
+            let mut closed = link.closed();
+            loop {
+                let next = tokio::select! {
+                    next = frames.next() => next,
+                    _ = closed.wait_for(|closed| *closed) => None,
+                };
+                let Some(Ok(frames)) = next else { break };
                 for frame in frames {
                     link.take(frame);
                 }
             }
-            // Everything that waits for an answer over this link hears that none comes.
-            link.lock().take();
+            link.close();
         })
+    }
+
+    /// Ends the link: everything that waits for an answer over it hears that none comes.
+    pub fn close(&self) {
+        self.0.closed.send_replace(true);
+        self.lock().take();
+    }
+
+    /// Told when the link ends.
+    pub fn closed(&self) -> watch::Receiver<bool> {
+        self.0.closed.subscribe()
     }
 
     fn take(&self, frame: Frame) {

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::mpsc,
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -71,7 +71,6 @@ struct Inner {
     inbound: Mutex<Option<Arc<dyn Inbound>>>,
     /// By node. Short: nothing waits under it.
     peers: Mutex<BTreeMap<u64, Peer>>,
-    closed: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -86,6 +85,10 @@ impl Drop for Peer {
         if let Some(dialing) = &self.dialing {
             dialing.abort();
         }
+        // The other side sees it end, and opens another one if it is a member still.
+        if let Some(link) = &self.link {
+            link.close();
+        }
     }
 }
 
@@ -99,7 +102,6 @@ impl Links {
             connect,
             inbound: Mutex::default(),
             peers: Mutex::default(),
-            closed: watch::channel(false).0,
         }))
     }
 
@@ -117,7 +119,6 @@ impl Links {
 
     /// Ends all links: others see the node go at once.
     pub fn close(&self) {
-        self.0.closed.send_replace(true);
         self.taking().take();
         self.lock().clear();
     }
@@ -133,7 +134,7 @@ impl Links {
         let from = self.check(hello.as_ref())?;
         let (link, outgoing) = link::new(from, inbound);
         let own = self.hello(from);
-        let answers = link::responses(outgoing, own, self.0.closed.subscribe());
+        let answers = link::responses(outgoing, own, link.closed());
         link.read(incoming.map(|request| request.map(|request| request.frames)));
         self.put(from, link);
         Ok(answers)
@@ -221,8 +222,10 @@ impl Links {
     }
 
     fn put(&self, node: u64, link: Link) {
-        if let Some(peer) = self.lock().get_mut(&node) {
-            peer.link = Some(link);
+        if let Some(peer) = self.lock().get_mut(&node)
+            && let Some(old) = peer.link.replace(link)
+        {
+            old.close();
         }
     }
 
@@ -257,7 +260,7 @@ impl Links {
         let inbound = self.inbound()?;
         let transport = (self.0.connect)(address).map_err(Status::unavailable)?;
         let (link, outgoing) = link::new(node, inbound);
-        let requests = link::requests(outgoing, self.hello(node), self.0.closed.subscribe());
+        let requests = link::requests(outgoing, self.hello(node), link.closed());
         let mut client = PeerServiceClient::new(transport)
             .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);

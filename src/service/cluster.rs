@@ -74,15 +74,18 @@ impl Service {
         let renewal = request.renewal();
         if renewal != Renewal::Unspecified {
             let replicas = self.renewed(node_id, renewal).await?;
+            let old = replicas.iter().find(|(group, _)| *group == META_GROUP.0);
+            let old = old.map(|(_, replica)| *replica);
             let renew = MemberCommand::Renew { node_id, replicas };
             self.decide(&renew).await?;
+            return self.joined(node_id, old).await;
         }
-        self.joined(node_id).await
+        self.joined(node_id, None).await
     }
 
     /// The seats of a node whose replicas are to be replaced.
     async fn renewed(&self, node_id: u64, which: Renewal) -> Result<Vec<(u32, u64)>, Status> {
-        self.joined(node_id).await?;
+        self.joined(node_id, None).await?;
         let state = self.groups.cluster();
         let meant = |group: &u32| which == Renewal::All || *group == META_GROUP.0;
         let rows = state.seats.iter().filter(|(group, _)| meant(group));
@@ -94,12 +97,15 @@ impl Service {
         Ok(seats.collect())
     }
 
-    /// What a newcomer needs, once this node has applied that it is one.
-    async fn joined(&self, node_id: u64) -> Result<JoinResponse, Status> {
+    /// What a newcomer needs, once this node has applied that it is one, and that it is `old` no more. The only voter of
+    /// the meta group stays what it is: then the old replica is the answer after a while.
+    async fn joined(&self, node_id: u64, old: Option<u64>) -> Result<JoinResponse, Status> {
         let until = Instant::now() + SEEN_MAX;
         loop {
             let state = self.groups.cluster();
             let replica = state.replica_of(META_GROUP.0, node_id);
+            let late = Instant::now() >= until;
+            let replica = replica.filter(|replica| Some(*replica) != old || late);
             if let (Some(founded), Some(meta_replica)) = (&state.founded, replica) {
                 let members = state.members().map(|(node_id, node)| cluster::Member {
                     node_id,
@@ -114,7 +120,7 @@ impl Service {
                     meta_replica,
                 });
             }
-            if Instant::now() >= until {
+            if late {
                 return Err(super::route::shown(super::route::elsewhere(), META_GROUP));
             }
             sleep(Duration::from_millis(10)).await;
@@ -174,13 +180,16 @@ impl Service {
     }
 
     fn discovered_groups(&self, state: &crate::engine::ClusterState) -> Vec<cluster::Group> {
+        let left = |node: &u64| {
+            let row = state.nodes.get(node);
+            row.is_some_and(|row| row.standing == Standing::Left)
+        };
         let groups = state.seats.iter().map(|(id, row)| {
             let id = crate::engine::GroupId(*id);
             let of = |votes: bool| -> Vec<u64> {
                 let seats = row.seats.iter().filter(|seat| seat.votes == votes);
-                seats
-                    .map(|seat| crate::engine::node_of(seat.replica))
-                    .collect()
+                let nodes = seats.map(|seat| crate::engine::node_of(seat.replica));
+                nodes.filter(|node| !left(node)).collect()
             };
             let own = self.groups.get(id);
             let (mut voters, mut learners) = (of(true), of(false));
