@@ -81,6 +81,9 @@ pub trait Peers: Send + Sync + 'static {
     fn open(&self, to: u64, lane: Lane, first: Bytes) -> Result<Channel, Unreachable>;
     /// Opens a connection for a snapshot.
     fn carry(&self, to: u64, first: Bytes) -> Carrying;
-    /// The nodes that there shall be links to, with their addresses.
+    /// Nodes that there shall be links to as well, with their addresses. Whoever is not named keeps its link: a state that
+    /// is older than the links knows fewer members.
     fn link(&self, members: BTreeMap<u64, String>);
+    /// Ends the link to a node that is out for ever.
+    fn unlink(&self, node: u64);
 }

@@ -14,7 +14,7 @@ use super::{
     slots::{self, Slots},
     trash,
 };
-use crate::engine::{GroupId, META_GROUP, MemberCommand, SeatsRow, node_of};
+use crate::engine::{GroupId, META_GROUP, MemberCommand, SeatsRow, Standing, node_of};
 
 /// How often seats and replicas are compared when nothing else gives cause.
 const EVERY: Duration = Duration::from_millis(500);
@@ -312,7 +312,13 @@ impl Groups {
         let state = self.cluster();
         let others = state.members().filter(|(id, _)| *id != self.node_id());
         let members = others.map(|(id, node)| (id, node.address.clone()));
-        self.0.parts.peers.link(members.collect());
+        let peers = &self.0.parts.peers;
+        peers.link(members.collect());
+        for (id, node) in &state.nodes {
+            if node.standing == Standing::Left {
+                peers.unlink(*id);
+            }
+        }
     }
 
     pub(super) fn spawn_tasks(&self) {

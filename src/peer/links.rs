@@ -338,18 +338,25 @@ impl Peers for Links {
 
     fn link(&self, members: BTreeMap<u64, String>) {
         let mut peers = self.lock();
-        peers.retain(|node, peer| members.get(node) == Some(&peer.address));
         for (node, address) in members {
             let peer = peers.entry(node).or_default();
             if peer.address == address {
                 continue;
             }
             peer.address.clone_from(&address);
+            // A link that works is kept until one to the new address stands.
+            if let Some(dialing) = peer.dialing.take() {
+                dialing.abort();
+            }
             // The newcomer opens: it knows all members, they need not know it first.
             if node < self.0.identity.node_id {
                 let dialing = self.clone().dial(node, address);
                 peer.dialing = Some(tokio::spawn(dialing));
             }
         }
+    }
+
+    fn unlink(&self, node: u64) {
+        self.lock().remove(&node);
     }
 }
