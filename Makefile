@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 READY := . scripts/env.sh
 
-.PHONY: run test chaos lint bench bench-pipeline setup help
+.PHONY: run test chaos lint bench bench-pipeline bench-cluster setup help
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -27,3 +27,6 @@ bench: ## criterion benches of the pure parts, leap and proof over the real stor
 
 bench-pipeline: ## QBC against the bare pipeline in one run, with ratios
 	@$(READY) && cargo build --release --bins --examples && scripts/bench-pipeline.sh
+
+bench-cluster: ## three nodes against one, failover, hand-over, idle cost, many groups, catch-up
+	@$(READY) && cargo build --release --bins && scripts/bench-cluster.py target/release/qbc

@@ -1,7 +1,7 @@
 //! The client itself: one connection, its deadlines, and how a call is made.
 use std::{future::Future, time::Duration};
 
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
 use tonic::{
     Request, Response, Status,
     transport::{Channel, Endpoint},
@@ -27,7 +27,7 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// How a client behaves.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// Longest wait for one answer; on streams, for the next message.
+    /// Longest wait for one answer, with all its tries; on streams, for the next message.
     pub deadline: Duration,
 }
 
@@ -94,24 +94,17 @@ impl Client {
         F: Fn(Request<A>) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
+        let until = Instant::now() + self.config.deadline;
         let mut pause = RETRY_FIRST;
         for _ in 0..RETRIES {
-            match self.call_once(argument.clone(), &call).await {
-                Err(error) if error.is_retryable() => wait(&error, &mut pause).await,
+            match call_once(argument.clone(), &call, until).await {
+                Err(error) if error.is_retryable() && Instant::now() + pause < until => {
+                    wait(&error, &mut pause).await;
+                }
                 answer => return answer,
             }
         }
-        self.call_once(argument, &call).await
-    }
-
-    async fn call_once<T, A, F, Fut>(&self, argument: A, call: &F) -> Result<T, ClientError>
-    where
-        F: Fn(Request<A>) -> Fut,
-        Fut: Future<Output = Result<Response<T>, Status>>,
-    {
-        let mut request = Request::new(argument);
-        request.set_timeout(self.config.deadline);
-        Ok(call(request).await?.into_inner())
+        call_once(argument, &call, until).await
     }
 
     /// Bounds the wait for one step of a stream.
@@ -121,6 +114,17 @@ impl Client {
     ) -> Result<T, ClientError> {
         in_time(self.config.deadline, step).await
     }
+}
+
+/// One try, which takes what is left of the time.
+async fn call_once<T, A, F, Fut>(argument: A, call: &F, until: Instant) -> Result<T, ClientError>
+where
+    F: Fn(Request<A>) -> Fut,
+    Fut: Future<Output = Result<Response<T>, Status>>,
+{
+    let mut request = Request::new(argument);
+    request.set_timeout(until.saturating_duration_since(Instant::now()));
+    Ok(call(request).await?.into_inner())
 }
 
 /// Opens a connection with the windows that bulk traffic needs.

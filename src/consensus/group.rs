@@ -192,11 +192,15 @@ impl Group {
 
     /// True while this replica leads and a majority has acknowledged that a moment ago.
     fn may_decide(&self) -> bool {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let acked = metrics.last_quorum_acked.as_ref();
-        let recent = acked.is_some_and(|at| at.elapsed() < QUORUM_SILENT_MAX);
-        metrics.state == ServerState::Leader && (recent || self.votes_alone())
+        let (leads, recent) = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let acked = metrics.last_quorum_acked.as_ref();
+            let recent = acked.is_some_and(|at| at.elapsed() < QUORUM_SILENT_MAX);
+            (metrics.state == ServerState::Leader, recent)
+        };
+        // Not while the metrics are borrowed: Raft waits to write them, and who borrows them twice waits for Raft.
+        leads && (recent || self.votes_alone())
     }
 
     /// True while this replica leads, by what it knows.

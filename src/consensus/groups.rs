@@ -183,8 +183,21 @@ impl Groups {
         if let Some(founded) = &self.cluster().founded {
             let _ = self.0.parts.cluster.set(founded.cluster_id);
         }
+        self.settle_kept()?;
         self.reconcile().await?;
         self.spawn_tasks();
+        Ok(())
+    }
+
+    /// Frees or tells what damaged replicas left on disk.
+    fn settle_kept(&self) -> Result<(), GroupsError> {
+        let store = &self.0.parts.store;
+        if !self.0.options.keep_damaged {
+            return Ok(slots::release_kept(store)?);
+        }
+        for (slot, why) in slots::kept(store)? {
+            tracing::warn!(slot = slot.0, %why, "the rows of a damaged replica are kept; a start with keep_damaged = false frees them");
+        }
         Ok(())
     }
 

@@ -35,7 +35,7 @@ pub use log_writer::{Loaded, LogBackend, LogOp, LogWriter, StoreLog};
 pub use port::{Carrier, Carrying, Channel, Lane, Outlet, Peers, Unreachable};
 pub use roster::{Heard, Status};
 pub use serve::DecideError;
-pub use slots::{Slots, kept as kept_slots, note_all_damaged, note_damage as note_damaged};
+pub use slots::{Slots, note_all_damaged, note_damage as note_damaged};
 pub use snapshot::Signing;
 pub use state_machine::{GroupImage, GroupMachine};
 

@@ -8,9 +8,6 @@ use crate::engine::{GroupId, META_GROUP, node_of};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Nodes beyond the voters that hold a learner of the meta group: each costs its leader a stream.
-pub const META_LEARNERS_MAX: usize = 16;
-
 /// What a node is to the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -376,7 +373,7 @@ impl Board {
         let others = nodes
             .filter(|node| node.standing != Standing::Left && !voters.contains(&node.id))
             .map(|node| node.id);
-        others.take(META_LEARNERS_MAX).collect()
+        others.collect()
     }
 
     /// Counts the seats of a change.

@@ -7,6 +7,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use super::trash;
 use crate::engine::GroupId;
 use crate::store::{Batch, Cf, RowReader, Slot, Store, StoreError, View, slot_key};
 
@@ -156,7 +157,7 @@ pub(super) fn is_kept(store: &Store, slot: Slot) -> Result<bool, StoreError> {
 }
 
 /// Slots that are kept because they belong to damaged replicas.
-pub fn kept(store: &Store) -> Result<Vec<(Slot, String)>, StoreError> {
+pub(super) fn kept(store: &Store) -> Result<Vec<(Slot, String)>, StoreError> {
     let mut found = Vec::new();
     store.scan(
         Cf::Sys,
@@ -171,6 +172,16 @@ pub fn kept(store: &Store) -> Result<Vec<(Slot, String)>, StoreError> {
         },
     )?;
     Ok(found)
+}
+
+/// Frees what is kept: the rows go after a while.
+pub(super) fn release_kept(store: &Store) -> Result<(), StoreError> {
+    let mut batch = store.batch();
+    for (slot, _) in kept(store)? {
+        batch.delete(Cf::Sys, kept_key(slot));
+        trash::discard(&mut batch, slot);
+    }
+    store.write(batch)
 }
 
 const KEPT: &[u8] = b"kept";

@@ -11,6 +11,7 @@ use super::{
     keys::{self, Keys},
     now_ms,
     open::Doubt,
+    root_key,
 };
 use crate::chain::{Authority, Certificate, SigAlg, SigningKey};
 use crate::consensus::{
@@ -30,8 +31,6 @@ const CERTIFICATE_EARLY_S: u64 = 24 * 3600;
 const JOIN_MAX: Duration = Duration::from_secs(60);
 /// How long it is asked for before it is said that nobody gives it.
 const JOIN_ROUND: Duration = Duration::from_secs(3);
-/// How long another node may take to give its copy of the root key.
-const ROOT_KEY_MAX: Duration = Duration::from_secs(2);
 /// Pause of the loop that keeps certificates, addresses and the members file.
 const KEEP_EVERY: Duration = Duration::from_millis(500);
 
@@ -45,6 +44,8 @@ pub(super) struct Member {
     keys_folder: PathBuf,
     /// Copies of the root key are taken and given.
     hold_root_key: bool,
+    /// True once another member has said that this node left: it was away when that was decided.
+    out: tokio::sync::watch::Sender<bool>,
     contact: Arc<ClusterContact>,
     join: Vec<String>,
     advertised: String,
@@ -61,6 +62,7 @@ impl Member {
             file,
             keys_folder: beginning.config.data.join("keys"),
             hold_root_key: beginning.config.hold_root_key,
+            out: tokio::sync::watch::channel(false).0,
             contact: Arc::new(ClusterContact::new(
                 beginning.trust.clone(),
                 beginning.dial.clone(),
@@ -108,8 +110,10 @@ impl Member {
             }
             Doubt::Lost(_) => self.join(Renewal::Unspecified, members.node_id).await,
             Doubt::Shorter(why) => {
+                // The others first: what nobody else has is not given up.
+                let own = self.join(Renewal::All, 0).await?;
                 note_all_damaged(&self.store, why)?;
-                self.join(Renewal::All, 0).await
+                Ok(own)
             }
         }
     }
@@ -302,6 +306,7 @@ impl Member {
     pub async fn keep(self, groups: Groups, signer: Arc<Signer>) {
         let mut reached = groups.meta().reached();
         let mut noted = Members::default();
+        let mut out = self.out.subscribe();
         loop {
             if let Err(error) = self.certified(&groups, &signer) {
                 tracing::error!(%error, "the certificate can't be used");
@@ -323,7 +328,10 @@ impl Member {
             } else if self.hold_root_key {
                 self.ask_for_root_key(&groups).await;
             }
-            let _ = tokio::time::timeout(KEEP_EVERY, reached.changed()).await;
+            tokio::select! {
+                _ = tokio::time::timeout(KEEP_EVERY, reached.changed()) => {}
+                _ = out.wait_for(|out| *out) => return,
+            }
         }
     }
 
@@ -337,10 +345,8 @@ impl Member {
             return;
         }
         for (node, _) in cluster.members().filter(|(id, _)| *id != groups.node_id()) {
-            let answer = groups
-                .ask(node, Lane::RootKey, Bytes::new(), ROOT_KEY_MAX)
-                .await;
-            let seed = answer.and_then(|answer| <[u8; 32]>::try_from(answer.as_ref()).ok());
+            let asked = root_key::ask(groups, node, &self.keys.node, founded.cluster_id);
+            let seed = asked.await;
             let is_root = |seed: &[u8; 32]| {
                 let public = SigningKey::from_seed(*seed).public();
                 founded.authority.roots.contains(&public)
@@ -354,11 +360,9 @@ impl Member {
         }
     }
 
-    /// The root key for a node that asks, if it may have it.
-    fn root_key_for(&self, node: u64, groups: &Groups) -> Bytes {
-        let certified = groups.cluster().certificates.contains_key(&node);
-        let seed = keys::root_seed(&self.keys_folder).filter(|_| self.hold_root_key && certified);
-        seed.map_or_else(Bytes::new, |seed| Bytes::copy_from_slice(&seed))
+    /// The root key, where this node gives copies of it.
+    fn root_key_to_give(&self) -> Option<[u8; 32]> {
+        keys::root_seed(&self.keys_folder).filter(|_| self.hold_root_key)
     }
 
     fn note_members(&self, groups: &Groups, noted: &mut Members) {
@@ -434,9 +438,10 @@ impl Inbound for Inbox {
                 tokio::spawn(self.service.clone().carried(lane, first, channel));
             }
             Lane::RootKey => {
-                channel
-                    .out
-                    .send(self.member.root_key_for(from, &self.groups));
+                if let Some(seed) = self.member.root_key_to_give() {
+                    let cluster = self.groups.cluster();
+                    tokio::spawn(root_key::give(cluster, from, seed, channel));
+                }
             }
             _ => {
                 let groups = self.groups.clone();
@@ -452,5 +457,10 @@ impl Inbound for Inbox {
 
     fn refused(&self, by: u64, why: &str) {
         tracing::warn!(node = by, %why, "a node does not link with this one");
+    }
+
+    fn put_out(&self, by: u64, why: &str) {
+        tracing::warn!(node = by, %why, "this node is out of its cluster");
+        self.member.out.send_replace(true);
     }
 }

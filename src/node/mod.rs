@@ -5,6 +5,7 @@ mod identity;
 mod keys;
 mod member;
 mod open;
+mod root_key;
 mod scrub;
 
 use std::{

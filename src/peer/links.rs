@@ -3,7 +3,7 @@
 //! the heartbeats of all groups travel together.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
@@ -16,7 +16,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
-use tonic::{Status, transport::Channel as Transport};
+use tonic::{Code, Status, transport::Channel as Transport};
 
 use super::link::{self, Link};
 use crate::consensus::{Carrier, Carrying, Channel, Lane, Peers, Unreachable};
@@ -45,6 +45,8 @@ pub trait Inbound: Send + Sync + 'static {
     fn carrier(&self, from: u64, first: Bytes, carrier: Carrier);
     /// A node says that this one does not belong to the cluster any more, or is another one.
     fn refused(&self, by: u64, why: &str);
+    /// A member says that this node left the cluster.
+    fn put_out(&self, by: u64, why: &str);
 }
 
 /// Who this node is to the others.
@@ -71,6 +73,8 @@ struct Inner {
     inbound: Mutex<Option<Arc<dyn Inbound>>>,
     /// By node. Short: nothing waits under it.
     peers: Mutex<BTreeMap<u64, Peer>>,
+    /// Nodes that are out for ever: whoever was away when that was decided hears it from the others.
+    out: Mutex<BTreeSet<u64>>,
 }
 
 #[derive(Default)]
@@ -102,6 +106,7 @@ impl Links {
             connect,
             inbound: Mutex::default(),
             peers: Mutex::default(),
+            out: Mutex::default(),
         }))
     }
 
@@ -215,6 +220,12 @@ impl Links {
                 identity.format_version, hello.format_version
             ));
         }
+        if self.left().contains(&hello.node_id) {
+            return Err(Status::permission_denied(format!(
+                "node {} left the cluster",
+                hello.node_id
+            )));
+        }
         if !self.lock().contains_key(&hello.node_id) {
             return refused(format!("node {} is no member", hello.node_id));
         }
@@ -236,6 +247,10 @@ impl Links {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn left(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.0.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Peer>> {
         self.0.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -245,10 +260,12 @@ impl Links {
         loop {
             if let Err(status) = self.dial_once(node, &address).await {
                 tracing::debug!(node, %address, %status, "no link");
-                if status.code() == tonic::Code::FailedPrecondition
-                    && let Ok(inbound) = self.inbound()
-                {
-                    inbound.refused(node, status.message());
+                if let Ok(inbound) = self.inbound() {
+                    match status.code() {
+                        Code::FailedPrecondition => inbound.refused(node, status.message()),
+                        Code::PermissionDenied => inbound.put_out(node, status.message()),
+                        _ => {}
+                    }
                 }
             }
             sleep(DIAL_AGAIN).await;
@@ -357,6 +374,7 @@ impl Peers for Links {
     }
 
     fn unlink(&self, node: u64) {
+        self.left().insert(node);
         self.lock().remove(&node);
     }
 }

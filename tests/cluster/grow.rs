@@ -89,3 +89,21 @@ async fn a_dead_node_is_replaced_by_a_spare_one_after_the_set_time_and_may_come_
     story.fleet.whole(WHOLE_MAX).await.unwrap();
     story.ends_well().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_put_out_while_it_was_away_hears_it_and_stops() {
+    let mut story = Story::of(4, "a_node_that_was_put_out").await;
+    let (away, by) = (story.fleet.slots()[3], story.fleet.slots()[0]);
+    let id = story.fleet.id(away).await.unwrap();
+    story.fleet.member(away).kill9();
+    let ran = story.fleet.cli(by, &["leave", &id.to_string()]).await;
+    ran.well("the dead node leaves");
+    let start = story.fleet.how(away, None);
+    let member = story.fleet.member(away);
+    member.spawn(start);
+    assert!(member.wait_end(WHOLE_MAX).await, "{}", member.words());
+    let words = member.words();
+    assert!(words.contains("left the cluster"), "{words}");
+    story.fleet.forget(away);
+    story.ends_well().await;
+}

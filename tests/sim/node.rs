@@ -283,4 +283,8 @@ impl Inbound for Inbox {
             .book
             .trace(format_args!("n{index} is refused by node {by}: {why}"));
     }
+
+    fn put_out(&self, by: u64, why: &str) {
+        panic!("node {by} puts a member out: {why}");
+    }
 }
