@@ -30,7 +30,7 @@ pub(super) const ROOM_UNIT: usize = 1024;
 /// How long a group of one may take to lead at start: it replays its log and needs no vote but its own.
 const LEAD_DEADLINE: Duration = Duration::from_secs(60);
 /// Bytes of log that every replica keeps, so that one that was away for a moment needs no snapshot.
-const KEEP_BYTES: u64 = 16 << 20;
+const KEEP_BYTES: u64 = 1 << 20;
 /// Bytes of log that a leader keeps for a replica that is behind; beyond it the replica gets a snapshot.
 const KEEP_FOR_LATE_BYTES: u64 = 512 << 20;
 /// How often a proposal that waits looks whether it can still be decided.
@@ -108,6 +108,7 @@ impl Group {
         let raft = start(slots.replica, network, log.clone(), machine.clone())
             .await
             .map_err(|why| GroupsError::Start { group: id.0, why })?;
+        raft.runtime_config().heartbeat(false);
         let (queue, waiting) = mpsc::channel(QUEUE_COMMANDS);
         let tasks = vec![
             tokio::spawn(batcher::run(raft.clone(), waiting, clock)),
@@ -351,6 +352,12 @@ impl Group {
         wait.metrics(away, "another replica leads").await.is_ok()
     }
 
+    /// Tells the other replicas that this one leads.
+    pub(super) async fn beat(&self) {
+        // A replica that stopped has nothing to say.
+        let _ = self.raft.trigger().heartbeat().await;
+    }
+
     /// Stops the replica; what was acknowledged is durable.
     pub(super) async fn stop(&self) {
         let _ = self.raft.shutdown().await;
@@ -387,9 +394,10 @@ async fn start(
 
 fn config() -> openraft::Config {
     openraft::Config {
-        heartbeat_interval: 250,
-        heartbeat_min_interval: Some(250),
-        election_timeout_min: 750,
+        // Also how often Raft looks at its election timer (13/64 of it). Heartbeats go out with `beat`, all groups' at once.
+        heartbeat_interval: 550,
+        heartbeat_min_interval: Some(200),
+        election_timeout_min: 900,
         election_timeout_max: 1500,
         enable_pre_vote: Some(true),
         // What was committed is not noted on disk: only an election finds out where the others are.

@@ -5,7 +5,7 @@
 
 use std::{sync::PoisonError, time::Duration};
 
-use openraft::async_runtime::WatchReceiver;
+use openraft::{ServerState, async_runtime::WatchReceiver};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
 use crate::engine::{GroupId, META_GROUP, MemberCommand, SeatsRow, Standing, node_of};
 
 /// How often seats and replicas are compared when nothing else gives cause.
-const EVERY: Duration = Duration::from_millis(500);
+const EVERY: Duration = Duration::from_millis(1000);
 /// Pause before a new replica is asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -252,9 +252,11 @@ impl Groups {
         all.remove(&id.0);
     }
 
-    /// Tells whoever waits for a leader about each change that Raft sees.
+    /// Tells whoever waits for a leader about each change that Raft sees. A leader has no election to look out for: its
+    /// timer rests.
     pub(super) fn watch_leader(&self, group: &super::Group) {
-        let (groups, mut metrics) = (self.clone(), group.raft().server_metrics());
+        let (groups, raft) = (self.clone(), group.raft().clone());
+        let mut metrics = raft.server_metrics();
         tokio::spawn(async move {
             let mut known = None;
             while metrics.changed().await.is_ok() {
@@ -264,6 +266,7 @@ impl Groups {
                 };
                 if known != Some((leader, state)) {
                     known = Some((leader, state));
+                    raft.runtime_config().tick(state != ServerState::Leader);
                     groups.0.roster.changed();
                 }
             }
@@ -277,7 +280,7 @@ impl Groups {
 
     /// Tells the other nodes what this one is, at once with each change.
     pub(super) async fn tell_status(self) {
-        const PAUSE: Duration = Duration::from_millis(250);
+        const PAUSE: Duration = Duration::from_millis(1000);
         let mut changes = self.changes();
         loop {
             let status = self.status().encode();
@@ -327,6 +330,7 @@ impl Groups {
         tokio::spawn(self.clone().tell_status());
         tokio::spawn(self.clone().empty_trash());
         tokio::spawn(self.clone().drive());
+        tokio::spawn(self.clone().beat());
         self.watch_leader(&self.meta().clone());
     }
 }

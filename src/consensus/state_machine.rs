@@ -32,7 +32,7 @@ use crate::engine::{ApplyError, Engine, GroupId, entry_seals};
 use crate::store::{Batch, Cf, RaftTag, Slot, Store, StoreError, View, raft_key};
 
 /// Log bytes after which the log is cut. By bytes, not by entries: an entry may hold one transaction or thousands.
-const CUT_BYTES: u64 = 8 << 20;
+const CUT_BYTES: u64 = 2 << 20;
 /// Log entries after which the log is cut.
 const CUT_ENTRIES: u64 = 4096;
 /// Entries applied in one batch.
