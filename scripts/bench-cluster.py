@@ -170,7 +170,8 @@ def leader_of_chain(cluster, _name):
     applied = lambda: {g["group_id"]: g["applied"] for g in cluster.discover()["groups"]}
     before = applied()
     cluster.run(cluster.living()[0], "inject", "failover", stdin="where\n")
-    time.sleep(0.3)
+    # A replica hears of the newest commit with the next heartbeat.
+    time.sleep(1)
     after = applied()
     group = max((id for id in after if id > 0), key=lambda id: after[id] - before[id])
     return cluster.leader_of(group)

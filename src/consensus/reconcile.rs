@@ -17,7 +17,7 @@ use super::{
 use crate::engine::{GroupId, META_GROUP, MemberCommand, SeatsRow, Standing, node_of};
 
 /// How often seats and replicas are compared when nothing else gives cause.
-const EVERY: Duration = Duration::from_millis(1000);
+const EVERY: Duration = Duration::from_secs(1);
 /// Pause before a new replica is asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -280,7 +280,7 @@ impl Groups {
 
     /// Tells the other nodes what this one is, at once with each change.
     pub(super) async fn tell_status(self) {
-        const PAUSE: Duration = Duration::from_millis(1000);
+        const PAUSE: Duration = Duration::from_secs(1);
         let mut changes = self.changes();
         loop {
             let status = self.status().encode();

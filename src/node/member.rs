@@ -32,7 +32,7 @@ const JOIN_MAX: Duration = Duration::from_secs(60);
 /// How long it is asked for before it is said that nobody gives it.
 const JOIN_ROUND: Duration = Duration::from_secs(3);
 /// Pause of the loop that keeps certificates, addresses and the members file.
-const KEEP_EVERY: Duration = Duration::from_millis(1000);
+const KEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// This node as a member. Clones share it.
 #[derive(Clone)]

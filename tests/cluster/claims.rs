@@ -73,11 +73,8 @@ impl Claimed {
             loop {
                 let message = self.incoming.next().await?.ok()?;
                 let own = |frame: &Frame| frame.channel == 1 && frame.flags & YOURS != 0;
-                for frame in message.frames.into_iter().filter(own) {
-                    if frame.flags & ENDS != 0 {
-                        return None;
-                    }
-                    return Some(frame.body.to_vec());
+                if let Some(frame) = message.frames.into_iter().find(own) {
+                    return (frame.flags & ENDS == 0).then(|| frame.body.to_vec());
                 }
             }
         };
