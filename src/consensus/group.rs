@@ -18,8 +18,8 @@ use tokio::{
 };
 
 use super::{
-    Clock, GroupLog, GroupMachine, Raft, batcher, batcher::Proposal, groups::GroupsError,
-    network::Network, slots::Slots,
+    Clock, GroupLog, GroupMachine, Raft, StoredMembership, batcher, batcher::Proposal,
+    groups::GroupsError, network::Network, slots::Slots,
 };
 use crate::engine::{Engine, GroupId, Outcome, node_of};
 
@@ -306,28 +306,30 @@ impl Group {
 
     /// Voters and learners as Raft has them now; none while a change of them is under way.
     pub(super) fn membership(&self) -> Option<(BTreeSet<u64>, BTreeSet<u64>)> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let stored = &metrics.membership_config;
-        let committed = stored.log_id() == metrics.committed_membership_config.log_id();
+        let stored = self.committed_membership()?;
         let membership = stored.membership();
-        let [voters] = membership.get_joint_config().as_slice() else {
-            return None;
-        };
-        let learners = membership.learner_ids().collect();
-        committed.then(|| (voters.clone(), learners))
+        match membership.get_joint_config().as_slice() {
+            [voters] => Some((voters.clone(), membership.learner_ids().collect())),
+            _ => None,
+        }
     }
 
     /// What a change of the voters leads to that was begun and not finished, as by a leader that was lost meanwhile.
     pub(super) fn unfinished(&self) -> Option<BTreeSet<u64>> {
+        let stored = self.committed_membership()?;
+        match stored.membership().get_joint_config().as_slice() {
+            [_, aim] => Some(aim.clone()),
+            _ => None,
+        }
+    }
+
+    /// The newest membership, if it is committed.
+    fn committed_membership(&self) -> Option<Arc<StoredMembership>> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let stored = &metrics.membership_config;
         let committed = stored.log_id() == metrics.committed_membership_config.log_id();
-        match stored.membership().get_joint_config().as_slice() {
-            [_, aim] if committed => Some(aim.clone()),
-            _ => None,
-        }
+        committed.then(|| stored.clone())
     }
 
     /// Voters and learners for show, also in the middle of a change.

@@ -72,15 +72,15 @@ impl Service {
         };
         let node_id = self.decide(&enrol).await?;
         let renewal = request.renewal();
+        let mut old = None;
         if renewal != Renewal::Unspecified {
             let replicas = self.renewed(node_id, renewal).await?;
-            let old = replicas.iter().find(|(group, _)| *group == META_GROUP.0);
-            let old = old.map(|(_, replica)| *replica);
+            let meta = replicas.iter().find(|(group, _)| *group == META_GROUP.0);
+            old = meta.map(|(_, replica)| *replica);
             let renew = MemberCommand::Renew { node_id, replicas };
             self.decide(&renew).await?;
-            return self.joined(node_id, old).await;
         }
-        self.joined(node_id, None).await
+        self.joined(node_id, old).await
     }
 
     /// The seats of a node whose replicas are to be replaced.

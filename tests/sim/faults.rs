@@ -13,6 +13,15 @@ use crate::node::name;
 const PAUSE_MS: (u64, u64) = (100, 3000);
 const LASTS_MS: (u64, u64) = (50, 5000);
 
+/// What a link does while it is broken.
+#[derive(Clone, Copy, Debug)]
+enum Break {
+    Both,
+    OneWay,
+    /// What is sent waits until the end of the fault.
+    Hold,
+}
+
 /// What ends a fault.
 #[derive(Clone, Copy, Debug)]
 enum Heal {
@@ -77,13 +86,13 @@ impl Faults {
         match self.rng.below(12) {
             0..4 => self.crash(sim, host, now),
             4 => (0..self.hosts).for_each(|host| self.crash(sim, host, now)),
-            5..7 => self.cut(sim, host, other, now),
+            5..7 => self.break_link(sim, Break::Both, (host, other), now),
             7..9 => {
                 let others = (0..self.hosts).filter(|other| *other != host);
-                others.for_each(|other| self.cut(sim, host, other, now));
+                others.for_each(|other| self.break_link(sim, Break::Both, (host, other), now));
             }
-            9 => self.cut_one_way(sim, host, other, now),
-            _ => self.hold(sim, host, other, now),
+            9 => self.break_link(sim, Break::OneWay, (host, other), now),
+            _ => self.break_link(sim, Break::Hold, (host, other), now),
         }
     }
 
@@ -118,38 +127,29 @@ impl Faults {
         self.heals.push((until, Heal::Start(host)));
     }
 
-    /// True if the link is free for a fault.
-    fn takes(&mut self, a: usize, b: usize) -> bool {
-        let free = self.broken.insert((a.min(b), a.max(b)));
-        self.cuts += u32::from(free);
-        free
-    }
-
-    fn cut(&mut self, sim: &mut Sim<'_>, a: usize, b: usize, now: Duration) {
-        if self.takes(a, b) {
-            sim.partition(name(a), name(b));
-            self.book.trace(format_args!("n{a} and n{b} are cut"));
-            let until = self.lasts(now);
-            self.heals.push((until, Heal::Repair(a, b)));
+    /// Breaks a link for a while, if no other fault has it.
+    fn break_link(&mut self, sim: &mut Sim<'_>, how: Break, (a, b): (usize, usize), now: Duration) {
+        if !self.broken.insert((a.min(b), a.max(b))) {
+            return;
         }
-    }
-
-    fn cut_one_way(&mut self, sim: &mut Sim<'_>, a: usize, b: usize, now: Duration) {
-        if self.takes(a, b) {
-            sim.partition_oneway(name(a), name(b));
-            self.book.trace(format_args!("n{a} to n{b} is cut"));
-            let until = self.lasts(now);
-            self.heals.push((until, Heal::Repair(a, b)));
-        }
-    }
-
-    fn hold(&mut self, sim: &mut Sim<'_>, a: usize, b: usize, now: Duration) {
-        if self.takes(a, b) {
-            sim.hold(name(a), name(b));
-            self.book.trace(format_args!("n{a} and n{b} are held"));
-            let until = self.lasts(now);
-            self.heals.push((until, Heal::Release(a, b)));
-        }
+        self.cuts += 1;
+        let (told, heal) = match how {
+            Break::Both => {
+                sim.partition(name(a), name(b));
+                (format!("n{a} and n{b} are cut"), Heal::Repair(a, b))
+            }
+            Break::OneWay => {
+                sim.partition_oneway(name(a), name(b));
+                (format!("n{a} to n{b} is cut"), Heal::Repair(a, b))
+            }
+            Break::Hold => {
+                sim.hold(name(a), name(b));
+                (format!("n{a} and n{b} are held"), Heal::Release(a, b))
+            }
+        };
+        self.book.trace(told);
+        let until = self.lasts(now);
+        self.heals.push((until, heal));
     }
 
     fn heal(&mut self, sim: &mut Sim<'_>, heal: Heal) {
