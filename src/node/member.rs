@@ -110,10 +110,10 @@ impl Member {
             }
             Doubt::Lost(_) => self.join(Renewal::Unspecified, members.node_id).await,
             Doubt::Shorter(why) => {
-                // The others first: what nobody else has is not given up.
-                let own = self.join(Renewal::All, 0).await?;
+                // Before anybody is asked: the folder was opened with a fresh note of what is synced, and the next start
+                // would believe it.
                 note_all_damaged(&self.store, why)?;
-                Ok(own)
+                self.join(Renewal::All, 0).await
             }
         }
     }
