@@ -107,6 +107,15 @@ impl Groups {
             if !caught_up(group, wanted_voters.difference(&voters)) {
                 return Ok(());
             }
+            if !wanted_voters.contains(&group.replica()) {
+                // Who leads on does the rest: a leader that is taken out cuts off what it was asked.
+                let followers = self.followers(group).into_values();
+                let mut stays = followers.filter(|replica| wanted_voters.contains(replica));
+                if let Some(next) = stays.next() {
+                    group.hand_over(next).await;
+                    return Ok(());
+                }
+            }
             let changed = raft.change_membership(wanted_voters, true).await;
             return changed.map(drop).map_err(|error| error.to_string());
         }

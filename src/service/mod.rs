@@ -270,11 +270,8 @@ impl chain_service_server::ChainService for Service {
     async fn read(&self, request: Request<proto::ReadRequest>) -> Answer<Self::ReadStream> {
         let (deadline, request) = opened(request);
         let route = self.route(Method::Read, &request.chain, deadline)?;
-        let pieces = self
-            .stream_at(route, request.any_replica, &request, |service, request| {
-                at_once(service.do_read(request))
-            })
-            .await?;
+        let begun = self.begin_read(route, &request).await?;
+        let pieces = self.clone().read_on(route, deadline, request, begun);
         Ok(Response::new(Timely::new(pieces, deadline)))
     }
     async fn get_head(

@@ -1,18 +1,26 @@
 //! GetTransaction and Read.
 
-use tokio::{sync::mpsc, time::timeout};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use std::time::Duration;
+
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tonic::{Code, Status};
 
 use super::{
-    Pieces, Service,
+    Deadline, Pieces, Service,
     catalog::ChainReads,
     convert,
     limits::{PIECE_BYTES, PIECES_WAITING, READER_PAUSE_MAX},
-    route,
+    route::{self, Route, at_once},
     status::of_read,
 };
 use crate::proto;
+
+/// Pause before a reader goes on elsewhere.
+const READ_ON_AFTER: Duration = Duration::from_millis(20);
 
 impl Service {
     pub(super) fn do_get_transaction(
@@ -29,6 +37,54 @@ impl Service {
             head_height: reads.chain.head.height,
             transaction: Some(convert::transaction(&view, height)?),
         })
+    }
+
+    /// Begins to read, on this node or another one.
+    pub(super) async fn begin_read(
+        &self,
+        route: Route,
+        request: &proto::ReadRequest,
+    ) -> Result<Pieces<proto::ReadResponse>, Status> {
+        self.stream_at(route, request.any_replica, request, |service, request| {
+            at_once(service.do_read(request))
+        })
+        .await
+    }
+
+    /// A reader outlives the replica that it began on: where that one moves or stops, it goes on with the
+    /// next transaction on another.
+    pub(super) fn read_on(
+        self,
+        route: Route,
+        deadline: Option<Deadline>,
+        mut request: proto::ReadRequest,
+        mut pieces: Pieces<proto::ReadResponse>,
+    ) -> Pieces<proto::ReadResponse> {
+        let (out, passed) = mpsc::channel(PIECES_WAITING);
+        tokio::spawn(async move {
+            while let Some(broken) = pass_on(&mut pieces, &mut request, &out).await {
+                if broken.code() != Code::Unavailable {
+                    let _ = out.send(Err(broken)).await;
+                    return;
+                }
+                let again = async {
+                    sleep(READ_ON_AFTER).await;
+                    let until = route::until(deadline);
+                    self.begin_read(Route { until, ..route }, &request).await
+                };
+                pieces = tokio::select! {
+                    again = again => match again {
+                        Ok(pieces) => pieces,
+                        Err(refused) => {
+                            let _ = out.send(Err(refused)).await;
+                            return;
+                        }
+                    },
+                    () = out.closed() => return,
+                };
+            }
+        });
+        ReceiverStream::new(passed)
     }
 
     pub(super) fn do_read(
@@ -135,6 +191,31 @@ impl Service {
             transactions,
             head_height: reads.chain.head.height,
         })
+    }
+}
+
+/// Passes pieces on until there are no more, nobody takes them, or they break; `request` is then what is still wanted.
+async fn pass_on(
+    pieces: &mut Pieces<proto::ReadResponse>,
+    request: &mut proto::ReadRequest,
+    out: &mpsc::Sender<Result<proto::ReadResponse, Status>>,
+) -> Option<Status> {
+    let limited = request.limit > 0;
+    loop {
+        let piece = tokio::select! {
+            piece = pieces.next() => piece?,
+            () = out.closed() => return None,
+        };
+        match piece {
+            Ok(piece) => {
+                let count = piece.transactions.len() as u64;
+                request.from_index += count;
+                request.limit = request.limit.saturating_sub(count);
+                out.send(Ok(piece)).await.ok()?;
+            }
+            Err(_) if limited && request.limit == 0 => return None,
+            Err(broken) => return Some(broken),
+        }
     }
 }
 
