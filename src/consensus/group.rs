@@ -14,7 +14,7 @@ use openraft::{
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -33,6 +33,8 @@ const LEAD_DEADLINE: Duration = Duration::from_secs(60);
 const KEEP_BYTES: u64 = 1 << 20;
 /// Bytes of log that a leader keeps for a replica that is behind; beyond it the replica gets a snapshot.
 const KEEP_FOR_LATE_BYTES: u64 = 512 << 20;
+/// So long no entry follows until an applied one is told to the followers as committed.
+const TELL_AFTER: Duration = Duration::from_millis(2);
 /// How often a proposal that waits looks whether it can still be decided.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// So many looks in a row without a majority end the wait; the outcome is unknown then.
@@ -113,6 +115,7 @@ impl Group {
         let tasks = vec![
             tokio::spawn(batcher::run(raft.clone(), waiting, clock)),
             tokio::spawn(cut_log(raft.clone(), machine.clone(), log.clone())),
+            tokio::spawn(tell_committed(raft.clone(), machine.reached(), log.clone())),
         ];
         Ok(Self {
             id,
@@ -229,13 +232,18 @@ impl Group {
         }
     }
 
-    /// Waits until the log is applied up to an index.
+    /// Waits until the log is applied up to an index; not for ever on a replica that was closed meanwhile.
     pub async fn applied(&self, index: u64) -> Result<(), ProposeError> {
         let mut reached = self.reached();
-        let waited = reached.wait_for(|reached| *reached >= index).await;
-        waited
-            .map(drop)
-            .map_err(|_| ProposeError::Unavailable("it is stopping".into()))
+        loop {
+            let there = reached.wait_for(|reached| *reached >= index);
+            match timeout(LOOK_EVERY, there).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(_)) => return Err(ProposeError::NotLeader),
+                Err(_) if self.stopped().is_some() => return Err(ProposeError::NotLeader),
+                Err(_) => {}
+            }
+        }
     }
 
     /// Waits until a group with one voter leads and everything committed is applied.
@@ -398,7 +406,8 @@ fn config() -> openraft::Config {
     openraft::Config {
         // Also how often Raft looks at its election timer (13/64 of it). Heartbeats go out with `beat`, all groups' at once.
         heartbeat_interval: 550,
-        heartbeat_min_interval: Some(200),
+        // The word that the newest entry is committed goes out at once.
+        heartbeat_min_interval: None,
         election_timeout_min: 900,
         election_timeout_max: 1500,
         enable_pre_vote: Some(true),
@@ -412,6 +421,21 @@ fn config() -> openraft::Config {
         snapshot_policy: openraft::SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX / 2,
         ..openraft::Config::default()
+    }
+}
+
+/// Followers learn with the entries that come after it that an entry is committed. The last one before a pause would wait
+/// for the next heartbeat, and whoever reads from a follower with it: the leader tells of it by itself.
+async fn tell_committed(raft: Raft, mut reached: watch::Receiver<u64>, log: GroupLog) {
+    while reached.changed().await.is_ok() {
+        if raft.metrics().borrow_watched().state != ServerState::Leader {
+            continue;
+        }
+        sleep(TELL_AFTER).await;
+        let newest = log.newest_index() == Some(*reached.borrow_and_update());
+        if newest && raft.trigger().heartbeat().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -278,15 +278,22 @@ impl Groups {
         }
     }
 
-    /// How many data groups the cluster has.
-    pub fn count(&self) -> u32 {
-        let founded = self.cluster().founded.as_ref().map(|row| row.groups);
-        founded.unwrap_or(1)
+    /// How many data groups the cluster has; none while this node does not know its cluster yet.
+    pub fn count(&self) -> Option<u32> {
+        self.cluster().founded.as_ref().map(|row| row.groups)
     }
 
-    /// The group that owns a name and decides that it is unique.
-    pub fn of_name(&self, name: &ChainName) -> GroupId {
-        GroupId(u32::from(name.bucket()) % self.count() + 1)
+    /// The group that owns a name and decides that it is unique. Nobody's guess: a node that does not know the cluster yet
+    /// would ask the wrong one, which knows nothing of the name.
+    pub fn of_name(&self, name: &ChainName) -> Option<GroupId> {
+        let count = self.count()?;
+        Some(GroupId(u32::from(name.bucket()) % count + 1))
+    }
+
+    /// True while this node still works with this replica.
+    pub fn holds(&self, group: &Group) -> bool {
+        let held = self.get(group.id());
+        held.is_some_and(|held| held.replica() == group.replica())
     }
 
     /// The node that leads a group, by all that this node knows.

@@ -230,8 +230,8 @@ impl Member {
         if !groups.cluster().nodes.contains_key(&node_id) {
             decide(groups, self.enrolment().encode()).await?;
         }
-        let missing =
-            (0..=groups.count()).filter(|group| !groups.cluster().seats.contains_key(group));
+        let count = groups.count().unwrap_or(data_groups);
+        let missing = (0..=count).filter(|group| !groups.cluster().seats.contains_key(group));
         for group in missing {
             let seat = MemberCommand::Seat {
                 group,

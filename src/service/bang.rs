@@ -68,7 +68,7 @@ impl Service {
         let name = ChainName::parse(&request.name).map_err(|error| of_name("name", &error))?;
         let route = Route {
             method: Method::Bang,
-            group: self.groups.of_name(&name),
+            group: self.owner(&name)?,
             until: route::until(deadline),
             repeatable: !request.request_id.is_empty(),
         };
@@ -98,7 +98,10 @@ impl Service {
             alg,
             meta: &meta,
         };
-        let group = self.groups.get(self.groups.of_name(&name));
+        let group = self
+            .groups
+            .of_name(&name)
+            .and_then(|id| self.groups.get(id));
         Ok((group.ok_or_else(elsewhere)?, bang.encode()))
     }
 

@@ -118,10 +118,10 @@ impl Service {
         run: impl Run<Q, A>,
     ) -> Bytes {
         let answer = match (Q::decode(body), self.groups.get(route.group)) {
-            (Ok(request), Some(group)) => match self.readable(&group, false, route.until).await {
-                Ok(()) => run(self, &request).await,
-                Err(error) => Err(error),
-            },
+            (Ok(request), Some(group)) => {
+                self.read_from(&group, (false, route.until), &request, &run)
+                    .await
+            }
             _ => Err(elsewhere()),
         };
         write_answer(&answer)
@@ -151,8 +151,8 @@ impl Service {
     ) -> Result<Pieces<A>, Status> {
         let group = self.groups.get(route.group).ok_or_else(elsewhere)?;
         let request = Q::decode(body).map_err(|_| elsewhere())?;
-        self.readable(&group, false, route.until).await?;
-        run(self, &request).await
+        self.read_from(&group, (false, route.until), &request, &run)
+            .await
     }
 
     /// A stream from this node's replica, or from another node's where there is none here.
@@ -167,10 +167,10 @@ impl Service {
         loop {
             changes.mark_unchanged();
             let begun = match self.groups.get(route.group) {
-                Some(group) => match self.readable(&group, any_replica, route.until).await {
-                    Ok(()) => run(self, request).await,
-                    Err(error) => Err(error),
-                },
+                Some(group) => {
+                    self.read_from(&group, (any_replica, route.until), request, &run)
+                        .await
+                }
                 None => self.stream_elsewhere(route, request),
             };
             match begun {

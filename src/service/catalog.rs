@@ -73,7 +73,7 @@ impl Catalog {
 
     fn load(&self, text: &str) -> Result<Known, Status> {
         let name = ChainName::parse(text).map_err(|error| status::of_name("chain", &error))?;
-        let id = self.groups.of_name(&name);
+        let id = self.groups.of_name(&name).ok_or_else(route::elsewhere)?;
         let engine = self.groups.get(id).ok_or_else(route::elsewhere)?.engine();
         let reader = Reader::new(self.groups.store(), engine.slot());
         let view = reader
@@ -101,6 +101,8 @@ impl Catalog {
 pub struct ChainReads<'a> {
     snapshot: Snapshot<'a>,
     slot: crate::store::Slot,
+    /// The replica that shows it.
+    pub replica: u64,
     /// The chain as the view shows it.
     pub chain: ChainView,
     /// Its fixed facts.
@@ -111,7 +113,8 @@ impl super::Service {
     /// Opens a consistent view of a chain.
     pub(super) fn reads(&self, name: &str) -> Result<ChainReads<'_>, Status> {
         let known = self.catalog.find(name)?;
-        let slot = self.catalog.group(&known)?.engine().slot();
+        let group = self.catalog.group(&known)?;
+        let slot = group.engine().slot();
         let snapshot = self.groups.store().snapshot();
         let chain = Reader::new(&snapshot, slot)
             .chain_no(known.no)
@@ -126,9 +129,21 @@ impl super::Service {
         Ok(ChainReads {
             snapshot,
             slot,
+            replica: group.replica(),
             chain,
             known,
         })
+    }
+
+    /// The same of the replica that a stream began on: another one that took its place may not have reached as much.
+    pub(super) fn reads_on(&self, name: &str, replica: u64) -> Result<ChainReads<'_>, Status> {
+        let reads = self.reads(name);
+        let known = self.catalog.find(name)?;
+        if self.catalog.group(&known)?.replica() == replica {
+            reads
+        } else {
+            Err(route::elsewhere())
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     Service,
     convert::{self, paths},
     limits::{PAGE_DEFAULT, PAGE_MAX},
-    route::{Method, Route, at_once, elsewhere},
+    route::{Method, Route, at_once, cluster_unknown, elsewhere},
     status::{invalid, of_read},
 };
 use crate::engine::{ChainView, GroupId, Reader};
@@ -33,7 +33,8 @@ impl Service {
     ) -> Result<proto::ListChainsResponse, Status> {
         let limit = page_size(request.page_size);
         list_start(&request.prefix, &request.page_token)?;
-        let of_groups = (1..=self.groups.count()).map(|group| {
+        let count = self.groups.count().ok_or_else(cluster_unknown)?;
+        let of_groups = (1..=count).map(|group| {
             let route = Route {
                 method: Method::ListGroup,
                 group: GroupId(group),

@@ -19,6 +19,7 @@ use crate::proto;
 /// Where an export stands: all up to a head that was fixed, and signed, when it began.
 struct Progress {
     chain: String,
+    replica: u64,
     top: u64,
     height: u64,
     /// The Quant whose transactions are being written.
@@ -32,11 +33,15 @@ impl Service {
         &self,
         request: &proto::ExportRequest,
     ) -> Result<Pieces<proto::ExportResponse>, Status> {
-        let head = { self.reads(&request.chain)?.chain.head.clone() };
+        let (replica, head) = {
+            let reads = self.reads(&request.chain)?;
+            (reads.replica, reads.chain.head.clone())
+        };
         let place = self.reader_place()?;
         let signature = self.sign(&request.chain, &head).await?.to_bytes();
         let progress = Progress {
             chain: request.chain.clone(),
+            replica,
             top: head.height,
             height: 0,
             quant: None,
@@ -98,7 +103,7 @@ impl Service {
     }
 
     fn export_quant(&self, progress: &mut Progress, data: &mut Vec<u8>) -> Result<(), Status> {
-        let reads = self.reads(&progress.chain)?;
+        let reads = self.reads_on(&progress.chain, progress.replica)?;
         let row = reads
             .reader()
             .quant(&reads.chain, progress.height)
@@ -115,7 +120,7 @@ impl Service {
         quant: &Header,
         data: &mut Vec<u8>,
     ) -> Result<(), Status> {
-        let reads = self.reads(&progress.chain)?;
+        let reads = self.reads_on(&progress.chain, progress.replica)?;
         let found = reads.reader().transactions(
             &reads.chain,
             progress.next_index,

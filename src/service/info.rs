@@ -15,7 +15,7 @@ impl Service {
             format_version: DATA_FORMAT,
             cluster_id: cluster_id.unwrap_or_default().to_vec().into(),
             node_id: self.groups.node_id(),
-            groups: self.groups.count(),
+            groups: self.groups.count().unwrap_or(0),
             limits: Some(limits::shown()),
             log_syncs: self.groups.log_syncs(),
             resident_bytes: resident_bytes(),

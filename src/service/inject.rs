@@ -50,7 +50,7 @@ impl Service {
         let route = self.route(Method::GetChain, chain, None)?;
         let group = self.groups.get(route.group).ok_or_else(elsewhere)?;
         self.readable(&group, false, route.until).await?;
-        self.catalog.find(chain)
+        self.still_of(&group, self.catalog.find(chain))
     }
 
     pub(super) async fn do_inject(

@@ -91,7 +91,10 @@ impl Service {
         &self,
         request: &proto::ReadRequest,
     ) -> Result<Pieces<proto::ReadResponse>, Status> {
-        let next = self.reads(&request.chain)?.chain.pool.next_index;
+        let (replica, next) = {
+            let reads = self.reads(&request.chain)?;
+            (reads.replica, reads.chain.pool.next_index)
+        };
         if request.from_index > next {
             let chain = request.chain.clone();
             return Err(of_read(&crate::engine::ReadError::NoIndex {
@@ -109,6 +112,7 @@ impl Service {
         let last = request.from_index.saturating_add(limit);
         let wanted = Wanted {
             chain: request.chain.clone(),
+            replica,
             next: request.from_index,
             end: if request.follow { last } else { next.min(last) },
         };
@@ -139,9 +143,7 @@ impl Service {
                 () = pieces.closed() => return,
             };
             let piece = there.and_then(|end| {
-                tokio::task::block_in_place(|| {
-                    self.piece(&wanted.chain, wanted.next, end, &mut heights)
-                })
+                tokio::task::block_in_place(|| self.piece(&wanted, end, &mut heights))
             });
             wanted.next += piece
                 .as_ref()
@@ -160,7 +162,9 @@ impl Service {
         let mut reached = self.catalog.group(&known)?.reached();
         loop {
             reached.mark_unchanged();
-            let next = self.reads(&wanted.chain)?.chain.pool.next_index;
+            let reads = self.reads_on(&wanted.chain, wanted.replica)?;
+            let next = reads.chain.pool.next_index;
+            drop(reads);
             if next > wanted.next {
                 return Ok(next.min(wanted.end));
             }
@@ -172,15 +176,14 @@ impl Service {
 
     fn piece(
         &self,
-        chain: &str,
-        from: u64,
+        wanted: &Wanted,
         end: u64,
         heights: &mut Heights,
     ) -> Result<proto::ReadResponse, Status> {
-        let reads = self.reads(chain)?;
+        let reads = self.reads_on(&wanted.chain, wanted.replica)?;
         let found = reads
             .reader()
-            .transactions(&reads.chain, from, end, PIECE_BYTES)
+            .transactions(&reads.chain, wanted.next, end, PIECE_BYTES)
             .map_err(|error| of_read(&error))?;
         let mut transactions = Vec::with_capacity(found.len());
         for view in &found {
@@ -222,6 +225,7 @@ async fn pass_on(
 /// What a reader still wants.
 struct Wanted {
     chain: String,
+    replica: u64,
     next: u64,
     end: u64,
 }

@@ -108,10 +108,15 @@ impl Service {
         let name = ChainName::parse(chain).map_err(|error| status::of_name("chain", &error))?;
         Ok(Route {
             method,
-            group: self.groups.of_name(&name),
+            group: self.owner(&name)?,
             until: until(deadline),
             repeatable: true,
         })
+    }
+
+    /// The group of a name.
+    pub(super) fn owner(&self, name: &ChainName) -> Result<GroupId, Status> {
+        self.groups.of_name(name).ok_or_else(cluster_unknown)
     }
 
     /// Does what only the leader of the group can do, on whichever node that is.
@@ -153,10 +158,10 @@ impl Service {
         loop {
             changes.mark_unchanged();
             let done = match self.groups.get(route.group) {
-                Some(group) => match self.readable(&group, any_replica, route.until).await {
-                    Ok(()) => run(self, request).await,
-                    Err(error) => Err(error),
-                },
+                Some(group) => {
+                    self.read_from(&group, (any_replica, route.until), request, &run)
+                        .await
+                }
                 None => self.read_elsewhere(route, request).await,
             };
             let Err(refused) = done else { return done };
@@ -173,6 +178,29 @@ impl Service {
             if timeout_at(route.until, wait).await.is_err() {
                 return Err(shown(refused, route.group));
             }
+        }
+    }
+
+    /// Reads from a replica once it may be read.
+    pub(super) async fn read_from<Q: Message, A>(
+        &self,
+        group: &Group,
+        (any_replica, until): (bool, Instant),
+        request: &Q,
+        run: &impl Run<Q, A>,
+    ) -> Result<A, Status> {
+        self.readable(group, any_replica, until).await?;
+        let done = run(self, request).await;
+        self.still_of(group, done)
+    }
+
+    /// What was read counts only if it is that replica's: another one that took its place meanwhile may not have reached
+    /// as much.
+    pub(super) fn still_of<A>(&self, group: &Group, read: Result<A, Status>) -> Result<A, Status> {
+        if self.groups.holds(group) {
+            read
+        } else {
+            Err(elsewhere())
         }
     }
 
@@ -335,6 +363,15 @@ pub fn of_propose(error: &ProposeError) -> Status {
 /// Not done here, and surely not done.
 pub fn elsewhere() -> Status {
     marked(ELSEWHERE, "its group has no leader that can be reached")
+}
+
+/// A node that has not learned its cluster yet can't tell where a chain lives.
+pub fn cluster_unknown() -> Status {
+    status::status(
+        "NODE_UNAVAILABLE",
+        "this node does not know its cluster yet, nothing was done; wait a moment and send the request again",
+        &[],
+    )
 }
 
 fn marked(mark: &'static str, why: impl Into<String>) -> Status {

@@ -1,15 +1,20 @@
 //! Nodes become a cluster by the address of any member.
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 
 use crate::{
     chance::Chance,
-    fleet::{Fleet, Options, View, WHOLE_MAX},
+    fleet::{Began, Fleet, Lane, Options, View, WHOLE_MAX},
+    hands::in_time,
     story::Story,
 };
-use qbc::proto::cluster::NodeState;
+use qbc::proto::{GetChainRequest, ListChainsRequest, cluster::NodeState};
+use tokio::time::sleep;
+use tonic::Code;
 
+/// How long a newcomer is kept from the leader.
+const CUT: Duration = Duration::from_secs(2);
 /// How soon every node knows a newcomer.
 const KNOWN_MAX: Duration = Duration::from_secs(1);
 
@@ -132,5 +137,67 @@ async fn a_node_starts_again_with_and_without_the_address_of_a_member() {
         story.fleet.whole(WHOLE_MAX).await.unwrap();
         assert_eq!(story.fleet.id(slot).await, Ok(id), "it is who it was");
     }
+    story.ends_well().await;
+}
+
+/// It hears the other nodes at once, and the state of the cluster only from the leader of the meta group.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_denies_no_chain_before_it_knows_the_cluster() {
+    let mut story = Story::of(3, "a_newcomer_denies_no_chain").await;
+    let leader = story.leader(0).await;
+    let slot = story.fleet.place();
+    story.fleet.network.set_both(slot, leader, Lane::Cut);
+    let by = story.fleet.slots().into_iter().find(|by| *by != leader);
+    let join = story.fleet.address(by.unwrap()).to_string();
+    let start = story.fleet.how(slot, Some(join));
+    story.fleet.member(slot).spawn(start);
+
+    let names = story.ground.plots.iter().map(|plot| plot.name.clone());
+    let names: BTreeSet<String> = names.collect();
+    let (doors, mut shown) = (story.fleet.doors.clone(), 0);
+    let ask = async {
+        loop {
+            let mut chains = doors.chains(slot);
+            match chains
+                .list_chains(in_time(ListChainsRequest::default()))
+                .await
+            {
+                Ok(page) => {
+                    let listed = page.into_inner().chains.into_iter();
+                    assert_eq!(
+                        listed.map(|chain| chain.name).collect::<BTreeSet<_>>(),
+                        names
+                    );
+                    shown += 1;
+                }
+                Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status}"),
+            }
+            for name in &names {
+                let chain = name.clone();
+                let asked = GetChainRequest {
+                    chain,
+                    any_replica: false,
+                };
+                let found = chains.get_chain(in_time(asked)).await;
+                if let Err(status) = found {
+                    assert_eq!(status.code(), Code::Unavailable, "{name}: {status}");
+                }
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let grow = async {
+        sleep(CUT).await;
+        story.fleet.network.heal();
+        let began = story.fleet.member(slot).began(WHOLE_MAX).await;
+        assert!(matches!(began, Began::Ready), "{began:?}");
+        story.fleet.whole(WHOLE_MAX).await.unwrap();
+        sleep(CUT).await;
+    };
+    tokio::select! {
+        () = grow => {}
+        () = ask => {}
+    }
+    assert!(shown > 0, "it never showed the chains");
     story.ends_well().await;
 }

@@ -9,12 +9,17 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use crate::chance::Chance;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"DRP1");
 const RECORD_BYTES: usize = 56;
+/// How soon a process that was started has loaded the library.
+const BEGIN_MAX: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(1);
 
 /// One life of a process on such storage.
 pub struct Dropper {
@@ -67,6 +72,15 @@ impl Dropper {
             ("DROPPER_DIR", self.folder.clone().into()),
             ("DROPPER_JOURNAL", self.journal.clone().into()),
         ]
+    }
+
+    /// Waits until the process lives on this storage: one that was killed before has written nothing to lose.
+    pub fn wait_begun(&self) {
+        let until = Instant::now() + BEGIN_MAX;
+        while !self.journal.exists() {
+            assert!(Instant::now() < until, "the process wrote no journal");
+            sleep(POLL);
+        }
     }
 
     /// Undoes what no sync covers; only once the process is dead.

@@ -79,7 +79,8 @@ async fn a_first_start_cut_short_is_finished_by_the_next() {
         let scratch = tempfile::tempdir().expect("a temporary folder");
         let dropper = Dropper::new(folder.path(), scratch.path());
         let node = dropper.launch().spawn();
-        time::sleep(Duration::from_millis(chance.within(5..300))).await;
+        dropper.wait_begun();
+        time::sleep(Duration::from_millis(chance.within(0..300))).await;
         node.kill9();
         dropper.lose(if start % 2 == 0 {
             Loss::All

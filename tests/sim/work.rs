@@ -21,9 +21,9 @@ const PAYLOAD_BYTES_MAX: u64 = 2000;
 
 /// Makes each data group's chain; the founder leads them all then, or is about to.
 pub async fn bang(book: &Book, groups: &Groups) {
-    for id in (1..=groups.count()).map(GroupId) {
+    for id in (1..=groups.count().unwrap()).map(GroupId) {
         let mut names = (0..).map(|number| format!("sim-{number}"));
-        let of_group = |name: &String| groups.of_name(&ChainName::parse(name).unwrap()) == id;
+        let of_group = |name: &String| groups.of_name(&ChainName::parse(name).unwrap()) == Some(id);
         let constitution = Constitution::from(Birth {
             name: names.find(of_group).unwrap(),
             created_ms: 1000,
