@@ -199,29 +199,38 @@ def many_groups(binary):
 
 
 def catch_up(binary, missed):
-    """A node misses transactions; how fast it gets them, and what the others serve meanwhile."""
+    """A node misses transactions; how fast it gets them under load, and what is served meanwhile, against what the whole
+    cluster serves."""
     with Cluster(binary, 3) as cluster:
         at, away = cluster.nodes[0], cluster.nodes[2]
+        served = lambda: cluster.load(at, 4, 100, seconds=8)["transactions_per_s"]
+        whole = statistics.median(served() for _ in range(3))
         away.end(signal.SIGTERM)
         time.sleep(4)
         sent = 0
         while sent < missed:
             sent += cluster.load(at, 4, 1000, seconds=5)["transactions"]
-        # A load that leaves the machine room: what is compared is how much of it is served, not who is starved first.
-        rates = [cluster.load(at, 4, 100, seconds=5)["transactions_per_s"] for _ in range(3)]
+        cluster.rest()
         applied = lambda node: {g["group_id"]: g["applied"] for g in cluster.discover(node)["groups"]}
         wanted = applied(at)
-        served = []
-        loading = threading.Thread(target=lambda: served.append(cluster.load(at, 4, 100, seconds=8)))
+        during, caught_up = [], threading.Event()
+
+        def keep_loading():
+            while not caught_up.is_set():
+                during.append(served())
+
+        loading = threading.Thread(target=keep_loading)
+        loading.start()
+        time.sleep(1)
         began = time.monotonic()
         away.start()
-        loading.start()
         while any(applied(away)[group] < index for group, index in wanted.items()):
             time.sleep(0.05)
         took = time.monotonic() - began
+        caught_up.set()
         loading.join()
-        before, during = statistics.median(rates), served[0]["transactions_per_s"]
-        tell("catch_up", missed=sent, seconds=round(took, 2), per_s=round(sent / took), served_before_per_s=round(before), served_during_per_s=round(during), ratio=round(during / before, 3))
+        rate = statistics.median(during)
+        tell("catch_up", missed=sent, seconds=round(took, 2), per_s=round(sent / took), served_by_three_per_s=round(whole), served_during_per_s=round(rate), loads=len(during), ratio=round(rate / whole, 3))
 
 
 def main():

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     Clock, GroupLog, GroupMachine, Raft, StoredMembership, batcher, batcher::Proposal,
-    groups::GroupsError, network::Network, slots::Slots,
+    groups::GroupsError, network::Network, pace::Pace, slots::Slots,
 };
 use crate::engine::{Engine, GroupId, Outcome, node_of};
 
@@ -71,6 +71,7 @@ pub struct Group {
     machine: GroupMachine,
     queue: mpsc::Sender<Proposal>,
     room: Arc<Semaphore>,
+    pace: Arc<Pace>,
     /// Ended with the last clone.
     _tasks: Arc<Tasks>,
 }
@@ -92,6 +93,7 @@ pub(super) struct Opening {
     pub machine: GroupMachine,
     pub network: Network,
     pub room: Arc<Semaphore>,
+    pub pace: Arc<Pace>,
     pub clock: Clock,
 }
 
@@ -105,6 +107,7 @@ impl Group {
             machine,
             network,
             room,
+            pace,
             clock,
         } = opening;
         let raft = start(slots.replica, network, log.clone(), machine.clone())
@@ -125,6 +128,7 @@ impl Group {
             machine,
             queue,
             room,
+            pace,
             _tasks: Arc::new(Tasks(tasks)),
         })
     }
@@ -151,7 +155,8 @@ impl Group {
 
     /// Proposes a command and waits until it is durable and applied.
     pub async fn propose(&self, command: Vec<u8>) -> Result<Outcome, ProposeError> {
-        let units = (command.len() / ROOM_UNIT + 1) as u32;
+        let bytes = command.len();
+        let units = (bytes / ROOM_UNIT + 1) as u32;
         let room = self
             .room
             .clone()
@@ -167,7 +172,11 @@ impl Group {
             })
             .await
             .map_err(|_| stopped())?;
-        self.decided(wait).await
+        let decided = self.decided(wait).await;
+        if decided.is_ok() {
+            self.pace.wrote(bytes);
+        }
+        decided
     }
 
     /// Waits for a proposal's answer; not for ever where no majority can decide it.

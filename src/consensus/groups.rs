@@ -15,6 +15,7 @@ use super::{
     Clock, Group, GroupLog, GroupMachine, LogOp, LogWriter, OnFailure, ProposeError,
     group::{Opening, ROOM_UNIT, check_log},
     network::Network,
+    pace::Pace,
     port::Peers,
     roster::{Heard, Roster, Status},
     slots::{self, Slots},
@@ -93,7 +94,7 @@ impl GroupsError {
 /// A replica of this node.
 pub(super) enum Held {
     /// At work.
-    Open(Group),
+    Open(Box<Group>),
     /// Its data can't be believed: it does not vote, lead or serve.
     Damaged { replica: u64, why: String },
 }
@@ -102,6 +103,7 @@ pub(super) struct Inner {
     pub options: GroupsOptions,
     pub parts: GroupsParts,
     pub room: Arc<Semaphore>,
+    pub pace: Arc<Pace>,
     pub meta: Group,
     /// The data groups; changed by the reconciler alone.
     pub held: RwLock<BTreeMap<u32, Held>>,
@@ -138,6 +140,7 @@ impl Groups {
     /// Opens the meta group. The data groups follow with `start`, once the cluster is known.
     pub async fn open(parts: GroupsParts, options: GroupsOptions) -> Result<Self, GroupsError> {
         let room = Arc::new(Semaphore::new(options.waiting_bytes_max / ROOM_UNIT));
+        let pace = Arc::new(Pace::default());
         let replica = options.meta_replica;
         if let Some(why) = slots::damage(&parts.store, META_GROUP, replica)? {
             return Err(GroupsError::Start {
@@ -149,6 +152,7 @@ impl Groups {
             parts: &parts,
             options: &options,
             room: &room,
+            pace: &pace,
         }
         .open(META_GROUP, replica)
         .await?;
@@ -156,6 +160,7 @@ impl Groups {
             options,
             parts,
             room,
+            pace,
             meta,
             held: RwLock::default(),
             roster: Roster::default(),
@@ -239,7 +244,7 @@ impl Groups {
     pub fn held(&self) -> Vec<Group> {
         let held = self.0.held.read().unwrap_or_else(PoisonError::into_inner);
         let open = held.values().filter_map(|held| match held {
-            Held::Open(group) => Some(group.clone()),
+            Held::Open(group) => Some(Group::clone(group)),
             Held::Damaged { .. } => None,
         });
         open.collect()
@@ -252,7 +257,7 @@ impl Groups {
         }
         let held = self.0.held.read().unwrap_or_else(PoisonError::into_inner);
         match held.get(&id.0) {
-            Some(Held::Open(group)) => Some(group.clone()),
+            Some(Held::Open(group)) => Some(Group::clone(group)),
             Some(Held::Damaged { .. }) | None => None,
         }
     }
@@ -367,6 +372,7 @@ impl Groups {
         let mut status = Status {
             version: self.0.options.version.clone(),
             stopping: *self.0.stopping.borrow(),
+            written: self.0.pace.written_per_second(),
             ..Status::default()
         };
         let state = self.cluster();
@@ -447,9 +453,10 @@ impl Groups {
             parts: &self.0.parts,
             options: &self.0.options,
             room: &self.0.room,
+            pace: &self.0.pace,
         };
         match opener.open(id, replica).await {
-            Ok(group) => Ok(Held::Open(group)),
+            Ok(group) => Ok(Held::Open(Box::new(group))),
             Err(error) if error.is_damage() && !alone => {
                 let why = error.to_string();
                 slots::note_damage(&self.0.parts.store, id, replica, &why)?;
@@ -464,6 +471,7 @@ struct Opener<'a> {
     parts: &'a GroupsParts,
     options: &'a GroupsOptions,
     room: &'a Arc<Semaphore>,
+    pace: &'a Arc<Pace>,
 }
 
 impl Opener<'_> {
@@ -500,6 +508,7 @@ impl Opener<'_> {
             store: store.clone(),
             node_id: self.options.node_id,
             cluster: self.parts.cluster.clone(),
+            log: log.clone(),
         };
         Group::open(Opening {
             id,
@@ -508,6 +517,7 @@ impl Opener<'_> {
             machine,
             network,
             room: self.room.clone(),
+            pace: self.pace.clone(),
             clock: self.options.clock.clone(),
         })
         .await

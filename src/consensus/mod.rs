@@ -6,7 +6,7 @@
 //! lies on disk.
 //!
 //! Between nodes: `port` is what is asked of the links, `wire` how messages look, `network` and `serve` both ends of
-//! them, `snapshot` the transfer of a whole group. Who holds what: `placement` plans, `drive` carries it out where this
+//! them, `snapshot` the transfer of a whole group, `pace` how fast those who are behind are fed. Who holds what: `placement` plans, `drive` carries it out where this
 //! node leads, `reconcile` opens and closes its replicas, `roster` is what the nodes say of themselves.
 
 mod batcher;
@@ -17,6 +17,7 @@ mod groups;
 mod log_store;
 mod log_writer;
 mod network;
+mod pace;
 pub mod placement;
 mod port;
 mod reconcile;

@@ -28,7 +28,7 @@ use openraft::{
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::{
-    GroupImage, Types,
+    GroupImage, GroupLog, Types,
     port::{Channel, Lane, Peers, Unreachable},
     snapshot,
     wire::{self, Address},
@@ -40,6 +40,10 @@ use crate::store::Store;
 const WINDOW_MESSAGES: usize = 64;
 /// Bytes of entries that it may.
 const WINDOW_BYTES: usize = 8 << 20;
+/// Bytes that one may that is behind, and takes them at a pace: more would only wait there.
+const WINDOW_BEHIND_BYTES: usize = 2 << 20;
+/// A replica that lacks so many bytes of log is behind.
+const BEHIND_BYTES: u64 = 16 << 20;
 /// A replica that answers nothing for so long is given up; a slow disk has this time for a sync.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
@@ -56,6 +60,8 @@ pub(super) struct Network {
     pub node_id: u64,
     /// The cluster, once it is known.
     pub cluster: Arc<std::sync::OnceLock<[u8; 16]>>,
+    /// The log that is sent.
+    pub log: GroupLog,
 }
 
 impl Network {
@@ -147,16 +153,22 @@ impl RaftNetworkV2<Types> for Replica {
         Box::pin(async move {
             // The pause after a failure is in the input: to open without asking it would try again without an end.
             let mut input = input;
-            let first = input.next().await;
+            let Some(first) = input.next().await else {
+                // It ended while it paused, and must not be asked again.
+                let nothing: BoxStream<'s, _> = Box::pin(futures::stream::empty());
+                return Ok(nothing);
+            };
             let channel = self
                 .open(Lane::Append, &[])
                 .map_err(|error| unreachable(&error))?;
             let stream: BoxStream<'s, _> = Box::pin(Appends {
-                input: Some(futures::stream::iter(first).chain(input)),
+                input: Some(futures::stream::iter([first]).chain(input)),
                 channel,
                 owed: std::collections::VecDeque::new(),
                 owed_bytes: 0,
                 late: Box::pin(sleep_until(Instant::now() + ANSWER_MAX)),
+                window_bytes: WINDOW_BYTES,
+                log: self.network.log.clone(),
                 target: self.target,
                 ended: false,
             });
@@ -228,6 +240,8 @@ struct Appends<S> {
     owed_bytes: usize,
     /// When the oldest owed answer is given up.
     late: Pin<Box<Sleep>>,
+    window_bytes: usize,
+    log: GroupLog,
     target: u64,
     ended: bool,
 }
@@ -235,7 +249,7 @@ struct Appends<S> {
 impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Appends<S> {
     /// Sends what there is room for; false when the link broke.
     fn send(&mut self, context: &mut Context<'_>) -> bool {
-        while self.owed.len() < WINDOW_MESSAGES && self.owed_bytes < WINDOW_BYTES {
+        while self.owed.len() < WINDOW_MESSAGES && self.owed_bytes < self.window_bytes {
             let Some(input) = &mut self.input else { break };
             match input.poll_next_unpin(context) {
                 Poll::Ready(Some(request)) => {
@@ -245,6 +259,14 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Appends<S> {
                     }
                     self.owed.push_back(body.len());
                     self.owed_bytes += body.len();
+                    if let Some(last) = request.entries.last() {
+                        let behind = Some(last.log_id.index) < self.log.index_before(BEHIND_BYTES);
+                        self.window_bytes = if behind {
+                            WINDOW_BEHIND_BYTES
+                        } else {
+                            WINDOW_BYTES
+                        };
+                    }
                     if !self.channel.out.send(body) {
                         return false;
                     }

@@ -24,6 +24,8 @@ pub struct Status {
     pub version: String,
     /// It is on its way out of the process: nothing new shall come to it.
     pub stopping: bool,
+    /// Bytes per second that it decides now, of the groups that it leads.
+    pub written: u64,
 }
 
 /// When and what was heard of a node last.
@@ -63,11 +65,9 @@ impl Roster {
             at: Instant::now(),
             status,
         };
-        let mut words = self.lock();
-        let old = words.insert(node, word);
-        let news =
-            old.is_none_or(|old| Some(&old.status) != words.get(&node).map(|word| &word.status));
-        drop(words);
+        let said = word.status.lasting();
+        let old = self.lock().insert(node, word);
+        let news = old.is_none_or(|old| old.status.lasting() != said);
         if news {
             self.changed();
         }
@@ -87,6 +87,15 @@ impl Roster {
             (*node, Heard { ago, status })
         });
         heard.collect()
+    }
+
+    /// Bytes per second that the others write; what silent ones said does not count.
+    pub fn written(&self, alive_within: Duration) -> u64 {
+        let words = self.lock();
+        let alive = words
+            .values()
+            .filter(|word| word.at.elapsed() < alive_within);
+        alive.map(|word| word.status.written).sum()
     }
 
     /// How long nothing was heard of a node.
@@ -113,8 +122,17 @@ impl Roster {
 }
 
 impl Status {
+    /// What nobody has to be told of each time that it is another.
+    fn lasting(&self) -> Self {
+        Self {
+            written: 0,
+            ..self.clone()
+        }
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = vec![u8::from(self.stopping)];
+        out.extend_from_slice(&self.written.to_be_bytes());
         out.extend_from_slice(&(self.led.len() as u16).to_be_bytes());
         for (group, term) in &self.led {
             out.extend_from_slice(&group.to_be_bytes());
@@ -134,6 +152,7 @@ impl Status {
         let mut reader = RowReader(bytes);
         let mut status = Self {
             stopping: reader.u8()? == 1,
+            written: reader.u64()?,
             ..Self::default()
         };
         for _ in 0..reader.u16()? {
@@ -161,6 +180,7 @@ mod tests {
             repaired: vec![4],
             version: "0.2.0".into(),
             stopping: true,
+            written: 1 << 40,
         };
         let bytes = status.encode();
         assert_eq!(Status::decode(&bytes), Some(status));

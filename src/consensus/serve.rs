@@ -4,10 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::StreamExt;
+use openraft::raft::AppendEntriesRequest;
 use tokio::time::timeout;
 
 use super::{
-    Group, Groups, ProposeError,
+    Group, Groups, LogId, ProposeError, Types,
+    groups::SILENT_MAX,
     port::{Carrier, Channel, Lane},
     roster::Status,
     snapshot,
@@ -19,6 +21,8 @@ use crate::engine::{GroupId, MemberCommand, Outcome};
 const READ_INDEX_MAX: Duration = Duration::from_secs(2);
 /// How long a decision of the meta group may take.
 const DECIDE_MAX: Duration = Duration::from_secs(10);
+/// A replica that lacks more decided entries is behind. One in time lacks those on their way.
+const BEHIND_ENTRIES: u64 = 64;
 /// Pause before a decision is brought to the leader again.
 const DECIDE_AGAIN: Duration = Duration::from_millis(100);
 
@@ -48,7 +52,7 @@ impl Groups {
                 if let Some((address, body)) = Address::split(&first)
                     && let Some(group) = self.addressed(address)
                 {
-                    serve_raft(&group, lane, body, channel).await;
+                    serve_raft(self, &group, lane, body, channel).await;
                 }
             }
             Lane::ReadIndex => {
@@ -58,6 +62,7 @@ impl Groups {
             Lane::Status => {
                 if let Some(status) = Status::decode(&first) {
                     self.0.roster.hear(from, status);
+                    self.0.pace.hear(self.0.roster.written(SILENT_MAX));
                 }
             }
             Lane::Decide => {
@@ -186,10 +191,10 @@ fn answer(kind: u8, body: &[u8]) -> Bytes {
     [&[kind], body].concat().into()
 }
 
-async fn serve_raft(group: &Group, lane: Lane, body: Bytes, channel: Channel) {
+async fn serve_raft(groups: &Groups, group: &Group, lane: Lane, body: Bytes, channel: Channel) {
     let raft = group.raft();
     match lane {
-        Lane::Append => serve_appends(group, channel).await,
+        Lane::Append => serve_appends(groups, group, channel).await,
         Lane::Vote => {
             if let Some(request) = wire::decode_vote_request(&body)
                 && let Ok(response) = raft.vote(request).await
@@ -216,11 +221,16 @@ async fn serve_raft(group: &Group, lane: Lane, body: Bytes, channel: Channel) {
 }
 
 /// Entries of a leader, in order; answers as they become durable.
-async fn serve_appends(group: &Group, channel: Channel) {
+async fn serve_appends(groups: &Groups, group: &Group, channel: Channel) {
     let Channel { out, inbox } = channel;
-    let requests = futures::stream::unfold(inbox, |mut inbox| async move {
-        let request = wire::decode_append(&inbox.recv().await?)?;
-        Some((request, inbox))
+    let pace = groups.0.pace.clone();
+    let requests = futures::stream::unfold((inbox, pace), |(mut inbox, pace)| async move {
+        let body = inbox.recv().await?;
+        let request = wire::decode_append(&body)?;
+        if is_behind(&request) {
+            pace.take(body.len()).await;
+        }
+        Some((request, (inbox, pace)))
     });
     let out: Arc<dyn super::port::Outlet> = out.into();
     let mut answers = std::pin::pin!(group.raft().stream_append(requests));
@@ -229,4 +239,11 @@ async fn serve_appends(group: &Group, channel: Channel) {
             return;
         }
     }
+}
+
+/// The others have decided what comes after these entries long ago.
+fn is_behind(request: &AppendEntriesRequest<Types>) -> bool {
+    let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
+    let last = request.entries.last().map(|entry| entry.log_id.index);
+    last.is_some_and(|last| index(request.leader_commit) > last + BEHIND_ENTRIES)
 }

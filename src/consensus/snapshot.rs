@@ -89,7 +89,7 @@ async fn send_rows(
 ) -> Result<(), SnapshotError> {
     let (store, group) = (network.store.clone(), network.group);
     let slots = Slots::stored(&store, group)?.ok_or(SnapshotError::Unreadable)?;
-    let view = store.snapshot();
+    let view = store.snapshot().passing();
     let applied = view
         .get(Cf::Raft, &raft_key(slots.data, RaftTag::Applied))?
         .ok_or(SnapshotError::Unreadable)?;
@@ -168,6 +168,7 @@ async fn take_into(
     let (last, membership) = codec::decode_applied(&applied).ok_or(SnapshotError::Unreadable)?;
     let closing = loop {
         let piece = carrier.inbox.recv().await.ok_or(SnapshotError::Broken)?;
+        groups.0.pace.take(piece.len()).await;
         match super::blocking(|| image.put(&piece))? {
             Put::More => {}
             Put::Closed(closing) => break closing,

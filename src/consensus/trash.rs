@@ -49,7 +49,10 @@ fn delete(store: &Store, slot: Slot) -> Result<(), StoreError> {
         batch.delete_range(family, &from, &to);
     }
     batch.delete(Cf::Sys, key(slot));
-    store.write(batch)
+    store.write(batch)?;
+    // Payloads lie apart from their keys: nothing else would move their small keys soon.
+    super::blocking(|| store.reclaim(Cf::Tx, &from, &to));
+    Ok(())
 }
 
 const TRASH: &[u8] = b"trash";

@@ -67,6 +67,8 @@ impl Service {
                     let _ = out.send(Err(broken)).await;
                     return;
                 }
+                // What was shown must be there where it goes on, so any replica will not do.
+                request.any_replica = false;
                 let again = async {
                     sleep(READ_ON_AFTER).await;
                     let until = route::until(deadline);

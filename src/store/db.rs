@@ -253,12 +253,20 @@ impl Store {
         }
     }
 
+    /// Gives back the space of rows of a family that were deleted; takes as long as it takes to read their keys.
+    pub fn reclaim(&self, cf: Cf, from: &[u8], to: &[u8]) {
+        if let StoreOf::Rocks(db) = &self.0 {
+            db.compact_range_cf(family(db, cf), Some(from), Some(to));
+        }
+    }
+
     /// A consistent view of this moment. Keep it short: it holds back the removal of old rows.
     pub fn snapshot(&self) -> Snapshot<'_> {
-        Snapshot(match &self.0 {
+        let of = match &self.0 {
             StoreOf::Rocks(db) => SnapshotOf::Rocks(db, db.snapshot()),
             StoreOf::Memory(memory) => SnapshotOf::Memory(memory.rows()),
-        })
+        };
+        Snapshot { of, keeps: true }
     }
 
     /// Bytes of the files on disk, write-ahead logs included; in memory, of the rows.
@@ -319,25 +327,45 @@ impl View for Store {
 }
 
 /// A consistent view of one moment.
-pub struct Snapshot<'a>(SnapshotOf<'a>);
+pub struct Snapshot<'a> {
+    of: SnapshotOf<'a>,
+    /// What is read stays in the block cache.
+    keeps: bool,
+}
 
 enum SnapshotOf<'a> {
     Rocks(&'a DB, rocksdb::Snapshot<'a>),
     Memory(MemoryRows),
 }
 
+impl Snapshot<'_> {
+    /// For reading much of the store once: what others read often stays in the block cache.
+    #[must_use]
+    pub fn passing(self) -> Self {
+        Self {
+            keeps: false,
+            ..self
+        }
+    }
+}
+
 impl View for Snapshot<'_> {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        match &self.0 {
-            SnapshotOf::Rocks(db, snapshot) => Ok(snapshot.get_cf(family(db, cf), key)?),
+        match &self.of {
+            SnapshotOf::Rocks(db, snapshot) => {
+                let mut options = ReadOptions::default();
+                options.fill_cache(self.keeps);
+                Ok(snapshot.get_cf_opt(family(db, cf), key, options)?)
+            }
             SnapshotOf::Memory(rows) => Ok(rows.get(cf, key)),
         }
     }
     fn scan(&self, cf: Cf, from: &[u8], to: &[u8], each: EachRow<'_>) -> Result<(), StoreError> {
-        match &self.0 {
+        match &self.of {
             SnapshotOf::Rocks(db, snapshot) => {
                 let mut options = ReadOptions::default();
                 options.set_snapshot(snapshot);
+                options.fill_cache(self.keeps);
                 scan_with(db, options, cf, from, to, each)
             }
             SnapshotOf::Memory(rows) => {
@@ -372,6 +400,9 @@ fn scan_with(
 fn family(db: &DB, cf: Cf) -> &rocksdb::ColumnFamily {
     db.cf_handle(cf.name()).expect("every family is opened")
 }
+
+/// Values of transactions from this size on lie apart from their keys.
+const BLOB_BYTES_MIN: u64 = 64;
 
 fn database_options(dir: &Path) -> Options {
     let mut options = Options::default();
@@ -412,6 +443,13 @@ fn family_options(cf: Cf, cache: &rocksdb::Cache) -> Options {
     if cf == Cf::Log {
         // Most entries are cut before two memtables are full: they are never flushed.
         options.set_min_write_buffer_number_to_merge(2);
+    }
+    if cf == Cf::Tx {
+        // Rows that are never overwritten: compactions order their keys and leave the payloads where they are.
+        options.set_enable_blob_files(true);
+        options.set_min_blob_size(BLOB_BYTES_MIN);
+        options.set_blob_cache(cache);
+        options.set_enable_blob_gc(true);
     }
     let mut table = rocksdb::BlockBasedOptions::default();
     table.set_block_cache(cache);
