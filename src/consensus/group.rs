@@ -26,7 +26,7 @@ use crate::engine::{Engine, GroupId, Outcome, node_of};
 /// Commands that may wait in one group's queue.
 const QUEUE_COMMANDS: usize = 65_536;
 /// The unit in which waiting bytes are counted.
-pub(super) const ROOM_UNIT: usize = 1024;
+const ROOM_UNIT: usize = 1024;
 /// How long a group of one may take to lead at start: it replays its log and needs no vote but its own.
 const LEAD_DEADLINE: Duration = Duration::from_secs(60);
 /// Bytes of log that every replica keeps, so that one that was away for a moment needs no snapshot.
@@ -70,8 +70,7 @@ pub struct Group {
     log: GroupLog,
     machine: GroupMachine,
     queue: mpsc::Sender<Proposal>,
-    room: Arc<Semaphore>,
-    pace: Arc<Pace>,
+    shared: Arc<Shared>,
     /// Ended with the last clone.
     _tasks: Arc<Tasks>,
 }
@@ -85,6 +84,23 @@ impl Drop for Tasks {
     }
 }
 
+/// What all groups of a node share.
+pub(super) struct Shared {
+    /// Room for proposals that wait, in units.
+    room: Arc<Semaphore>,
+    pub pace: Pace,
+}
+
+impl Shared {
+    /// With room for so many bytes.
+    pub fn new(waiting_bytes_max: usize) -> Self {
+        Self {
+            room: Arc::new(Semaphore::new(waiting_bytes_max / ROOM_UNIT)),
+            pace: Pace::default(),
+        }
+    }
+}
+
 /// What a replica is opened with.
 pub(super) struct Opening {
     pub id: GroupId,
@@ -92,8 +108,7 @@ pub(super) struct Opening {
     pub log: GroupLog,
     pub machine: GroupMachine,
     pub network: Network,
-    pub room: Arc<Semaphore>,
-    pub pace: Arc<Pace>,
+    pub shared: Arc<Shared>,
     pub clock: Clock,
 }
 
@@ -106,8 +121,7 @@ impl Group {
             log,
             machine,
             network,
-            room,
-            pace,
+            shared,
             clock,
         } = opening;
         let raft = start(slots.replica, network, log.clone(), machine.clone())
@@ -127,8 +141,7 @@ impl Group {
             log,
             machine,
             queue,
-            room,
-            pace,
+            shared,
             _tasks: Arc::new(Tasks(tasks)),
         })
     }
@@ -158,6 +171,7 @@ impl Group {
         let bytes = command.len();
         let units = (bytes / ROOM_UNIT + 1) as u32;
         let room = self
+            .shared
             .room
             .clone()
             .try_acquire_many_owned(units)
@@ -174,7 +188,7 @@ impl Group {
             .map_err(|_| stopped())?;
         let decided = self.decided(wait).await;
         if decided.is_ok() {
-            self.pace.wrote(bytes);
+            self.shared.pace.wrote(bytes);
         }
         decided
     }
@@ -218,7 +232,7 @@ impl Group {
 
     /// True while this replica leads, by what it knows.
     pub fn leads(&self) -> bool {
-        self.raft.metrics().borrow_watched().state == ServerState::Leader
+        leads(&self.raft)
     }
 
     /// The node that leads, by what this replica knows, and the term. A leader that no majority answers leads nobody.
@@ -433,11 +447,15 @@ fn config() -> openraft::Config {
     }
 }
 
+fn leads(raft: &Raft) -> bool {
+    raft.metrics().borrow_watched().state == ServerState::Leader
+}
+
 /// Followers learn with the entries that come after it that an entry is committed. The last one before a pause would wait
 /// for the next heartbeat, and whoever reads from a follower with it: the leader tells of it by itself.
 async fn tell_committed(raft: Raft, mut reached: watch::Receiver<u64>, log: GroupLog) {
     while reached.changed().await.is_ok() {
-        if raft.metrics().borrow_watched().state != ServerState::Leader {
+        if !leads(&raft) {
             continue;
         }
         sleep(TELL_AFTER).await;

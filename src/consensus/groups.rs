@@ -6,16 +6,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{Semaphore, watch},
-    time::timeout,
-};
+use tokio::{sync::watch, time::timeout};
 
 use super::{
     Clock, Group, GroupLog, GroupMachine, LogOp, LogWriter, OnFailure, ProposeError,
-    group::{Opening, ROOM_UNIT, check_log},
+    group::{Opening, Shared, check_log},
     network::Network,
-    pace::Pace,
     port::Peers,
     roster::{Heard, Roster, Status},
     slots::{self, Slots},
@@ -94,7 +90,7 @@ impl GroupsError {
 /// A replica of this node.
 pub(super) enum Held {
     /// At work.
-    Open(Box<Group>),
+    Open(Group),
     /// Its data can't be believed: it does not vote, lead or serve.
     Damaged { replica: u64, why: String },
 }
@@ -102,8 +98,7 @@ pub(super) enum Held {
 pub(super) struct Inner {
     pub options: GroupsOptions,
     pub parts: GroupsParts,
-    pub room: Arc<Semaphore>,
-    pub pace: Arc<Pace>,
+    pub shared: Arc<Shared>,
     pub meta: Group,
     /// The data groups; changed by the reconciler alone.
     pub held: RwLock<BTreeMap<u32, Held>>,
@@ -139,8 +134,7 @@ pub struct GroupsParts {
 impl Groups {
     /// Opens the meta group. The data groups follow with `start`, once the cluster is known.
     pub async fn open(parts: GroupsParts, options: GroupsOptions) -> Result<Self, GroupsError> {
-        let room = Arc::new(Semaphore::new(options.waiting_bytes_max / ROOM_UNIT));
-        let pace = Arc::new(Pace::default());
+        let shared = Arc::new(Shared::new(options.waiting_bytes_max));
         let replica = options.meta_replica;
         if let Some(why) = slots::damage(&parts.store, META_GROUP, replica)? {
             return Err(GroupsError::Start {
@@ -151,16 +145,14 @@ impl Groups {
         let meta = Opener {
             parts: &parts,
             options: &options,
-            room: &room,
-            pace: &pace,
+            shared: &shared,
         }
         .open(META_GROUP, replica)
         .await?;
         Ok(Self(Arc::new(Inner {
             options,
             parts,
-            room,
-            pace,
+            shared,
             meta,
             held: RwLock::default(),
             roster: Roster::default(),
@@ -244,7 +236,7 @@ impl Groups {
     pub fn held(&self) -> Vec<Group> {
         let held = self.0.held.read().unwrap_or_else(PoisonError::into_inner);
         let open = held.values().filter_map(|held| match held {
-            Held::Open(group) => Some(Group::clone(group)),
+            Held::Open(group) => Some(group.clone()),
             Held::Damaged { .. } => None,
         });
         open.collect()
@@ -257,7 +249,7 @@ impl Groups {
         }
         let held = self.0.held.read().unwrap_or_else(PoisonError::into_inner);
         match held.get(&id.0) {
-            Some(Held::Open(group)) => Some(Group::clone(group)),
+            Some(Held::Open(group)) => Some(group.clone()),
             Some(Held::Damaged { .. }) | None => None,
         }
     }
@@ -295,10 +287,16 @@ impl Groups {
         Some(GroupId(u32::from(name.bucket()) % count + 1))
     }
 
-    /// True while this node still works with this replica.
-    pub fn holds(&self, group: &Group) -> bool {
-        let held = self.get(group.id());
-        held.is_some_and(|held| held.replica() == group.replica())
+    /// This very replica, if this node still works with it: an id that was given up is nobody's.
+    pub fn replica(&self, id: GroupId, replica: u64) -> Option<Group> {
+        self.get(id).filter(|group| group.replica() == replica)
+    }
+
+    /// Waits until bytes that this node missed may be taken: what is written meanwhile has its room.
+    pub(super) async fn may_take(&self, bytes: usize) {
+        let pace = &self.0.shared.pace;
+        let written = pace.written_per_second() + self.0.roster.written(SILENT_MAX);
+        pace.take(bytes, written).await;
     }
 
     /// The node that leads a group, by all that this node knows.
@@ -372,7 +370,7 @@ impl Groups {
         let mut status = Status {
             version: self.0.options.version.clone(),
             stopping: *self.0.stopping.borrow(),
-            written: self.0.pace.written_per_second(),
+            written: self.0.shared.pace.written_per_second(),
             ..Status::default()
         };
         let state = self.cluster();
@@ -452,11 +450,10 @@ impl Groups {
         let opener = Opener {
             parts: &self.0.parts,
             options: &self.0.options,
-            room: &self.0.room,
-            pace: &self.0.pace,
+            shared: &self.0.shared,
         };
         match opener.open(id, replica).await {
-            Ok(group) => Ok(Held::Open(Box::new(group))),
+            Ok(group) => Ok(Held::Open(group)),
             Err(error) if error.is_damage() && !alone => {
                 let why = error.to_string();
                 slots::note_damage(&self.0.parts.store, id, replica, &why)?;
@@ -470,8 +467,7 @@ impl Groups {
 struct Opener<'a> {
     parts: &'a GroupsParts,
     options: &'a GroupsOptions,
-    room: &'a Arc<Semaphore>,
-    pace: &'a Arc<Pace>,
+    shared: &'a Arc<Shared>,
 }
 
 impl Opener<'_> {
@@ -508,7 +504,6 @@ impl Opener<'_> {
             store: store.clone(),
             node_id: self.options.node_id,
             cluster: self.parts.cluster.clone(),
-            log: log.clone(),
         };
         Group::open(Opening {
             id,
@@ -516,8 +511,7 @@ impl Opener<'_> {
             log,
             machine,
             network,
-            room: self.room.clone(),
-            pace: self.pace.clone(),
+            shared: self.shared.clone(),
             clock: self.options.clock.clone(),
         })
         .await

@@ -6,8 +6,9 @@
 //! lies on disk.
 //!
 //! Between nodes: `port` is what is asked of the links, `wire` how messages look, `network` and `serve` both ends of
-//! them, `snapshot` the transfer of a whole group, `pace` how fast those who are behind are fed. Who holds what: `placement` plans, `drive` carries it out where this
-//! node leads, `reconcile` opens and closes its replicas, `roster` is what the nodes say of themselves.
+//! them, `snapshot` the transfer of a whole group, `pace` how fast a node takes what it missed. Who holds what:
+//! `placement` plans, `drive` carries it out where this node leads, `reconcile` opens and closes its replicas, `roster` is
+//! what the nodes say of themselves.
 
 mod batcher;
 mod codec;

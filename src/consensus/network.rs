@@ -28,7 +28,7 @@ use openraft::{
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::{
-    GroupImage, GroupLog, Types,
+    GroupImage, LogId, Types,
     port::{Channel, Lane, Peers, Unreachable},
     snapshot,
     wire::{self, Address},
@@ -42,8 +42,8 @@ const WINDOW_MESSAGES: usize = 64;
 const WINDOW_BYTES: usize = 8 << 20;
 /// Bytes that one may that is behind, and takes them at a pace: more would only wait there.
 const WINDOW_BEHIND_BYTES: usize = 2 << 20;
-/// A replica that lacks so many bytes of log is behind.
-const BEHIND_BYTES: u64 = 16 << 20;
+/// A replica that lacks more decided entries is behind. One in time lacks those on their way.
+const BEHIND_ENTRIES: u64 = 64;
 /// A replica that answers nothing for so long is given up; a slow disk has this time for a sync.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
@@ -60,8 +60,6 @@ pub(super) struct Network {
     pub node_id: u64,
     /// The cluster, once it is known.
     pub cluster: Arc<std::sync::OnceLock<[u8; 16]>>,
-    /// The log that is sent.
-    pub log: GroupLog,
 }
 
 impl Network {
@@ -168,7 +166,6 @@ impl RaftNetworkV2<Types> for Replica {
                 owed_bytes: 0,
                 late: Box::pin(sleep_until(Instant::now() + ANSWER_MAX)),
                 window_bytes: WINDOW_BYTES,
-                log: self.network.log.clone(),
                 target: self.target,
                 ended: false,
             });
@@ -231,6 +228,13 @@ impl RaftNetworkV2<Types> for Replica {
     }
 }
 
+/// The others have decided what comes after these entries long ago.
+pub(super) fn is_behind(request: &AppendEntriesRequest<Types>) -> bool {
+    let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
+    let last = request.entries.last().map(|entry| entry.log_id.index);
+    last.is_some_and(|last| index(request.leader_commit) > last + BEHIND_ENTRIES)
+}
+
 /// Requests out, answers in, in one stream: polled for answers, it sends while the window has room.
 struct Appends<S> {
     input: Option<S>,
@@ -241,7 +245,6 @@ struct Appends<S> {
     /// When the oldest owed answer is given up.
     late: Pin<Box<Sleep>>,
     window_bytes: usize,
-    log: GroupLog,
     target: u64,
     ended: bool,
 }
@@ -259,14 +262,11 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Appends<S> {
                     }
                     self.owed.push_back(body.len());
                     self.owed_bytes += body.len();
-                    if let Some(last) = request.entries.last() {
-                        let behind = Some(last.log_id.index) < self.log.index_before(BEHIND_BYTES);
-                        self.window_bytes = if behind {
-                            WINDOW_BEHIND_BYTES
-                        } else {
-                            WINDOW_BYTES
-                        };
-                    }
+                    self.window_bytes = if is_behind(&request) {
+                        WINDOW_BEHIND_BYTES
+                    } else {
+                        WINDOW_BYTES
+                    };
                     if !self.channel.out.send(body) {
                         return false;
                     }

@@ -25,8 +25,6 @@ pub(super) struct Pace {
     /// caught up, it does not wait.
     written: AtomicU64,
     rate: Mutex<Rate>,
-    /// Bytes per second that other nodes said they write.
-    elsewhere: AtomicU64,
     /// What was taken is paid for by then.
     free: Mutex<Instant>,
 }
@@ -47,7 +45,6 @@ impl Default for Pace {
                 written: 0,
                 per_second: 0,
             }),
-            elsewhere: AtomicU64::new(0),
             free: Mutex::new(now),
         }
     }
@@ -76,14 +73,8 @@ impl Pace {
         rate.per_second
     }
 
-    /// Takes note of what the other nodes write.
-    pub fn hear(&self, per_second: u64) {
-        self.elsewhere.store(per_second, Ordering::Relaxed);
-    }
-
-    /// Waits until bytes that were missed may be taken.
-    pub async fn take(&self, bytes: usize) {
-        let written = self.written_per_second() + self.elsewhere.load(Ordering::Relaxed);
+    /// Waits until bytes that were missed may be taken, while so many per second are written in the cluster.
+    pub async fn take(&self, bytes: usize, written: u64) {
         if let Some(limit) = limit(written) {
             sleep_until(self.reserve(bytes, limit)).await;
         }
@@ -111,7 +102,7 @@ mod tests {
     async fn nobody_waits_while_nobody_writes() {
         let (pace, began) = (Pace::default(), Instant::now());
         for _ in 0..100 {
-            pace.take(MIB).await;
+            pace.take(MIB, 0).await;
         }
         assert_eq!(began.elapsed(), Duration::ZERO);
     }
@@ -120,10 +111,9 @@ mod tests {
     async fn under_a_load_all_takers_together_keep_the_pace() {
         for (written, expected) in [(1 << 20, FLOOR + (1 << 20)), (30 << 20, 60 << 20)] {
             let (pace, began) = (Pace::default(), Instant::now());
-            pace.hear(written);
             let takers = (0..4).map(|_| async {
                 for _ in 0..100 {
-                    pace.take(MIB).await;
+                    pace.take(MIB, written).await;
                 }
             });
             futures::future::join_all(takers).await;

@@ -4,12 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use openraft::raft::AppendEntriesRequest;
 use tokio::time::timeout;
 
 use super::{
-    Group, Groups, LogId, ProposeError, Types,
-    groups::SILENT_MAX,
+    Group, Groups, ProposeError,
+    network::is_behind,
     port::{Carrier, Channel, Lane},
     roster::Status,
     snapshot,
@@ -21,8 +20,6 @@ use crate::engine::{GroupId, MemberCommand, Outcome};
 const READ_INDEX_MAX: Duration = Duration::from_secs(2);
 /// How long a decision of the meta group may take.
 const DECIDE_MAX: Duration = Duration::from_secs(10);
-/// A replica that lacks more decided entries is behind. One in time lacks those on their way.
-const BEHIND_ENTRIES: u64 = 64;
 /// Pause before a decision is brought to the leader again.
 const DECIDE_AGAIN: Duration = Duration::from_millis(100);
 
@@ -50,7 +47,7 @@ impl Groups {
         match lane {
             Lane::Append | Lane::Vote | Lane::PreVote | Lane::Transfer => {
                 if let Some((address, body)) = Address::split(&first)
-                    && let Some(group) = self.addressed(address)
+                    && let Some(group) = self.replica(GroupId(address.group), address.replica)
                 {
                     serve_raft(self, &group, lane, body, channel).await;
                 }
@@ -62,7 +59,6 @@ impl Groups {
             Lane::Status => {
                 if let Some(status) = Status::decode(&first) {
                     self.0.roster.hear(from, status);
-                    self.0.pace.hear(self.0.roster.written(SILENT_MAX));
                 }
             }
             Lane::Decide => {
@@ -78,15 +74,9 @@ impl Groups {
         let Some((address, body)) = Address::split(&first) else {
             return;
         };
-        if let Some(group) = self.addressed(address) {
+        if let Some(group) = self.replica(GroupId(address.group), address.replica) {
             snapshot::take(self, &group, &body, carrier).await;
         }
-    }
-
-    /// The replica that a message is for, if it is this very one: an id that was given up is nobody's.
-    fn addressed(&self, address: Address) -> Option<Group> {
-        let group = self.get(GroupId(address.group))?;
-        (group.replica() == address.replica).then_some(group)
     }
 
     async fn answer_read_index(&self, first: &Bytes) -> Bytes {
@@ -223,14 +213,14 @@ async fn serve_raft(groups: &Groups, group: &Group, lane: Lane, body: Bytes, cha
 /// Entries of a leader, in order; answers as they become durable.
 async fn serve_appends(groups: &Groups, group: &Group, channel: Channel) {
     let Channel { out, inbox } = channel;
-    let pace = groups.0.pace.clone();
-    let requests = futures::stream::unfold((inbox, pace), |(mut inbox, pace)| async move {
+    let taking = (inbox, groups.clone());
+    let requests = futures::stream::unfold(taking, |(mut inbox, groups)| async move {
         let body = inbox.recv().await?;
         let request = wire::decode_append(&body)?;
         if is_behind(&request) {
-            pace.take(body.len()).await;
+            groups.may_take(body.len()).await;
         }
-        Some((request, (inbox, pace)))
+        Some((request, (inbox, groups)))
     });
     let out: Arc<dyn super::port::Outlet> = out.into();
     let mut answers = std::pin::pin!(group.raft().stream_append(requests));
@@ -239,11 +229,4 @@ async fn serve_appends(groups: &Groups, group: &Group, channel: Channel) {
             return;
         }
     }
-}
-
-/// The others have decided what comes after these entries long ago.
-fn is_behind(request: &AppendEntriesRequest<Types>) -> bool {
-    let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
-    let last = request.entries.last().map(|entry| entry.log_id.index);
-    last.is_some_and(|last| index(request.leader_commit) > last + BEHIND_ENTRIES)
 }

@@ -168,7 +168,7 @@ async fn take_into(
     let (last, membership) = codec::decode_applied(&applied).ok_or(SnapshotError::Unreadable)?;
     let closing = loop {
         let piece = carrier.inbox.recv().await.ok_or(SnapshotError::Broken)?;
-        groups.0.pace.take(piece.len()).await;
+        groups.may_take(piece.len()).await;
         match super::blocking(|| image.put(&piece))? {
             Put::More => {}
             Put::Closed(closing) => break closing,

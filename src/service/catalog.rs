@@ -114,6 +114,22 @@ impl super::Service {
     pub(super) fn reads(&self, name: &str) -> Result<ChainReads<'_>, Status> {
         let known = self.catalog.find(name)?;
         let group = self.catalog.group(&known)?;
+        self.reads_of(name, known, &group)
+    }
+
+    /// The same of the replica that a stream began on: another one that took its place may not have reached as much.
+    pub(super) fn reads_on(&self, name: &str, replica: u64) -> Result<ChainReads<'_>, Status> {
+        let known = self.catalog.find(name)?;
+        let group = self.groups.replica(known.group, replica);
+        self.reads_of(name, known, &group.ok_or_else(route::elsewhere)?)
+    }
+
+    fn reads_of(
+        &self,
+        name: &str,
+        known: Arc<Known>,
+        group: &Group,
+    ) -> Result<ChainReads<'_>, Status> {
         let slot = group.engine().slot();
         let snapshot = self.groups.store().snapshot();
         let chain = Reader::new(&snapshot, slot)
@@ -133,17 +149,6 @@ impl super::Service {
             chain,
             known,
         })
-    }
-
-    /// The same of the replica that a stream began on: another one that took its place may not have reached as much.
-    pub(super) fn reads_on(&self, name: &str, replica: u64) -> Result<ChainReads<'_>, Status> {
-        let reads = self.reads(name);
-        let known = self.catalog.find(name)?;
-        if self.catalog.group(&known)?.replica() == replica {
-            reads
-        } else {
-            Err(route::elsewhere())
-        }
     }
 }
 

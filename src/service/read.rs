@@ -164,9 +164,8 @@ impl Service {
         let mut reached = self.catalog.group(&known)?.reached();
         loop {
             reached.mark_unchanged();
-            let reads = self.reads_on(&wanted.chain, wanted.replica)?;
-            let next = reads.chain.pool.next_index;
-            drop(reads);
+            let reads = self.reads_on(&wanted.chain, wanted.replica);
+            let next = reads?.chain.pool.next_index;
             if next > wanted.next {
                 return Ok(next.min(wanted.end));
             }

@@ -197,7 +197,7 @@ impl Service {
     /// What was read counts only if it is that replica's: another one that took its place meanwhile may not have reached
     /// as much.
     pub(super) fn still_of<A>(&self, group: &Group, read: Result<A, Status>) -> Result<A, Status> {
-        if self.groups.holds(group) {
+        if self.groups.replica(group.id(), group.replica()).is_some() {
             read
         } else {
             Err(elsewhere())

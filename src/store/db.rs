@@ -347,15 +347,19 @@ impl Snapshot<'_> {
             ..self
         }
     }
+
+    fn options(&self) -> ReadOptions {
+        let mut options = ReadOptions::default();
+        options.fill_cache(self.keeps);
+        options
+    }
 }
 
 impl View for Snapshot<'_> {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         match &self.of {
             SnapshotOf::Rocks(db, snapshot) => {
-                let mut options = ReadOptions::default();
-                options.fill_cache(self.keeps);
-                Ok(snapshot.get_cf_opt(family(db, cf), key, options)?)
+                Ok(snapshot.get_cf_opt(family(db, cf), key, self.options())?)
             }
             SnapshotOf::Memory(rows) => Ok(rows.get(cf, key)),
         }
@@ -363,9 +367,8 @@ impl View for Snapshot<'_> {
     fn scan(&self, cf: Cf, from: &[u8], to: &[u8], each: EachRow<'_>) -> Result<(), StoreError> {
         match &self.of {
             SnapshotOf::Rocks(db, snapshot) => {
-                let mut options = ReadOptions::default();
+                let mut options = self.options();
                 options.set_snapshot(snapshot);
-                options.fill_cache(self.keeps);
                 scan_with(db, options, cf, from, to, each)
             }
             SnapshotOf::Memory(rows) => {
@@ -401,9 +404,6 @@ fn family(db: &DB, cf: Cf) -> &rocksdb::ColumnFamily {
     db.cf_handle(cf.name()).expect("every family is opened")
 }
 
-/// Values of transactions from this size on lie apart from their keys.
-const BLOB_BYTES_MIN: u64 = 64;
-
 fn database_options(dir: &Path) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
@@ -434,6 +434,9 @@ fn takes_direct_io(dir: &Path) -> bool {
     let removed = fs::remove_file(&probe);
     opened.is_ok() && removed.is_ok()
 }
+
+/// Values of transactions from this size on lie apart from their keys.
+const BLOB_BYTES_MIN: u64 = 64;
 
 fn family_options(cf: Cf, cache: &rocksdb::Cache) -> Options {
     let mut options = Options::default();

@@ -11,6 +11,9 @@ use crate::{
 /// A node unseen so long is replaced, in these stories.
 const REPLACE_AFTER_MS: &str = "3000";
 
+/// How soon every replica has the last change of its group.
+const HEARD_MAX: Duration = Duration::from_secs(1);
+
 fn votes(view: &View, id: u64) -> bool {
     view.groups
         .iter()
@@ -37,7 +40,7 @@ async fn a_node_that_leaves_is_drained_under_load_and_stays_out() {
     // The replica of who is asked hears of the last change of its group a moment later.
     let gone = |views: &[(usize, View)]| views.iter().all(|(_, view)| !votes(view, id));
     story.fleet.forget(leaving);
-    let heard = story.fleet.until(WHOLE_MAX, "nobody counts it", gone).await;
+    let heard = story.fleet.until(HEARD_MAX, "nobody counts it", gone).await;
     heard.unwrap();
     story.fleet.whole(WHOLE_MAX).await.unwrap();
     story.for_a_while(1.0).await;
