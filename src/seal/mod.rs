@@ -10,8 +10,8 @@ use crate::consensus::{Clock, Group, Groups, ProposeError};
 use crate::engine::{Engine, Outcome, Rejection, Seal, Sealed, Template, TemplateRequest};
 use crate::store::{ChainNo, StoreError};
 
-/// How often due pools are looked for.
-const DUE_EVERY: Duration = Duration::from_millis(20);
+/// How often due pools are looked for. Each look wakes the process: an idle node does little else.
+const DUE_EVERY: Duration = Duration::from_millis(50);
 /// Due pools taken per group and turn.
 const DUE_PER_TURN: usize = 64;
 /// Seals under way are told apart by chain in this many classes.
