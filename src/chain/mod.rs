@@ -4,6 +4,7 @@
 //! proved is written down byte by byte in docs/FORMAT.md.
 
 mod authority;
+mod change;
 mod constitution;
 mod content;
 mod export;
@@ -25,6 +26,7 @@ pub use authority::{
     AuthorityChange, CHANGE_SIGNATURES_MAX, Certificate, HeadSignature, Receipt, RootSignature,
     SigAlg, SigningKey, head_message, verify_quorum,
 };
+pub use change::{ConstitutionChange, Edit};
 pub use constitution::{Authority, Birth, Constitution, Content, Mint, Work};
 pub use content::{ContentError, check_content};
 pub use export::{
@@ -49,8 +51,9 @@ pub use quant::{
 pub use record::{RecordWriter, Records};
 pub use refused::{CHECKS, Refused};
 pub use transaction::{
-    Attributes, ENVELOPE_BYTES, Envelope, ID_BYTES_MAX, KEY_BYTES_MAX, attributes_hash,
-    author_message, payload_hash, verify_author,
+    Attributes, ENVELOPE_BYTES, Envelope, ID_BYTES_MAX, KEY_BYTES_MAX, TYPE_CONSTITUTION_CHANGE,
+    TYPE_DATA, TYPE_TRANSFER, attributes_hash, author_message, check_author_key, payload_hash,
+    verify_author,
 };
 pub use tree::{
     Frontier, LeafReader, NodeReader, consistency_path, inclusion_path, range_root, tree_root,

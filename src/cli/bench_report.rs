@@ -9,7 +9,10 @@ use std::{
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
-use crate::{cli::output::Printer, client::ServerInfo};
+use crate::{
+    cli::{bench_bound::Bound, output::Printer},
+    client::ServerInfo,
+};
 
 const PROBE_TIME: Duration = Duration::from_millis(500);
 const PROBE_BYTES: usize = 4096;
@@ -80,6 +83,7 @@ impl Report {
         served: &Served,
         probes: [Probe; 2],
         verified: &Verified,
+        bounds: Option<[Bound; 2]>,
     ) -> Self {
         let mut report: Map<String, Value> = options
             .iter()
@@ -107,6 +111,10 @@ impl Report {
         });
         if let Value::Object(figures) = figures {
             report.extend(figures);
+        }
+        if let Some(bounds) = bounds {
+            let per_s = *transactions as f64 / served.elapsed_s;
+            report.insert("signatures".to_owned(), Bound::shown(bounds, per_s));
         }
         Self(Value::Object(report))
     }

@@ -2,9 +2,11 @@
 //!
 //! Data goes to stdout, talk to stderr; exit codes are in `exit`, JSON shapes in `shape`.
 
+mod amend;
 mod audit;
 mod bang;
 mod bench;
+mod bench_bound;
 mod bench_report;
 mod chain;
 mod chains;
@@ -18,6 +20,8 @@ mod export;
 mod head;
 mod inject;
 mod input;
+mod key_file;
+mod keygen;
 mod leap;
 mod leave;
 mod output;
@@ -102,6 +106,10 @@ enum Verb {
     Verify(verify::VerifyArgs),
     /// Recompute a whole chain
     Audit(audit::AuditArgs),
+    /// Make a key for an author or an admin
+    Keygen(keygen::KeygenArgs),
+    /// Change who may write to a chain, and when it seals by itself
+    Amend(amend::AmendArgs),
     /// Show the nodes of a cluster
     Discover(discover::DiscoverArgs),
     /// Take a node out of its cluster
@@ -126,6 +134,8 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Serve(args) => serve::run(args),
         Verb::Verify(args) => verify::run(&args, &global),
         Verb::Completions(args) => completions::run(&args),
+        Verb::Keygen(args) => keygen::run(&args, &global),
+        Verb::Amend(args) => online(&global, async |s| amend::run(args, s).await),
         Verb::Bang(args) => online(&global, async |s| bang::run(args, s).await),
         Verb::Inject(args) => online(&global, async |s| inject::run(args, s).await),
         Verb::Leap(args) => online(&global, async |s| leap::run(args, s).await),
@@ -182,7 +192,7 @@ mod tests {
             .get_subcommands()
             .map(clap::Command::get_name)
             .collect();
-        let contract = "serve bang inject leap close chains chain quant head tx read export prove verify audit discover leave bench completions";
+        let contract = "serve bang inject leap close chains chain quant head tx read export prove verify audit keygen amend discover leave bench completions";
         assert_eq!(verbs, contract.split(' ').collect::<Vec<_>>());
     }
 }

@@ -98,6 +98,7 @@ fn check_proof(
             "inject_ms": transaction.envelope.inject_ms,
             "payload_hash": hex::encode(transaction.envelope.payload_hash),
             "payload_shown": transaction.payload_shown,
+            "author": transaction.author.map(hex::encode),
         })
     });
     Ok(Found {
@@ -123,7 +124,13 @@ fn check_export(path: &Path, mut file: File, trust: Vec<Trust>) -> Result<Found,
     let verdict = verifier.finish()?;
     Ok(Found {
         anchored: verdict.anchored,
-        details: json!({"chain": verdict.name, "quants": verdict.quants, "transactions": verdict.transactions}),
+        details: json!({
+            "chain": verdict.name,
+            "quants": verdict.quants,
+            "transactions": verdict.transactions,
+            "signed": verdict.signed,
+            "amendments": verdict.changes,
+        }),
         head: verdict.head,
         steps: verdict.steps,
     })

@@ -6,8 +6,10 @@
 //!
 //! Only what sits in a pool is passed on unproved, and is marked so.
 
+mod amend;
 mod atomic;
 mod audit;
+mod author;
 mod bang;
 mod connect;
 mod contact;
@@ -30,6 +32,7 @@ mod receipts;
 mod request_id;
 mod trusted;
 
+pub use amend::{Amendment, InForce};
 pub use atomic::{AtomicFile, write_atomic};
 pub use audit::{AuditReport, AuditedTransaction};
 pub use bang::{BangOptions, Banged};

@@ -2,7 +2,7 @@
 use crate::{
     chain::{ChainId, Hash, Header, check_meta, verify_history_link},
     client::{
-        Client, ClientError, Trusted, contact::equivocation, convert, error::not_denied,
+        Client, ClientError, InForce, Trusted, contact::equivocation, convert, error::not_denied,
         heads_book::other_id,
     },
     proto,
@@ -66,8 +66,9 @@ impl Client {
         })
     }
 
-    /// What the node says about one chain now; refused where it contradicts the trusted head.
-    pub async fn chain(&self, trusted: &Trusted) -> Result<ChainSummary, ClientError> {
+    /// What the node says about one chain now, and the constitution in force; refused where it contradicts the trusted
+    /// history.
+    pub async fn chain(&self, trusted: &Trusted) -> Result<(ChainSummary, InForce), ClientError> {
         let request = proto::GetChainRequest {
             any_replica: false,
             chain: trusted.name().to_owned(),
@@ -87,7 +88,7 @@ impl Client {
             );
             return Err(ClientError::refused("head-went-back", why));
         }
-        Ok(summary)
+        Ok((summary, self.in_force(trusted, &chain).await?))
     }
 
     /// The Quant at a height at or below the trusted head, proved to lie in its history, with its meta.

@@ -3,9 +3,12 @@
 //! Owned by the engine's lock. A chain is checked when it is loaded: its head must be the stored Quant, its peaks must
 //! give the head's history root, its pool must be whole.
 
-use std::{borrow::Cow, collections::HashMap, ops::ControlFlow};
+use std::{borrow::Cow, collections::HashMap, ops::ControlFlow, sync::Arc};
 
-use super::outcome::Rejection;
+use super::{
+    amend::{self, Amended, Law, Place},
+    outcome::Rejection,
+};
 use crate::chain::{ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta};
 use crate::store::{
     Cf, ChainNo, ChainRow, PoolLeavesRow, PoolRow, QuantRow, Slot, StoreError, View, chain_key,
@@ -38,7 +41,12 @@ pub(super) struct HotChain {
     /// Over the heights below the head's.
     pub history: Frontier,
     pub pool: PoolRow,
+    /// When the constitution in force seals by itself.
     pub rules: SealRules,
+    /// Whom the constitution in force lets write.
+    pub law: Arc<Law>,
+    /// None while the genesis's constitution is in force.
+    pub amended: Option<Arc<Amended>>,
     /// The part of the pool's tree that came since the chain was loaded.
     pub recent: PoolParts,
     /// Payload bytes in all Quants.
@@ -50,22 +58,24 @@ pub(super) struct HotChain {
 
 impl HotChain {
     /// A chain that was just banged.
-    pub fn new(no: ChainNo, name: String, head: Header, rules: SealRules, time_ms: u64) -> Self {
+    pub fn new(no: ChainNo, head: Header, constitution: &Constitution) -> Self {
         let head_hash = head.hash();
         let pool = PoolRow {
-            last_inject_ms: time_ms,
+            last_inject_ms: constitution.created_ms,
             ..PoolRow::default()
         };
         Self {
             no,
             chain_id: ChainId(head_hash),
-            name,
+            name: constitution.name.clone(),
             alg: head.hash_alg,
             head,
             head_hash,
             history: Frontier::new(),
             pool,
-            rules,
+            rules: rules_of(constitution),
+            law: Arc::new(Law::of(constitution)),
+            amended: None,
             recent: PoolParts::default(),
             sealed_bytes: 0,
             edges: Some(vec![vec![head_hash]]),
@@ -92,10 +102,18 @@ impl HotChain {
             name: self.name.clone(),
             head: self.head.clone(),
             history: self.history.clone(),
+            law: self.law.clone(),
+            amended: self.amended.clone(),
             recent: PoolParts::default(),
             edges: None,
             ..*self
         }
+    }
+
+    /// Another constitution is in force from now on.
+    pub fn obey(&mut self, constitution: &Constitution) {
+        self.rules = rules_of(constitution);
+        self.law = Arc::new(Law::of(constitution));
     }
 
     /// Transactions in the pool.
@@ -317,22 +335,28 @@ fn load(
     let genesis = view
         .get(Cf::Quant, &quant_key(slot, no, 0))?
         .and_then(|row| QuantRow::decode(&row));
-    let parts = pool
-        .zip(genesis)
-        .and_then(|(pool, genesis)| assemble(no, &row, pool, &genesis));
-    let Some(chain) = parts else {
+    let genesis = genesis.and_then(|genesis| Meta::parse(&genesis.meta).ok()?.constitution);
+    let parts = pool.zip(genesis).and_then(|(pool, constitution)| {
+        assemble(no, &row, pool, &constitution).map(|chain| (chain, constitution))
+    });
+    let Some((mut chain, constitution)) = parts else {
         return Ok(Err(Rejection::Damaged {
             chain: row.name,
             why: "its rows cannot be decoded".into(),
         }));
     };
-    Ok(check(view, slot, &chain, &row)?.map_or(Ok(chain), Err))
+    if let Some(rejection) = check(view, slot, &chain, &row)? {
+        return Ok(Err(rejection));
+    }
+    match amended(view, slot, &mut chain, &constitution) {
+        Err(StoreError::Corrupt(why)) => Ok(Err(chain.damaged(why))),
+        read => read.map(|()| Ok(chain)),
+    }
 }
 
-fn assemble(no: ChainNo, row: &ChainRow, pool: PoolRow, genesis: &QuantRow) -> Option<HotChain> {
+fn assemble(no: ChainNo, row: &ChainRow, pool: PoolRow, constitution: &[u8]) -> Option<HotChain> {
     let head = Header::parse(&row.head).ok()?;
-    let meta = Meta::parse(&genesis.meta).ok()?;
-    let constitution = Constitution::parse(&meta.constitution?).ok()?;
+    let constitution = Constitution::parse(constitution).ok()?;
     Some(HotChain {
         no,
         chain_id: row.chain_id,
@@ -343,6 +367,8 @@ fn assemble(no: ChainNo, row: &ChainRow, pool: PoolRow, genesis: &QuantRow) -> O
         head,
         pool,
         rules: rules_of(&constitution),
+        law: Arc::new(Law::of(&constitution)),
+        amended: None,
         recent: PoolParts::default(),
         sealed_bytes: row.sealed_bytes,
         edges: None,
@@ -350,7 +376,30 @@ fn assemble(no: ChainNo, row: &ChainRow, pool: PoolRow, genesis: &QuantRow) -> O
     })
 }
 
-pub(super) fn rules_of(constitution: &Constitution) -> SealRules {
+/// Reads what became of the genesis's constitution.
+fn amended(
+    view: &dyn View,
+    slot: Slot,
+    chain: &mut HotChain,
+    genesis: &[u8],
+) -> Result<(), StoreError> {
+    let place = Place {
+        slot,
+        no: chain.no,
+        alg: chain.alg,
+        pool: (chain.head.tx_end(), chain.pool.next_index),
+    };
+    let Some(amended) = amend::stored(view, place, genesis)? else {
+        return Ok(());
+    };
+    let constitution = Constitution::parse(&amended.current)
+        .map_err(|refused| StoreError::Corrupt(refused.to_string()))?;
+    chain.obey(&constitution);
+    chain.amended = Some(Arc::new(amended));
+    Ok(())
+}
+
+fn rules_of(constitution: &Constitution) -> SealRules {
     SealRules {
         leap_count: constitution.leap_count,
         leap_bytes: constitution.leap_bytes,

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
+    amend,
     apply::{Engine, Work},
     command::{Seal, body_hash},
     due,
@@ -120,6 +121,7 @@ fn build(chain: &HotChain, leaves: &[Hash], request: &TemplateRequest<'_>) -> Te
     let note = (!request.note.is_empty()).then(|| request.note.to_vec());
     let meta = Meta {
         sealing_node: Some(request.node_id),
+        constitution_in_force: in_force(chain, chain.head.tx_end() + leaves.len() as u64),
         note,
         ..Meta::default()
     }
@@ -150,6 +152,12 @@ fn build(chain: &HotChain, leaves: &[Hash], request: &TemplateRequest<'_>) -> Te
         nonce: 0,
     };
     Template { header, meta }
+}
+
+/// What meta record 7 of the next Quant says, where it seals the pool up to `end`.
+fn in_force(chain: &HotChain, end: u64) -> Option<(Hash, u64)> {
+    let hash = chain.amended.as_ref()?.in_force_at(end)?;
+    Some((hash, chain.head.height + 1))
 }
 
 pub(super) fn apply(
@@ -316,10 +324,13 @@ fn check_content(
         |what: &str| Rejection::SealDiffers(format!("{what} of height {}", header.height));
     let mut history = chain.history.clone();
     history.push(chain.alg, chain.head_hash);
-    crate::chain::check_next(&chain.head, &chain.head_hash, header, &history)
+    let meta = crate::chain::check_next(&chain.head, &chain.head_hash, header, &history)
         .and_then(|()| check_meta(header, meta))
-        .and_then(|()| Meta::parse(meta).map(|_| ()))
+        .and_then(|()| Meta::parse(meta))
         .map_err(|refused| Rejection::SealDiffers(refused.to_string()))?;
+    if meta.constitution_in_force != in_force(chain, header.tx_end()) {
+        return Err(differs("meta record 7, the constitution in force,"));
+    }
     let count = header.tx_count as usize;
     if count > pool.hashes.len() {
         return Err(differs("tx_count"));
@@ -372,6 +383,7 @@ fn commit(
     });
     drop_pool_rows(batch, slot, chain.no, pool, &header);
     due::forget(batch, slot, chain);
+    amend::seal(batch, slot, chain, &header);
     chain.history.push(chain.alg, chain.head_hash);
     push_edge(batch, slot, chain, header.height, quant_hash);
     chain.sealed_bytes = rest.map_or(chain.pool.bytes, |part| part.bytes_before);

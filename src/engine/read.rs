@@ -2,7 +2,10 @@
 
 use std::ops::ControlFlow;
 
-use super::outcome::Rejection;
+use super::{
+    amend::{self, Amended, Place},
+    outcome::Rejection,
+};
 use crate::chain::{
     ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta, NodeReader, inclusion_path,
 };
@@ -81,6 +84,17 @@ pub struct ChainView {
     pub pool: PoolRow,
     /// Payload bytes in Quants.
     pub sealed_bytes: u64,
+}
+
+/// The constitution that decides about the next transaction, and where it was changed last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InForce {
+    /// Its records.
+    pub constitution: Vec<u8>,
+    /// The index of the last change; none where the genesis's is in force.
+    pub index: Option<u64>,
+    /// The Quant that seals that change; none while it is in the pool.
+    pub height: Option<u64>,
 }
 
 /// A transaction as stored.
@@ -237,6 +251,41 @@ impl<'a> Reader<'a> {
         let bytes = bytes.ok_or_else(|| StoreError::row("quant"))?;
         let constitution = Constitution::parse(&bytes).map_err(|_| StoreError::row("quant"))?;
         Ok((bytes, constitution))
+    }
+
+    /// The constitution in force, changes in the pool included; `genesis` is the one of Quant 0.
+    pub fn in_force(&self, chain: &ChainView, genesis: &[u8]) -> Result<InForce, ReadError> {
+        let amended = self.amended(chain, genesis)?;
+        Ok(match amended {
+            None => InForce {
+                constitution: genesis.to_vec(),
+                index: None,
+                height: None,
+            },
+            Some(amended) => InForce {
+                index: amended.last_index(),
+                height: amended
+                    .sealed_at
+                    .filter(|(_, index)| Some(*index) == amended.last_index())
+                    .map(|(height, _)| height),
+                constitution: amended.current,
+            },
+        })
+    }
+
+    /// How the constitution was changed, held against Quants and transactions.
+    pub(super) fn amended(
+        &self,
+        chain: &ChainView,
+        genesis: &[u8],
+    ) -> Result<Option<Amended>, StoreError> {
+        let place = Place {
+            slot: self.slot,
+            no: chain.no,
+            alg: chain.alg(),
+            pool: (chain.head.tx_end(), chain.pool.next_index),
+        };
+        amend::stored(self.view, place, genesis)
     }
 
     /// A transaction, sealed or pooled.

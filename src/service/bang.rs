@@ -11,9 +11,11 @@ use super::{
     route::{self, Method, Route, at_once, elsewhere, of_propose},
     status::{invalid, of_name, of_read, of_rejection, status},
 };
-use crate::chain::{Birth, ChainName, Constitution, GENESIS_META_BYTES_MAX, HashAlg, Meta};
+use crate::chain::{
+    Birth, ChainName, Constitution, GENESIS_META_BYTES_MAX, HashAlg, Meta, check_author_key,
+};
 use crate::consensus::Group;
-use crate::engine::{Bang, Banged, Outcome, Reader};
+use crate::engine::{AUTHORS_MAX, Bang, Banged, Outcome, Reader};
 use crate::proto;
 
 impl Service {
@@ -212,8 +214,6 @@ fn genesis_meta(alg: HashAlg, constitution: &Constitution) -> Result<Vec<u8>, St
 fn check_supported(asked: &proto::Constitution) -> Result<(), Status> {
     let later = [
         ("constitution.schema", !asked.schema.is_empty()),
-        ("constitution.authors", !asked.authors.is_empty()),
-        ("constitution.admins", !asked.admins.is_empty()),
         ("constitution.work_bits_min", asked.work_bits_min.is_some()),
         (
             "constitution.work_target_ms",
@@ -232,12 +232,33 @@ fn check_supported(asked: &proto::Constitution) -> Result<(), Status> {
         let why = "this version of the server does not support it; leave it out";
         return Err(super::status::refused_field("NOT_SUPPORTED", field, why));
     }
+    check_keys("constitution.authors", &asked.authors)?;
+    check_keys("constitution.admins", &asked.admins)?;
     let max = asked.payload_bytes_max.unwrap_or(1);
     if max == 0 || max as usize > PAYLOAD_BYTES_MAX {
         return Err(invalid(
             "constitution.payload_bytes_max",
             format!("{max} is refused, give 1 to {PAYLOAD_BYTES_MAX}"),
         ));
+    }
+    Ok(())
+}
+
+/// Keys by which signatures can hold, each named once; their length is checked where they are converted.
+fn check_keys(field: &str, keys: &[bytes::Bytes]) -> Result<(), Status> {
+    if keys.len() > AUTHORS_MAX {
+        let why = format!("there are {}, give at most {AUTHORS_MAX}", keys.len());
+        return Err(invalid(field, why));
+    }
+    for (at, key) in keys.iter().enumerate() {
+        let field = format!("{field}[{at}]");
+        check_author_key(&convert::bytes32(&field, key)?).map_err(|refused| {
+            let why = format!("{}; give the one that qbc keygen printed", refused.why);
+            invalid(&field, why)
+        })?;
+        if keys[..at].contains(key) {
+            return Err(invalid(&field, "it is named before; name each key once"));
+        }
     }
     Ok(())
 }

@@ -185,6 +185,8 @@ fn listed(
 
 fn chain(reader: &Reader<'_>, view: &ChainView) -> Result<proto::Chain, Status> {
     let (constitution, parsed) = reader.constitution(view).map_err(|error| of_read(&error))?;
+    let in_force = reader.in_force(view, &constitution);
+    let in_force = in_force.map_err(|error| of_read(&error))?;
     Ok(proto::Chain {
         name: view.name.clone(),
         chain_id: view.chain_id.0.to_vec().into(),
@@ -197,6 +199,9 @@ fn chain(reader: &Reader<'_>, view: &ChainView) -> Result<proto::Chain, Status> 
         constitution: constitution.into(),
         created_ms: parsed.created_ms,
         hash_alg: view.alg() as u32,
+        constitution_in_force: in_force.constitution.into(),
+        amended_index: in_force.index,
+        amended_height: in_force.height,
     })
 }
 

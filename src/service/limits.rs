@@ -16,6 +16,8 @@ pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 pub const INJECT_BATCH_MAX: usize = 10_000;
 /// Transactions of one inject that asks for receipts: in the worst case each has a receipt of its own.
 pub const RECEIPT_BATCH_MAX: usize = 1000;
+/// Signatures that are worth a core of their own: 16 take about a millisecond.
+pub const CHECKS_PER_LANE_MIN: usize = 16;
 /// Chains of one batch bang.
 pub const BANG_BATCH_MAX: usize = 5_000;
 /// Bytes of a chain's name.

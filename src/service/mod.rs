@@ -12,6 +12,7 @@ mod edge;
 mod export;
 mod info;
 mod inject;
+mod lanes;
 mod leap;
 mod limits;
 mod prove;
@@ -36,6 +37,7 @@ use crate::seal::Sealer;
 
 use catalog::Catalog;
 use edge::{Deadline, Edge, Timely};
+use lanes::Lanes;
 pub use limits::MESSAGE_BYTES_MAX;
 use limits::READERS_MAX;
 use route::{Method, Route, at_once};
@@ -64,6 +66,8 @@ pub struct Service {
     trust: Trust,
     /// Places for streams that read.
     readers: Arc<Semaphore>,
+    /// Cores for checks that are costly.
+    lanes: Arc<Lanes>,
 }
 
 impl Service {
@@ -84,6 +88,7 @@ impl Service {
             facts,
             trust,
             readers: Arc::new(Semaphore::new(READERS_MAX)),
+            lanes: Arc::default(),
         }
     }
 

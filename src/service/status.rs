@@ -25,10 +25,13 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// Every reason with its code. Sorted.
 pub const REASONS: &[(&str, Code)] = &[
+    ("AUTHOR_MISSING", Code::Unauthenticated),
+    ("AUTHOR_UNKNOWN", Code::PermissionDenied),
     ("CHAIN_CLOSED", Code::FailedPrecondition),
     ("CHAIN_DAMAGED", Code::DataLoss),
     ("CHAIN_EXISTS", Code::AlreadyExists),
     ("CHAIN_UNKNOWN", Code::NotFound),
+    ("CHANGE_REFUSED", Code::InvalidArgument),
     ("CLUSTER_REFUSES", Code::FailedPrecondition),
     ("CONTENT_REFUSED", Code::InvalidArgument),
     ("DEADLINE_EXCEEDED", Code::DeadlineExceeded),
@@ -36,6 +39,7 @@ pub const REASONS: &[(&str, Code)] = &[
     ("HEAD_CONFLICT", Code::FailedPrecondition),
     ("HEAD_MOVED", Code::Aborted),
     ("HEIGHT_UNKNOWN", Code::NotFound),
+    ("ID_MISSING", Code::InvalidArgument),
     ("ID_REUSED", Code::AlreadyExists),
     ("INDEX_CONFLICT", Code::FailedPrecondition),
     ("INDEX_UNKNOWN", Code::NotFound),
@@ -47,6 +51,7 @@ pub const REASONS: &[(&str, Code)] = &[
     ("NODE_BUSY", Code::ResourceExhausted),
     ("NODE_UNAVAILABLE", Code::Unavailable),
     ("NOTHING_TO_SEAL", Code::FailedPrecondition),
+    ("NOT_ADMIN", Code::PermissionDenied),
     ("NOT_SEALED", Code::FailedPrecondition),
     ("NOT_SUPPORTED", Code::Unimplemented),
     ("NOT_TRUSTED", Code::PermissionDenied),
@@ -146,6 +151,13 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
             ];
             status("HEAD_CONFLICT", message, &facts)
         }
+        Rejection::Unsigned { item, .. } => of_item("AUTHOR_MISSING", (*item, "author"), message),
+        Rejection::AuthorUnknown { item, .. } => {
+            of_item("AUTHOR_UNKNOWN", (*item, "author"), message)
+        }
+        Rejection::IdMissing { item } => of_item("ID_MISSING", (*item, "id"), message),
+        Rejection::NotAdmin { item, .. } => of_item("NOT_ADMIN", (*item, "author"), message),
+        Rejection::BadChange { item, .. } => of_item("CHANGE_REFUSED", (*item, "payload"), message),
         Rejection::PoolFull { limit, .. } => status_with(
             "POOL_FULL",
             message,
@@ -163,6 +175,16 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
         }
         Rejection::Cluster(_) => status("INTERNAL", message, &[]),
     }
+}
+
+/// A field of one transaction is refused, in words that name it already.
+fn of_item(reason: &'static str, (item, field): (usize, &str), message: String) -> Status {
+    let field = format!("transactions[{item}].{field}");
+    let facts = [("item", item.to_string()), ("field", field.clone())];
+    let why = message.clone();
+    status_with(reason, message, &facts, |details| {
+        details.add_bad_request_violation(field, why);
+    })
 }
 
 pub fn of_read(error: &ReadError) -> Status {

@@ -1,7 +1,9 @@
-//! Key family `chain`: the two rows of a chain.
+//! Key family `chain`: the rows of a chain, two of each, more of those whose constitution was changed.
 //! Sealed row, key `slot | chain | 0`, rewritten by a leap: `head header 256 | chain id 32 | sealed_bytes u64 |
 //! name_len u16 | name | peaks`.
 //! Pool row, key `slot | chain | 1`, rewritten by an inject: `next_index | last_inject_ms | bytes | first_ms`, u64 each.
+//! Amended row, key `slot | chain | 2`, rewritten by a leap that seals a change: `height u64 | index u64 | constitution`.
+//! Change rows, key `slot | chain | 3 | index u64`: nothing; the constitution change at that index is in the pool.
 
 use super::{ChainNo, RowReader, Slot, chain_prefix};
 use crate::chain::{ChainId, HEADER_BYTES, Hash};
@@ -95,6 +97,39 @@ impl PoolRow {
     }
 }
 
+/// The constitution in force after the newest Quant, where it is not the genesis's any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AmendedRow {
+    /// The Quant that seals the last change.
+    pub height: u64,
+    /// The index of that change.
+    pub index: u64,
+    /// The constitution's records.
+    pub constitution: Vec<u8>,
+}
+
+impl AmendedRow {
+    /// The stored bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        [
+            self.height.to_be_bytes().as_slice(),
+            &self.index.to_be_bytes(),
+            &self.constitution,
+        ]
+        .concat()
+    }
+
+    /// Reads stored bytes.
+    pub fn decode(row: &[u8]) -> Option<Self> {
+        let mut reader = RowReader(row);
+        Some(Self {
+            height: reader.u64()?,
+            index: reader.u64()?,
+            constitution: reader.0.to_vec(),
+        })
+    }
+}
+
 /// The key of a sealed row.
 pub fn chain_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
     tagged(slot, chain, 0)
@@ -103,6 +138,23 @@ pub fn chain_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
 /// The key of a pool row.
 pub fn pool_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
     tagged(slot, chain, 1)
+}
+
+/// The key of an amended row.
+pub fn amended_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
+    tagged(slot, chain, 2)
+}
+
+/// The key of a change that is in the pool.
+pub fn change_key(slot: Slot, chain: ChainNo, index: u64) -> Vec<u8> {
+    let mut key = tagged(slot, chain, 3);
+    key.extend_from_slice(&index.to_be_bytes());
+    key
+}
+
+/// The bounds of a chain's amended row and its change rows.
+pub fn amended_bounds(slot: Slot, chain: ChainNo) -> (Vec<u8>, Vec<u8>) {
+    (tagged(slot, chain, 2), tagged(slot, chain, 4))
 }
 
 /// The bounds of all rows of the chains from `chain` on.
@@ -142,5 +194,12 @@ mod tests {
         };
         assert_eq!(PoolRow::decode(&pool.encode()), Some(pool));
         assert_eq!(PoolRow::decode(&pool.encode()[1..]), None);
+        let amended = AmendedRow {
+            height: 1,
+            index: 2,
+            constitution: b"records".to_vec(),
+        };
+        assert_eq!(AmendedRow::decode(&amended.encode()), Some(amended.clone()));
+        assert_eq!(AmendedRow::decode(&amended.encode()[..15]), None);
     }
 }

@@ -23,7 +23,10 @@ mod tile;
 mod tree;
 mod tx;
 
-pub use chain::{ChainRow, PoolRow, chain_key, chains_from, pool_key};
+pub use chain::{
+    AmendedRow, ChainRow, PoolRow, amended_bounds, amended_key, chain_key, chains_from, change_key,
+    pool_key,
+};
 pub use db::{Batch, Cf, DATA_FAMILIES, EachRow, Snapshot, Store, StoreError, StoreOptions, View};
 pub use folder::{DATA_FORMAT, Folder, FolderError, HeldFolder};
 pub use index::{

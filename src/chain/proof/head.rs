@@ -16,6 +16,8 @@ pub(crate) struct Genesis {
     pub(crate) header: Header,
     /// The constitution in its meta.
     pub(crate) constitution: Constitution,
+    /// That constitution's bytes.
+    pub(crate) constitution_bytes: Vec<u8>,
 }
 
 /// What the evidence about a head shows.
@@ -116,6 +118,7 @@ pub(crate) fn check_genesis(header: &Header, meta: &[u8]) -> Result<Genesis, Ref
     Ok(Genesis {
         header: header.clone(),
         constitution,
+        constitution_bytes: bytes.clone(),
     })
 }
 

@@ -13,7 +13,7 @@ use super::{
     receive::{Counts, Progress},
     slot_bounds,
 };
-use crate::chain::{Frontier, Hash, Header, check_next};
+use crate::chain::{Frontier, Hash, Header, TYPE_CONSTITUTION_CHANGE, check_next};
 use crate::engine::{
     leap::fold,
     leaves::{Flaw, PIECE_BYTES, leaf_hashes},
@@ -288,11 +288,13 @@ impl Check<'_> {
     ) -> Result<Option<Flaw>, ReadError> {
         let end = chain.pool.next_index;
         let mut parts = Parts::new(self, chain);
+        let mut changes = 0;
         let mut next = chain.head.tx_end();
         while next < end {
             let piece = reader.transactions(chain, next, end, PIECE_BYTES)?;
             let (leaves, flaw) = leaf_hashes(chain, &piece);
             for (one, leaf) in piece.iter().zip(&leaves) {
+                changes += u64::from(one.row()?.kind == TYPE_CONSTITUTION_CHANGE);
                 if !parts.is_next(one.index, &one.row()?, leaf)? {
                     let what = "its row in the pool's tree is not what it gives";
                     let index = one.index;
@@ -306,6 +308,12 @@ impl Check<'_> {
             count(&self.progress.transactions, piece.len() as u64);
         }
         *rows += parts.rows;
+        let (constitution, _) = reader.constitution(chain)?;
+        let amended = reader.amended(chain, &constitution)?;
+        if amended.map_or(0, |amended| amended.pooled()) != changes {
+            let what = "the rows of its constitution's changes are not those of the pool";
+            return Ok(Some(Flaw { index: end, what }));
+        }
         let what = "the pool's rows do not end where the pool does";
         Ok((!parts.end()?).then_some(Flaw { index: end, what }))
     }
