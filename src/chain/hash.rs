@@ -94,7 +94,8 @@ impl HashAlg {
         }
     }
 
-    fn prefixed_each(self, prefix: &[u8], messages: &[&[u8]]) -> Vec<Hash> {
+    /// `H(prefix || message)` of each of many; with SHA3-256 in lanes, as [`HashAlg::hash_each`].
+    pub(super) fn prefixed_each(self, prefix: &[u8], messages: &[&[u8]]) -> Vec<Hash> {
         match self {
             Self::Sha3_256 => keccak::sha3_each(prefix, messages),
             Self::Sha2_256 => messages

@@ -18,6 +18,7 @@ mod proof_file;
 mod quant;
 mod record;
 mod refused;
+mod state;
 mod transaction;
 mod tree;
 
@@ -50,6 +51,11 @@ pub use quant::{
 };
 pub use record::{RecordWriter, Records};
 pub use refused::{CHECKS, Refused};
+pub use state::{
+    STATE_DEPTH_MAX, STATE_VALUE_BYTES_MAX, StateChange, StateError, StatePath, StateProof,
+    StateRows, StateTerminal, StateTree, balance_amount, balance_key, balance_value, latest_index,
+    latest_key, latest_value, state_key_hash, state_root,
+};
 pub use transaction::{
     Attributes, ENVELOPE_BYTES, Envelope, ID_BYTES_MAX, KEY_BYTES_MAX, TYPE_CONSTITUTION_CHANGE,
     TYPE_DATA, TYPE_TRANSFER, attributes_hash, author_message, check_author_key, payload_hash,

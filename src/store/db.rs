@@ -75,7 +75,7 @@ impl Cf {
     fn write_buffer_bytes(self) -> usize {
         match self {
             Cf::Log | Cf::Tx => 64 << 20,
-            Cf::Tree | Cf::Index => 32 << 20,
+            Cf::Tree | Cf::Index | Cf::State => 32 << 20,
             _ => 8 << 20,
         }
     }
@@ -123,12 +123,23 @@ pub struct StoreOptions {
 /// What a scan calls for each key and value.
 pub type EachRow<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
+/// What a seek calls for what it found: the number of the start, the key and the value.
+pub type EachFound<'a> = &'a mut dyn FnMut(usize, &[u8], &[u8]);
+
 /// Reads that are consistent among themselves: the live store, or a snapshot of it.
 pub trait View: Send + Sync {
     /// The value of a key.
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
     /// Calls `each` for the keys of `[from, to)` in ascending order until it breaks.
     fn scan(&self, cf: Cf, from: &[u8], to: &[u8], each: EachRow<'_>) -> Result<(), StoreError>;
+    /// Calls `each` with the first key of `[start, to)` for each start that has one; the starts ascend.
+    fn seek_each(
+        &self,
+        cf: Cf,
+        starts: &[Vec<u8>],
+        to: &[u8],
+        each: EachFound<'_>,
+    ) -> Result<(), StoreError>;
 }
 
 /// Writes that become visible together and in order.
@@ -324,6 +335,21 @@ impl View for Store {
             }
         }
     }
+    fn seek_each(
+        &self,
+        cf: Cf,
+        starts: &[Vec<u8>],
+        to: &[u8],
+        each: EachFound<'_>,
+    ) -> Result<(), StoreError> {
+        match &self.0 {
+            StoreOf::Rocks(db) => seek_with(db, ReadOptions::default(), cf, starts, to, each),
+            StoreOf::Memory(memory) => {
+                memory.rows().seek_each(cf, starts, to, each);
+                Ok(())
+            }
+        }
+    }
 }
 
 /// A consistent view of one moment.
@@ -377,6 +403,25 @@ impl View for Snapshot<'_> {
             }
         }
     }
+    fn seek_each(
+        &self,
+        cf: Cf,
+        starts: &[Vec<u8>],
+        to: &[u8],
+        each: EachFound<'_>,
+    ) -> Result<(), StoreError> {
+        match &self.of {
+            SnapshotOf::Rocks(db, snapshot) => {
+                let mut options = self.options();
+                options.set_snapshot(snapshot);
+                seek_with(db, options, cf, starts, to, each)
+            }
+            SnapshotOf::Memory(rows) => {
+                rows.seek_each(cf, starts, to, each);
+                Ok(())
+            }
+        }
+    }
 }
 
 fn scan_with(
@@ -398,6 +443,48 @@ fn scan_with(
         cursor.next();
     }
     Ok(cursor.status()?)
+}
+
+/// Keys that a cursor passes one by one before it seeks: some steps cost less than one seek.
+const STEPS_MAX: usize = 4;
+
+/// One cursor for all starts: where keys are read in their order, the next one is often near.
+fn seek_with(
+    db: &DB,
+    mut options: ReadOptions,
+    cf: Cf,
+    starts: &[Vec<u8>],
+    to: &[u8],
+    each: EachFound<'_>,
+) -> Result<(), StoreError> {
+    let Some(first) = starts.first() else {
+        return Ok(());
+    };
+    options.set_iterate_lower_bound(first.as_slice());
+    options.set_iterate_upper_bound(to);
+    let mut cursor = db.raw_iterator_cf_opt(family(db, cf), options);
+    cursor.seek(first);
+    for (at, start) in starts.iter().enumerate() {
+        go_to(&mut cursor, start);
+        let Some((key, value)) = cursor.item() else {
+            break;
+        };
+        each(at, key, value);
+    }
+    Ok(cursor.status()?)
+}
+
+/// Goes forward to the first key that is not before `start`.
+fn go_to(cursor: &mut rocksdb::DBRawIterator<'_>, start: &[u8]) {
+    for _ in 0..STEPS_MAX {
+        if cursor.key().is_none_or(|key| key >= start) {
+            return;
+        }
+        cursor.next();
+    }
+    if cursor.key().is_some_and(|key| key < start) {
+        cursor.seek(start);
+    }
 }
 
 fn family(db: &DB, cf: Cf) -> &rocksdb::ColumnFamily {

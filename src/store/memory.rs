@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::db::{ALL, Cf, EachRow, StoreError};
+use super::db::{ALL, Cf, EachFound, EachRow, StoreError};
 
 /// Shared by the live rows, the durable rows and the views.
 type Bytes = Arc<[u8]>;
@@ -35,6 +35,14 @@ impl MemoryRows {
         for (key, value) in range(&self.families[cf as usize], from, to) {
             if each(key, value).is_break() {
                 return;
+            }
+        }
+    }
+
+    pub fn seek_each(&self, cf: Cf, starts: &[Vec<u8>], to: &[u8], each: EachFound<'_>) {
+        for (at, start) in starts.iter().enumerate() {
+            if let Some((key, value)) = range(&self.families[cf as usize], start, to).next() {
+                each(at, key, value);
             }
         }
     }

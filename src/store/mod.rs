@@ -1,6 +1,6 @@
 //! The store: one RocksDB per node (or rows in memory, for simulations), and the only room that says `rocksdb`.
 //!
-//! One file per key family (`log`, `raft`, `tx`, `tree`, `quant`, `chain`, `index`, `sys`), each with its keys, rows and
+//! One file per key family (`log`, `raft`, `tx`, `tree`, `quant`, `chain`, `index`, `state`, `sys`), each with its keys, rows and
 //! round-trip tests; `db` opens, writes and syncs; `memory` is the same without a disk, and can lose what was not synced; `tile` reads and writes hash trees as 256-hash tiles; `position` keeps
 //! the last synced position outside RocksDB, so that a shortened log is noticed; `guard` checks the data folder at open.
 //!
@@ -18,6 +18,7 @@ mod memory;
 mod position;
 mod quant;
 mod raft;
+mod state;
 mod sys;
 mod tile;
 mod tree;
@@ -27,7 +28,9 @@ pub use chain::{
     AmendedRow, ChainRow, PoolRow, amended_bounds, amended_key, chain_key, chains_from, change_key,
     pool_key,
 };
-pub use db::{Batch, Cf, DATA_FAMILIES, EachRow, Snapshot, Store, StoreError, StoreOptions, View};
+pub use db::{
+    Batch, Cf, DATA_FAMILIES, EachFound, EachRow, Snapshot, Store, StoreError, StoreOptions, View,
+};
 pub use folder::{DATA_FORMAT, Folder, FolderError, HeldFolder};
 pub use index::{
     DueKey, IdRow, RequestRow, RequestRun, due_between, due_key, id_key, name_key, names_from,
@@ -38,6 +41,7 @@ pub use memory::MemoryStore;
 pub use position::{Position, PositionError, PositionFile};
 pub use quant::{QuantRow, quant_key};
 pub use raft::{RaftTag, raft_key};
+pub use state::{StateAt, is_state_row_key, put_state, state_row_key};
 pub use sys::{GuardRow, guard_key, slot_key};
 pub use tile::{HistoryReader, QuantReader, QuantTree, TILE_HASHES, TileError};
 pub use tree::{

@@ -16,7 +16,9 @@ use super::{
     slot_bounds, verify,
 };
 use crate::engine::read::{ReadError, Reader};
-use crate::store::{Batch, Cf, ChainNo, DATA_FAMILIES, RowReader, Slot, Store, StoreError, View};
+use crate::store::{
+    Batch, Cf, ChainNo, DATA_FAMILIES, RowReader, Slot, Store, StoreError, View, is_state_row_key,
+};
 
 /// Bytes written in one batch.
 const BATCH_BYTES: usize = 4 << 20;
@@ -345,6 +347,8 @@ fn is_key(cf: Cf, key: &[u8]) -> bool {
             (key.get(8), key.len()),
             (Some(0), 17) | (Some(1), 22) | (Some(2 | 3), 18)
         ),
+        // Chain 0 is the meta group's.
+        Cf::State if !key.starts_with(&[0; 8]) => is_state_row_key(key),
         _ => key.len() >= 9,
     }
 }

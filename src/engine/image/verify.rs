@@ -222,7 +222,9 @@ impl Check<'_> {
             }
         }
         if digests.state != closing.state {
-            return differs("names, ids and chain rows do not give the sender's digest".into());
+            return differs(
+                "names, ids, states and chain rows do not give the sender's digest".into(),
+            );
         }
         if digests.heads != closing.heads {
             return differs("the heads of its chains do not give the sender's digest".into());
