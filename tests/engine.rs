@@ -9,6 +9,8 @@ mod bounds;
 mod image;
 #[path = "engine/image_lies.rs"]
 mod image_lies;
+#[path = "engine/ledger.rs"]
+mod ledger;
 #[path = "engine/machine.rs"]
 mod machine;
 #[path = "engine/model.rs"]

@@ -11,6 +11,7 @@ mod export;
 mod hash;
 mod id;
 mod keccak;
+mod ledger;
 mod meta;
 mod name;
 mod proof;
@@ -36,13 +37,17 @@ pub use export::{
 };
 pub use hash::{Hash, HashAlg};
 pub use id::{ChainId, ChainIdError};
+pub use ledger::{
+    ACCOUNT_BYTES_MAX, Balances, MEMO_BYTES_MAX, Overdraft, Transfer, TransferError,
+    after_transfer, balance_at_first, check_account, key_of_account, parse_amount,
+};
 pub use meta::{Meta, ParentRef};
 pub use name::{ChainName, NameError};
 pub use proof::{
-    Anchored, Bundle, ChangeEvidence, Claim, HeadEvidence, ParentEvidence, Proof,
-    ProvenTransaction, Step, TransactionEvidence, Trust, TrustedHead, Verdict, anchor_leaf, verify,
-    verify_agreement, verify_anchor, verify_bundle, verify_extension, verify_history_link,
-    verify_inclusion_in,
+    Anchored, Bundle, ChangeEvidence, Claim, HeadEvidence, ParentEvidence, Proof, ProvenState,
+    ProvenTransaction, StateEvidence, Step, TransactionEvidence, Trust, TrustedHead, Verdict,
+    anchor_leaf, verify, verify_agreement, verify_anchor, verify_bundle, verify_extension,
+    verify_history_link, verify_inclusion_in,
 };
 pub use proof_file::{PROOF_FILE_VERSION, proof_from_json, proof_to_json};
 pub use quant::{

@@ -21,9 +21,9 @@ pub(super) struct BangArgs {
     /// The chain's name
     #[arg(value_parser = chain_name)]
     name: ChainName,
-    /// What its transactions hold
-    #[arg(long, value_enum, default_value_t = ContentArg::Bytes)]
-    content: ContentArg,
+    /// What its transactions hold [default: bytes; of a ledger: json]
+    #[arg(long, value_enum)]
+    content: Option<ContentArg>,
     /// A JSON Schema that each transaction must satisfy
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
@@ -124,7 +124,9 @@ fn constitution(args: &BangArgs) -> Result<proto::Constitution, CliError> {
         mint_limit,
         ..Default::default()
     };
-    rules.set_content(content(args.content));
+    if let Some(given) = args.content {
+        rules.set_content(content(given));
+    }
     rules.set_hash_alg(match args.hash {
         HashArg::Sha3 => constitution::HashAlg::Sha3256,
         HashArg::Sha2 => constitution::HashAlg::Sha2256,

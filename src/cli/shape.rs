@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     chain::{
-        Constitution, ConstitutionChange, Content, Edit, Header, TYPE_CONSTITUTION_CHANGE, TYPE_DATA,
+        Constitution, ConstitutionChange, Content, Edit, Header, TYPE_CONSTITUTION_CHANGE,
+        TYPE_DATA, TYPE_TRANSFER,
     },
     cli::output::{Column, Row},
     client::ReadTransaction,
@@ -105,6 +106,7 @@ fn put<T: serde::Serialize>(shown: &mut Map<String, Value>, name: &str, edit: &E
 pub(super) fn transaction(read: &ReadTransaction, content: Content) -> Row {
     let content = match read.kind {
         TYPE_DATA => content,
+        TYPE_TRANSFER => Content::Json,
         _ => Content::Bytes,
     };
     let payload = payload_json(&read.payload, content);

@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use crate::{
-    chain::SigningKey,
+    chain::{SigningKey, TYPE_DATA, TYPE_TRANSFER},
     client::{
         Client, ClientError, KeptReceipt, Trusted, author,
         connect::{in_time, wait},
@@ -130,6 +130,12 @@ impl Injector<'_> {
             payload: item.payload,
             key: item.key,
             id: item.id,
+            // A ledger takes nothing else.
+            r#type: u32::from(if self.trusted.constitution.ledger {
+                TYPE_TRANSFER
+            } else {
+                TYPE_DATA
+            }),
             ..Default::default()
         };
         if let Some(key) = &self.options.sign {

@@ -22,6 +22,7 @@ mod heads;
 mod heads_book;
 mod heads_file;
 mod inject;
+mod keys;
 #[cfg(test)]
 mod lies;
 mod load;
@@ -42,6 +43,7 @@ pub use error::{ClientError, RpcCode, RpcFailure};
 pub use export::ExportStream;
 pub use heads::{HeadEntry, Heads};
 pub use inject::{InjectOptions, InjectTotals, Injector, Item, WINDOW_DEFAULT};
+pub use keys::{HistoryPage, Subject};
 pub use load::{Load, LoadRequest, LoadWorker};
 pub use query::{ChainPage, ChainSummary, ServerInfo};
 pub use read::{ReadTransaction, Reader};

@@ -371,7 +371,7 @@ impl Reader<'_> {
 
 impl ReadTransaction {
     /// What a received transaction says, by its hashed bytes only; a signature on it holds.
-    fn of(
+    pub(super) fn of(
         trusted: &Trusted,
         given: &proto::Transaction,
         height: Option<u64>,

@@ -8,11 +8,12 @@ use std::{borrow::Cow, collections::HashMap, ops::ControlFlow, sync::Arc};
 use super::{
     amend::{self, Amended, Law, Place},
     outcome::Rejection,
+    state::{self, StateRules},
 };
 use crate::chain::{ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta};
 use crate::store::{
-    Cf, ChainNo, ChainRow, PoolLeavesRow, PoolRow, QuantRow, Slot, StoreError, View, chain_key,
-    history_edge_from, pool_key, pool_leaves_key, quant_key,
+    Cf, ChainNo, ChainRow, PoolLeavesRow, PoolRow, QuantRow, Slot, StateWrite, StoreError, View,
+    chain_key, history_edge_from, pool_key, pool_leaves_key, quant_key,
 };
 
 /// Chains kept per group.
@@ -47,6 +48,8 @@ pub(super) struct HotChain {
     pub law: Arc<Law>,
     /// None while the genesis's constitution is in force.
     pub amended: Option<Arc<Amended>>,
+    /// What is kept per key and account; fixed at the bang.
+    pub keeps: StateRules,
     /// The part of the pool's tree that came since the chain was loaded.
     pub recent: PoolParts,
     /// Payload bytes in all Quants.
@@ -76,6 +79,7 @@ impl HotChain {
             rules: rules_of(constitution),
             law: Arc::new(Law::of(constitution)),
             amended: None,
+            keeps: StateRules::of(constitution),
             recent: PoolParts::default(),
             sealed_bytes: 0,
             edges: Some(vec![vec![head_hash]]),
@@ -104,6 +108,7 @@ impl HotChain {
             history: self.history.clone(),
             law: self.law.clone(),
             amended: self.amended.clone(),
+            keeps: self.keeps.clone(),
             recent: PoolParts::default(),
             edges: None,
             ..*self
@@ -202,6 +207,8 @@ impl HotChains {
 pub(super) struct PoolParts {
     pub parts: Vec<PoolPart>,
     pub hashes: Vec<Hash>,
+    /// What they change in the state, by rising index.
+    pub writes: Vec<StateWrite>,
 }
 
 /// What one entry added to a pool.
@@ -228,6 +235,8 @@ impl PoolParts {
             .saturating_sub(first.first)
             .min(self.hashes.len() as u64);
         self.hashes.drain(..count as usize);
+        let sealed = self.writes.partition_point(|write| write.index < end);
+        self.writes.drain(..sealed);
         self.parts.retain(|part| part.first >= end);
     }
 }
@@ -243,6 +252,10 @@ pub(super) fn pool_parts<'a>(
         (Cow::Borrowed(&chain.recent), true)
     } else {
         let (mut pool, whole) = stored_parts(view, slot, chain.no, (first, until))?;
+        if chain.keeps.any() {
+            pool.writes = state::stored_writes(view, slot, chain.no, (first, until))?;
+            pool.writes.extend_from_slice(&chain.recent.writes);
+        }
         pool.parts.extend_from_slice(&chain.recent.parts);
         pool.hashes.extend_from_slice(&chain.recent.hashes);
         (Cow::Owned(pool), whole)
@@ -369,6 +382,7 @@ fn assemble(no: ChainNo, row: &ChainRow, pool: PoolRow, constitution: &[u8]) -> 
         rules: rules_of(&constitution),
         law: Arc::new(Law::of(&constitution)),
         amended: None,
+        keeps: StateRules::of(&constitution),
         recent: PoolParts::default(),
         sealed_bytes: row.sealed_bytes,
         edges: None,

@@ -11,6 +11,7 @@ use super::{
     hot::{HotChain, PoolPart},
     outcome::{Injected, Rejection},
     request,
+    state::{self, Moved},
 };
 use crate::chain::{
     ENVELOPE_BYTES, Envelope, Hash, HashAlg, TYPE_CONSTITUTION_CHANGE, attributes_hash,
@@ -104,7 +105,11 @@ pub(super) fn apply(
             Err(rejection) => return Ok(Err(rejection)),
         };
     }
-    let injected = request.add(work, &places, any, amendment)?;
+    let moved = match state::moves(work, command, &places)? {
+        Ok(moved) => moved,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    let injected = request.add(work, &places, &moved, amendment)?;
     request.remember(work, &injected);
     Ok(Ok(injected))
 }
@@ -276,7 +281,7 @@ impl<'a> Request<'a> {
         &self,
         work: &mut Work<'_>,
         places: &[Option<u64>],
-        any: bool,
+        moved: &Moved,
         amendment: Option<Amendment>,
     ) -> Result<Injected, StoreError> {
         let (no, time_ms) = (self.command.head.chain, work.time_ms);
@@ -295,6 +300,7 @@ impl<'a> Request<'a> {
             }
             self.write(work, number, (chain_id, next, inject_ms));
             let item = &self.command.items[number];
+            state::note(work, (no, next), item, moved.of(number));
             bytes += item.payload.len() as u64;
             changes.extend((item.kind == TYPE_CONSTITUTION_CHANGE).then_some(next));
             runs.push(next, false);
@@ -303,7 +309,7 @@ impl<'a> Request<'a> {
         if let (Some(amendment), Ok(chain)) = (amendment, work.engine.hot_chain(work.state, no)?) {
             amendment.enact(work.batch, work.engine.slot, chain, &changes);
         }
-        if any {
+        if next > first {
             self.move_pool(work, (next, bytes, inject_ms), was_empty)?;
         }
         Ok(Injected {
@@ -460,6 +466,7 @@ impl Runs {
 /// Hashes what was accepted, many at a time, and adds it to the pools: one row of leaf hashes and one pool row per chain.
 pub(super) fn finish(work: &mut Work<'_>) {
     let accepted = std::mem::take(&mut work.accepted);
+    let mut changes = state::changes(work);
     let mut by_chain: BTreeMap<ChainNo, (Vec<(u64, Hash)>, u64)> = BTreeMap::new();
     for alg in [HashAlg::Sha3_256, HashAlg::Sha2_256] {
         let own: Vec<&Accepted> = accepted.iter().filter(|one| one.alg == alg).collect();
@@ -471,7 +478,9 @@ pub(super) fn finish(work: &mut Work<'_>) {
         }
     }
     for (chain, (leaves, bytes)) in by_chain {
+        let writes = changes.remove(&chain).unwrap_or_default();
         add_leaves(work, chain, &leaves, bytes);
+        state::add(work, chain, leaves[0].0, &writes);
     }
 }
 

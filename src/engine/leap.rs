@@ -9,13 +9,14 @@ use super::{
     due,
     hot::{self, HotChain, PoolPart, PoolParts},
     outcome::{Rejection, Sealed},
-    request::{self, Pending},
+    request::{self, Pending, StatesDecided},
+    state::{self, StateNow},
 };
-use crate::chain::{Hash, HashAlg, Header, Meta, check_meta, tree_root};
+use crate::chain::{Hash, HashAlg, Header, Meta, StateChange, check_meta, tree_root};
 use crate::store::{
     Batch, Cf, ChainNo, ChainRow, QuantRow, QuantTree, RequestRow, RequestRun, Slot, StoreError,
-    TILE_HASHES, View, chain_key, history_edge_key, history_tile_key, pool_key, pool_leaves_key,
-    quant_key, quant_tile_key, request_key,
+    TILE_HASHES, chain_key, history_edge_key, history_tile_key, pool_key, pool_leaves_key,
+    pool_state_key, quant_key, quant_tile_key, request_key,
 };
 
 /// Rows deleted one by one before a range is.
@@ -58,13 +59,27 @@ impl Engine {
         if let Err(rejection) = sealable(chain, request.is_final) {
             return Ok(Err(rejection));
         }
-        let leaves = match hot::pool_parts(&self.store, self.slot, chain)? {
-            Ok(parts) => parts.into_owned().hashes,
+        let pool = match hot::pool_parts(&self.store, self.slot, chain)? {
+            Ok(parts) => parts.into_owned(),
             Err(rejection) => return Ok(Err(rejection)),
         };
         let chain = chain.without_pool();
+        let decided = state.pending.states(no);
         drop(state);
-        Ok(Ok(build(&chain, &leaves, request)))
+        let now = self.state_now(&chain, &decided);
+        let next = state::next(&now, &chain, &pool.writes, chain.pool.next_index)?;
+        let root = next.map(|next| next.root());
+        Ok(Ok(build(&chain, &pool.hashes, root, request)))
+    }
+
+    fn state_now<'a>(&'a self, chain: &HotChain, decided: &'a StatesDecided) -> StateNow<'a> {
+        StateNow {
+            view: &self.store,
+            slot: self.slot,
+            chain: chain.no,
+            height: chain.head.height,
+            decided,
+        }
     }
 
     /// The first answer to a leap or close with this request_id.
@@ -117,11 +132,17 @@ fn sealable(chain: &HotChain, is_final: bool) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn build(chain: &HotChain, leaves: &[Hash], request: &TemplateRequest<'_>) -> Template {
+fn build(
+    chain: &HotChain,
+    leaves: &[Hash],
+    state_root: Option<Hash>,
+    request: &TemplateRequest<'_>,
+) -> Template {
     let note = (!request.note.is_empty()).then(|| request.note.to_vec());
     let meta = Meta {
         sealing_node: Some(request.node_id),
         constitution_in_force: in_force(chain, chain.head.tx_end() + leaves.len() as u64),
+        state_root: state_root.map(|root| (chain.alg as u8, root)),
         note,
         ..Meta::default()
     }
@@ -170,11 +191,13 @@ pub(super) fn apply(
     }
     let slot = work.engine.slot;
     let store = &work.engine.store;
+    let decided = work.state.pending.states(no);
     let chain = match work.engine.hot_chain(work.state, no)? {
         Ok(chain) => chain,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    let checked = check(store, slot, chain, command)?;
+    let now = work.engine.state_now(chain, &decided);
+    let checked = check(&now, chain, command)?;
     let seal = match checked {
         Ok(seal) => seal,
         Err(rejection) => return Ok(Err(work.engine.note_damage(work.state, no, rejection))),
@@ -182,12 +205,17 @@ pub(super) fn apply(
     if chain.edges.is_none() {
         chain.edges = Some(hot::history_edges(store, slot, no, chain.head.height + 1)?);
     }
+    let (seal, next) = seal;
     let sealed = commit(work.batch, slot, chain, command, seal);
     work.engine.note_due(work.batch, chain);
     let quant = QuantRow {
         header: command.header.to_vec(),
         meta: command.meta.to_vec(),
     };
+    if let Some(next) = next {
+        let place = (slot, no, sealed.header.height);
+        state::commit(work.batch, &mut work.state.pending, place, &next);
+    }
     let key = quant_key(slot, no, sealed.header.height);
     work.state
         .pending
@@ -258,11 +286,11 @@ struct CheckedSeal {
 }
 
 fn check(
-    view: &dyn View,
-    slot: Slot,
+    now: &StateNow<'_>,
     chain: &HotChain,
     command: &Seal<'_>,
-) -> Result<Result<CheckedSeal, Rejection>, StoreError> {
+) -> Result<Result<(CheckedSeal, Option<StateChange>), Rejection>, StoreError> {
+    let (view, slot) = (now.view, now.slot);
     let header = match Header::parse(command.header) {
         Ok(header) => header,
         Err(refused) => return Ok(Err(Rejection::SealDiffers(refused.to_string()))),
@@ -278,16 +306,37 @@ fn check(
         Ok(checked) => checked,
         Err(rejection) => return Ok(Err(rejection)),
     };
+    let next = state::next(now, chain, &pool.writes, header.tx_end())?;
+    if let Err(rejection) = check_state(chain, &header, command.meta, next.as_ref()) {
+        return Ok(Err(rejection));
+    }
     let stored = match pool {
         Cow::Owned(pool) => Some(pool),
         Cow::Borrowed(_) => None,
     };
-    Ok(Ok(CheckedSeal {
+    let seal = CheckedSeal {
         header,
         tree,
         stored,
         rest,
-    }))
+    };
+    Ok(Ok((seal, next)))
+}
+
+/// The state root of the meta is the one that this replica computes, or absent where the chain keeps no state.
+fn check_state(
+    chain: &HotChain,
+    header: &Header,
+    meta: &[u8],
+    next: Option<&StateChange>,
+) -> Result<(), Rejection> {
+    let own = next.map(|next| (chain.alg as u8, next.root()));
+    let told = Meta::parse(meta).map(|meta| meta.state_root);
+    if told.is_ok_and(|told| told == own) {
+        return Ok(());
+    }
+    let what = format!("state root of height {}", header.height);
+    Err(Rejection::SealDiffers(what))
 }
 
 /// Another Quant may have come first: that is no difference, the leader builds anew.
@@ -381,7 +430,8 @@ fn commit(
         let key = quant_tile_key(slot, chain.no, header.height, level, tile);
         batch.put(Cf::Tree, key, hashes.as_flattened());
     });
-    drop_pool_rows(batch, slot, chain.no, pool, &header);
+    let of = (chain.no, chain.keeps.any());
+    drop_pool_rows(batch, slot, of, pool, &header);
     due::forget(batch, slot, chain);
     amend::seal(batch, slot, chain, &header);
     chain.history.push(chain.alg, chain.head_hash);
@@ -399,19 +449,35 @@ fn commit(
     }
 }
 
-fn drop_pool_rows(batch: &mut Batch, slot: Slot, no: ChainNo, pool: &PoolParts, header: &Header) {
+fn drop_pool_rows(
+    batch: &mut Batch,
+    slot: Slot,
+    (no, stateful): (ChainNo, bool),
+    pool: &PoolParts,
+    header: &Header,
+) {
     let sealed = pool
         .parts
         .iter()
         .filter(|part| part.first < header.tx_end());
     if pool.parts.len() <= POINT_DELETES_MAX {
-        sealed.for_each(|part| batch.delete(Cf::Tree, pool_leaves_key(slot, no, part.first)));
+        for part in sealed {
+            batch.delete(Cf::Tree, pool_leaves_key(slot, no, part.first));
+            if stateful {
+                batch.delete(Cf::Index, pool_state_key(slot, no, part.first));
+            }
+        }
     } else {
         let (from, to) = (
             pool_leaves_key(slot, no, header.tx_start),
             pool_leaves_key(slot, no, header.tx_end()),
         );
         batch.delete_range(Cf::Tree, &from, &to);
+        if stateful {
+            let bound = |index| pool_state_key(slot, no, index);
+            let (from, to) = (bound(header.tx_start), bound(header.tx_end()));
+            batch.delete_range(Cf::Index, &from, &to);
+        }
     }
 }
 

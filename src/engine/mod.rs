@@ -21,6 +21,7 @@ mod outcome;
 mod read;
 mod request;
 mod scrub;
+mod state;
 
 pub use apply::{ApplyError, Engine};
 pub use cluster::{
@@ -28,7 +29,7 @@ pub use cluster::{
 };
 pub use command::{
     AddNode, Bang, Command, CommandError, CommandWriter, Founding, Inject, InjectHead, InjectItem,
-    Seal, entry_seals,
+    Move, Seal, entry_seals,
 };
 pub use image::{
     Closing, Holding, IMAGE_PIECE_BYTES_MAX, ImageClaim, ImageError, ImageReceiver, ImageSender,

@@ -175,6 +175,20 @@ pub enum Rejection {
         /// Which limit.
         limit: String,
     },
+    /// A transfer moves more than its sender has.
+    #[error(
+        "transactions[{item}]: account {account} has {balance}, the transfer moves {amount}; move at most that, or fund the account first"
+    )]
+    Overdraft {
+        /// Which item of the request.
+        item: usize,
+        /// The sender.
+        account: String,
+        /// What it has when the item's turn comes.
+        balance: u128,
+        /// What was to move.
+        amount: u128,
+    },
     /// Nothing to seal.
     #[error("chain {0} has nothing to seal: its pool is empty; inject first")]
     NothingToSeal(String),

@@ -5,14 +5,15 @@ use std::ops::ControlFlow;
 use super::{
     amend::{self, Amended, Place},
     outcome::Rejection,
+    state::parse_balance,
 };
 use crate::chain::{
     ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta, NodeReader, inclusion_path,
 };
 use crate::store::{
-    Cf, ChainNo, ChainRow, HistoryReader, PoolRow, QuantReader, QuantRow, Slot, StoreError,
-    TileError, TxRow, View, chain_key, name_key, names_from, pool_key, quant_key, quant_tile_key,
-    tx_key,
+    Cf, ChainNo, ChainRow, EachRow, HistoryReader, PoolRow, QuantReader, QuantRow, Slot, StateAt,
+    StoreError, TileError, TxRow, View, account_key, chain_key, index_of_touch, name_key,
+    names_from, pool_key, quant_key, quant_tile_key, touches_between, tx_key,
 };
 
 /// A read could not be answered.
@@ -367,6 +368,55 @@ impl<'a> Reader<'a> {
             });
         }
         Ok(quant)
+    }
+
+    /// Indexes in `[from, to)` of the transactions that touch a state key, ascending or descending, at most `limit`.
+    pub fn touching(
+        &self,
+        chain: &ChainView,
+        state_key: &[u8],
+        bounds: (u64, u64),
+        (newest_first, limit): (bool, usize),
+    ) -> Result<Vec<u64>, ReadError> {
+        let (from, to) = touches_between(self.slot, chain.no, state_key, bounds);
+        let (mut found, mut whole) = (Vec::new(), true);
+        let each: EachRow<'_> = &mut |key, _| {
+            let index = index_of_touch(key);
+            whole &= index.is_some();
+            found.extend(index);
+            if found.len() < limit {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        };
+        if newest_first {
+            self.view.scan_down(Cf::Index, &from, &to, each)?;
+        } else {
+            self.view.scan(Cf::Index, &from, &to, each)?;
+        }
+        if whole {
+            Ok(found)
+        } else {
+            Err(StoreError::row("index").into())
+        }
+    }
+
+    /// What an account of a ledger has after its newest transfer; none where no transfer touched it.
+    pub fn balance(&self, chain: &ChainView, account: &[u8]) -> Result<Option<u128>, ReadError> {
+        let key = account_key(self.slot, chain.no, account);
+        let row = self.view.get(Cf::Index, &key)?;
+        Ok(row.map(|row| parse_balance(&row)).transpose()?)
+    }
+
+    /// The state tree as the Quant of a height left it.
+    pub fn state(&self, chain: &ChainView, height: u64) -> StateAt<'a, dyn View + 'a> {
+        StateAt {
+            view: self.view,
+            slot: self.slot,
+            chain: chain.no,
+            height,
+        }
     }
 
     /// Path from a transaction to its Quant's tx_root.

@@ -7,6 +7,7 @@ use super::{
     Service, convert,
     edge::Deadline,
     inject::check_request_id,
+    ledger::check_ledger,
     limits::{BANG_BATCH_MAX, PAYLOAD_BYTES_MAX},
     route::{self, Method, Route, at_once, elsewhere, of_propose},
     status::{invalid, of_name, of_read, of_rejection, status},
@@ -223,15 +224,13 @@ fn check_supported(asked: &proto::Constitution) -> Result<(), Status> {
             "constitution.quorum",
             asked.quorum.is_some_and(|quorum| quorum > 1),
         ),
-        ("constitution.keyed", asked.keyed),
         ("constitution.erasable", asked.erasable),
-        ("constitution.rules_ledger", asked.rules_ledger),
-        ("constitution.mint_account", !asked.mint_account.is_empty()),
     ];
     if let Some((field, _)) = later.iter().find(|(_, given)| *given) {
         let why = "this version of the server does not support it; leave it out";
         return Err(super::status::refused_field("NOT_SUPPORTED", field, why));
     }
+    check_ledger(asked)?;
     check_keys("constitution.authors", &asked.authors)?;
     check_keys("constitution.admins", &asked.admins)?;
     let max = asked.payload_bytes_max.unwrap_or(1);

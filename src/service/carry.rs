@@ -88,6 +88,22 @@ impl Service {
                 self.show(route, body, |s, r| Box::pin(s.do_get_bundle(r)))
                     .await
             }
+            Method::ListHistory => {
+                self.show(route, body, |s, r| at_once(s.do_list_history(r)))
+                    .await
+            }
+            Method::GetLatest => {
+                self.show(route, body, |s, r| at_once(s.do_get_latest(r)))
+                    .await
+            }
+            Method::GetBalance => {
+                self.show(route, body, |s, r| at_once(s.do_get_balance(r)))
+                    .await
+            }
+            Method::ProveState => {
+                self.show(route, body, |s, r| Box::pin(s.do_prove_state(r)))
+                    .await
+            }
             Method::Read | Method::Export => write_answer::<proto::ReadResponse>(&Err(elsewhere())),
         }
     }

@@ -205,7 +205,7 @@ fn chain(reader: &Reader<'_>, view: &ChainView) -> Result<proto::Chain, Status> 
     })
 }
 
-fn page_size(asked: u32) -> usize {
+pub(super) fn page_size(asked: u32) -> usize {
     if asked == 0 {
         PAGE_DEFAULT
     } else {

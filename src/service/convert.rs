@@ -136,6 +136,7 @@ pub fn constitution(asked: &proto::Constitution, birth: Birth) -> Result<Constit
 fn content(asked: &proto::Constitution) -> Result<Content, Status> {
     use proto::constitution::Content as Asked;
     match Asked::try_from(asked.content) {
+        Ok(Asked::Unspecified) if asked.rules_ledger => Ok(Content::Json),
         Ok(Asked::Unspecified | Asked::Bytes) => Ok(Content::Bytes),
         Ok(Asked::Text) => Ok(Content::Text),
         Ok(Asked::Json) => Ok(Content::Json),

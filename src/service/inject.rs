@@ -11,6 +11,7 @@ use super::{
     catalog::Known,
     convert::{self, bytes32},
     edge::Deadline,
+    ledger::{check_data_allowed, check_transfer},
     limits::{
         CHECKS_PER_LANE_MIN, INJECT_BATCH_MAX, PAYLOAD_BYTES_MAX, PIECES_WAITING, RECEIPT_BATCH_MAX,
     },
@@ -19,10 +20,10 @@ use super::{
 };
 use crate::chain::{
     Attributes, ChainId, ConstitutionChange, Content, Edit, ID_BYTES_MAX, KEY_BYTES_MAX,
-    TYPE_CONSTITUTION_CHANGE, TYPE_DATA, check_author_key, check_content, payload_hash, tree_root,
-    verify_author,
+    TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_TRANSFER, Transfer, check_author_key, check_content,
+    payload_hash, tree_root, verify_author,
 };
-use crate::engine::{InjectHead, InjectItem, Injected, Outcome, REQUEST_ID_BYTES_MAX};
+use crate::engine::{InjectHead, InjectItem, Injected, Move, Outcome, REQUEST_ID_BYTES_MAX};
 use crate::proto;
 use crate::store::RequestRun;
 
@@ -102,16 +103,17 @@ impl Service {
         let bytes = transactions
             .iter()
             .zip(&checked)
-            .map(|(one, (_, attributes))| one.payload.len() + attributes.len() + one.id.len())
+            .map(|(one, checked)| one.payload.len() + checked.attributes.len() + one.id.len())
             .sum();
         let items = transactions
             .iter()
             .zip(&checked)
-            .map(|(one, (kind, attributes))| InjectItem {
-                kind: *kind,
-                attributes,
+            .map(|(one, checked)| InjectItem {
+                kind: checked.kind,
+                attributes: &checked.attributes,
                 id: &one.id,
                 salt: None,
+                transfer: checked.transfer.as_ref().map(moved),
                 payload: &one.payload,
             });
         Ok(head.encode(items, bytes))
@@ -245,13 +247,17 @@ fn check_count(request: &proto::InjectRequest) -> Result<(), Status> {
     Ok(())
 }
 
-/// A transaction as it was checked: its type, and its attribute records.
-type Checked = (u8, Vec<u8>);
+/// A transaction as it was checked.
+struct Checked {
+    kind: u8,
+    attributes: Vec<u8>,
+    transfer: Option<Transfer>,
+}
 
 /// What needs no state is checked here, by the leader before it proposes: a library upgrade must not make replicas differ.
 /// A node that hands the request on checks nothing: each signature is verified once, by who proposes it.
 fn check(known: &Known, at: usize, one: &proto::TransactionInput) -> Result<Checked, Status> {
-    let kind = check_type(known, at, one)?;
+    let (kind, transfer) = check_type(known, at, one)?;
     check_length(at, "key", one.key.len(), KEY_BYTES_MAX)?;
     check_length(at, "id", one.id.len(), ID_BYTES_MAX)?;
     if !one.salt.is_empty() {
@@ -262,34 +268,66 @@ fn check(known: &Known, at: usize, one: &proto::TransactionInput) -> Result<Chec
     }
     if one.key.is_empty() && one.id.is_empty() && one.author.is_empty() && one.signature.is_empty()
     {
-        return Ok((kind, Vec::new()));
+        return Ok(Checked {
+            kind,
+            attributes: Vec::new(),
+            transfer,
+        });
     }
     let attributes = attributes(at, one)?;
     check_author(known, (at, kind), one, &attributes)?;
-    Ok((kind, attributes.to_bytes()))
+    Ok(Checked {
+        kind,
+        attributes: attributes.to_bytes(),
+        transfer,
+    })
 }
 
 /// The types that clients may write, and what the payload of each must be.
-fn check_type(known: &Known, at: usize, one: &proto::TransactionInput) -> Result<u8, Status> {
+fn check_type(
+    known: &Known,
+    at: usize,
+    one: &proto::TransactionInput,
+) -> Result<(u8, Option<Transfer>), Status> {
     let field = || format!("transactions[{at}].type");
     let kind = u8::try_from(one.r#type).unwrap_or(u8::MAX);
+    let mut transfer = None;
     match kind {
-        TYPE_DATA => check_data(known, at, &one.payload)?,
+        TYPE_DATA => {
+            check_data_allowed(known, at)?;
+            check_data(known, at, &one.payload)?;
+        }
         TYPE_CONSTITUTION_CHANGE => check_change(at, &one.payload)?,
-        2 | 3 => {
+        TYPE_TRANSFER => {
+            check_data(known, at, &one.payload)?;
+            transfer = Some(check_transfer(known, at, one)?);
+        }
+        2 => {
             let why = format!("this version of the server does not take type {kind} yet");
             return Err(refused_field("NOT_SUPPORTED", &field(), why));
         }
         4 | 5 => {
-            let why = format!("type {kind} is made by the nodes; give 0 or 1");
+            let why = format!("type {kind} is made by the nodes; give 0, 1 or 3");
             return Err(invalid(&field(), why));
         }
         _ => {
-            let why = format!("{} is no type of docs/FORMAT.md; give 0 or 1", one.r#type);
+            let why = format!(
+                "{} is no type of docs/FORMAT.md; give 0, 1 or 3",
+                one.r#type
+            );
             return Err(invalid(&field(), why));
         }
     }
-    Ok(kind)
+    Ok((kind, transfer))
+}
+
+/// What the engine is told of a transfer: it reads no payload.
+fn moved(transfer: &Transfer) -> Move<'_> {
+    Move {
+        sender: transfer.sender.as_bytes(),
+        receiver: transfer.receiver.as_bytes(),
+        amount: transfer.amount,
+    }
 }
 
 fn check_data(known: &Known, at: usize, payload: &[u8]) -> Result<(), Status> {
@@ -317,7 +355,11 @@ fn check_change(at: usize, payload: &[u8]) -> Result<(), Status> {
         let why = format!(
             "{refused}; make it of the records 7, 9, 10 and 11 of docs/FORMAT.md, as qbc amend does"
         );
-        refused_field("CHANGE_REFUSED", &format!("transactions[{at}].payload"), why)
+        refused_field(
+            "CHANGE_REFUSED",
+            &format!("transactions[{at}].payload"),
+            why,
+        )
     })
 }
 

@@ -10,10 +10,12 @@ mod cluster;
 mod convert;
 mod edge;
 mod export;
+mod history;
 mod info;
 mod inject;
 mod lanes;
 mod leap;
+mod ledger;
 mod limits;
 mod prove;
 mod read;
@@ -279,6 +281,42 @@ impl chain_service_server::ChainService for Service {
         let pieces = self.clone().read_on(route, deadline, request, begun);
         Ok(Response::new(Timely::new(pieces, deadline)))
     }
+    async fn list_history(
+        &self,
+        request: Request<proto::ListHistoryRequest>,
+    ) -> Answer<proto::ListHistoryResponse> {
+        let (deadline, request) = opened(request);
+        let route = self.route(Method::ListHistory, &request.chain, deadline)?;
+        self.at_reader(route, request.any_replica, &request, |service, request| {
+            at_once(service.do_list_history(request))
+        })
+        .await
+        .map(Response::new)
+    }
+    async fn get_latest(
+        &self,
+        request: Request<proto::GetLatestRequest>,
+    ) -> Answer<proto::GetLatestResponse> {
+        let (deadline, request) = opened(request);
+        let route = self.route(Method::GetLatest, &request.chain, deadline)?;
+        self.at_reader(route, request.any_replica, &request, |service, request| {
+            at_once(service.do_get_latest(request))
+        })
+        .await
+        .map(Response::new)
+    }
+    async fn get_balance(
+        &self,
+        request: Request<proto::GetBalanceRequest>,
+    ) -> Answer<proto::GetBalanceResponse> {
+        let (deadline, request) = opened(request);
+        let route = self.route(Method::GetBalance, &request.chain, deadline)?;
+        self.at_reader(route, request.any_replica, &request, |service, request| {
+            at_once(service.do_get_balance(request))
+        })
+        .await
+        .map(Response::new)
+    }
     async fn get_head(
         &self,
         request: Request<proto::GetHeadRequest>,
@@ -325,6 +363,18 @@ impl proof_service_server::ProofService for Service {
         let route = self.route(Method::ProveExtension, &request.chain, deadline)?;
         self.at_reader(route, false, &request, |service, request| {
             Box::pin(service.do_prove_extension(request))
+        })
+        .await
+        .map(Response::new)
+    }
+    async fn prove_state(
+        &self,
+        request: Request<proto::ProveStateRequest>,
+    ) -> Answer<proto::ProveStateResponse> {
+        let (deadline, request) = opened(request);
+        let route = self.route(Method::ProveState, &request.chain, deadline)?;
+        self.at_reader(route, false, &request, |service, request| {
+            Box::pin(service.do_prove_state(request))
         })
         .await
         .map(Response::new)

@@ -44,13 +44,18 @@ pub enum Method {
     GetBundle = 13,
     Read = 14,
     Export = 15,
+    ListHistory = 16,
+    GetLatest = 17,
+    GetBalance = 18,
+    ProveState = 19,
 }
 
 impl Method {
     pub fn from_u8(byte: u8) -> Option<Self> {
         use Method::{
-            Bang, Close, Export, GetBundle, GetChain, GetHead, GetQuant, GetTransaction, Inject,
-            Leap, ListGroup, ListQuants, ProveExtension, ProveInclusion, Read,
+            Bang, Close, Export, GetBalance, GetBundle, GetChain, GetHead, GetLatest, GetQuant,
+            GetTransaction, Inject, Leap, ListGroup, ListHistory, ListQuants, ProveExtension,
+            ProveInclusion, ProveState, Read,
         };
         let all = [
             Bang,
@@ -68,6 +73,10 @@ impl Method {
             GetBundle,
             Read,
             Export,
+            ListHistory,
+            GetLatest,
+            GetBalance,
+            ProveState,
         ];
         all.into_iter().find(|method| *method as u8 == byte)
     }

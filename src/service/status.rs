@@ -44,6 +44,7 @@ pub const REASONS: &[(&str, Code)] = &[
     ("INDEX_CONFLICT", Code::FailedPrecondition),
     ("INDEX_UNKNOWN", Code::NotFound),
     ("INTERNAL", Code::Internal),
+    ("KEY_UNKNOWN", Code::NotFound),
     ("MESSAGE_INVALID", Code::InvalidArgument),
     ("MESSAGE_TOO_LARGE", Code::ResourceExhausted),
     ("NAME_INVALID", Code::InvalidArgument),
@@ -52,13 +53,18 @@ pub const REASONS: &[(&str, Code)] = &[
     ("NODE_UNAVAILABLE", Code::Unavailable),
     ("NOTHING_TO_SEAL", Code::FailedPrecondition),
     ("NOT_ADMIN", Code::PermissionDenied),
+    ("NOT_A_LEDGER", Code::FailedPrecondition),
+    ("NOT_KEYED", Code::FailedPrecondition),
     ("NOT_SEALED", Code::FailedPrecondition),
+    ("NOT_SENDER", Code::PermissionDenied),
     ("NOT_SUPPORTED", Code::Unimplemented),
     ("NOT_TRUSTED", Code::PermissionDenied),
+    ("OVERDRAFT", Code::FailedPrecondition),
     ("POOL_FULL", Code::ResourceExhausted),
     ("REQUEST_ID_REUSED", Code::InvalidArgument),
     ("SIGNATURE_INVALID", Code::InvalidArgument),
     ("STORE_FAILED", Code::Internal),
+    ("TRANSFER_REFUSED", Code::InvalidArgument),
 ];
 
 /// A status with its reason, and the facts a program may need.
@@ -166,6 +172,20 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
                 details.add_quota_failure_violation("pool", limit.clone());
             },
         ),
+        Rejection::Overdraft {
+            item,
+            account,
+            balance,
+            amount,
+        } => {
+            let facts = [
+                ("item", item.to_string()),
+                ("account", account.clone()),
+                ("balance", balance.to_string()),
+                ("amount", amount.to_string()),
+            ];
+            status("OVERDRAFT", message, &facts)
+        }
         Rejection::NothingToSeal(_) => status("NOTHING_TO_SEAL", message, &[]),
         Rejection::HeadMoved { .. } | Rejection::PoolGrew { .. } => {
             status("HEAD_MOVED", message, &[])

@@ -140,6 +140,21 @@ pub trait View: Send + Sync {
         to: &[u8],
         each: EachFound<'_>,
     ) -> Result<(), StoreError>;
+    /// The same in descending order.
+    fn scan_down(
+        &self,
+        cf: Cf,
+        from: &[u8],
+        to: &[u8],
+        each: EachRow<'_>,
+    ) -> Result<(), StoreError>;
+}
+
+/// Which way a scan goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    Ascending,
+    Descending,
 }
 
 /// Writes that become visible together and in order.
@@ -327,13 +342,16 @@ impl View for Store {
         }
     }
     fn scan(&self, cf: Cf, from: &[u8], to: &[u8], each: EachRow<'_>) -> Result<(), StoreError> {
-        match &self.0 {
-            StoreOf::Rocks(db) => scan_with(db, ReadOptions::default(), cf, from, to, each),
-            StoreOf::Memory(memory) => {
-                memory.rows().scan(cf, from, to, each);
-                Ok(())
-            }
-        }
+        self.scan_in(Order::Ascending, cf, (from, to), each)
+    }
+    fn scan_down(
+        &self,
+        cf: Cf,
+        from: &[u8],
+        to: &[u8],
+        each: EachRow<'_>,
+    ) -> Result<(), StoreError> {
+        self.scan_in(Order::Descending, cf, (from, to), each)
     }
     fn seek_each(
         &self,
@@ -346,6 +364,24 @@ impl View for Store {
             StoreOf::Rocks(db) => seek_with(db, ReadOptions::default(), cf, starts, to, each),
             StoreOf::Memory(memory) => {
                 memory.rows().seek_each(cf, starts, to, each);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Store {
+    fn scan_in(
+        &self,
+        order: Order,
+        cf: Cf,
+        bounds: (&[u8], &[u8]),
+        each: EachRow<'_>,
+    ) -> Result<(), StoreError> {
+        match &self.0 {
+            StoreOf::Rocks(db) => scan_with(db, ReadOptions::default(), order, cf, bounds, each),
+            StoreOf::Memory(memory) => {
+                memory.rows().scan(order, cf, bounds, each);
                 Ok(())
             }
         }
@@ -379,6 +415,26 @@ impl Snapshot<'_> {
         options.fill_cache(self.keeps);
         options
     }
+
+    fn scan_in(
+        &self,
+        order: Order,
+        cf: Cf,
+        bounds: (&[u8], &[u8]),
+        each: EachRow<'_>,
+    ) -> Result<(), StoreError> {
+        match &self.of {
+            SnapshotOf::Rocks(db, snapshot) => {
+                let mut options = self.options();
+                options.set_snapshot(snapshot);
+                scan_with(db, options, order, cf, bounds, each)
+            }
+            SnapshotOf::Memory(rows) => {
+                rows.scan(order, cf, bounds, each);
+                Ok(())
+            }
+        }
+    }
 }
 
 impl View for Snapshot<'_> {
@@ -391,17 +447,16 @@ impl View for Snapshot<'_> {
         }
     }
     fn scan(&self, cf: Cf, from: &[u8], to: &[u8], each: EachRow<'_>) -> Result<(), StoreError> {
-        match &self.of {
-            SnapshotOf::Rocks(db, snapshot) => {
-                let mut options = self.options();
-                options.set_snapshot(snapshot);
-                scan_with(db, options, cf, from, to, each)
-            }
-            SnapshotOf::Memory(rows) => {
-                rows.scan(cf, from, to, each);
-                Ok(())
-            }
-        }
+        self.scan_in(Order::Ascending, cf, (from, to), each)
+    }
+    fn scan_down(
+        &self,
+        cf: Cf,
+        from: &[u8],
+        to: &[u8],
+        each: EachRow<'_>,
+    ) -> Result<(), StoreError> {
+        self.scan_in(Order::Descending, cf, (from, to), each)
     }
     fn seek_each(
         &self,
@@ -427,20 +482,26 @@ impl View for Snapshot<'_> {
 fn scan_with(
     db: &DB,
     mut options: ReadOptions,
+    order: Order,
     cf: Cf,
-    from: &[u8],
-    to: &[u8],
+    (from, to): (&[u8], &[u8]),
     each: EachRow<'_>,
 ) -> Result<(), StoreError> {
     options.set_iterate_lower_bound(from);
     options.set_iterate_upper_bound(to);
     let mut cursor = db.raw_iterator_cf_opt(family(db, cf), options);
-    cursor.seek_to_first();
+    match order {
+        Order::Ascending => cursor.seek_to_first(),
+        Order::Descending => cursor.seek_to_last(),
+    }
     while let Some((key, value)) = cursor.item() {
         if each(key, value).is_break() {
             return Ok(());
         }
-        cursor.next();
+        match order {
+            Order::Ascending => cursor.next(),
+            Order::Descending => cursor.prev(),
+        }
     }
     Ok(cursor.status()?)
 }

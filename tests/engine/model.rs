@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qbc::chain::{
     Attributes, Authority, Birth, ChainId, ChainName, Constitution, Envelope, Frontier, Hash,
-    HashAlg, Header, Meta, SigningKey, attributes_hash, genesis_header, payload_hash, tree_root,
+    HashAlg, Header, Meta, SigningKey, attributes_hash, genesis_header, payload_hash, state_root,
+    tree_root,
 };
 use qbc::engine::{Banged, Injected, Outcome, REQUEST_KEPT_MS, Rejection, Sealed};
 use qbc::store::{ChainNo, PoolRow, RequestRun, TxRow};
@@ -192,11 +193,29 @@ impl Chain {
         cuts
     }
 
+    /// The latest transaction of each key before `end`.
+    pub fn latest(&self, end: u64) -> BTreeMap<Vec<u8>, u64> {
+        let keys = self.txs[..end as usize].iter().zip(0..);
+        keys.filter_map(|(tx, index)| Some((tx.item.key.clone()?, index)))
+            .collect()
+    }
+
+    fn state_root(&self, end: u64) -> Option<(u8, Hash)> {
+        let entry = |(key, index): (Vec<u8>, u64)| {
+            let hash = self.alg.hash(&[&[1], &key]);
+            (hash, index.to_be_bytes())
+        };
+        let entries: BTreeMap<Hash, [u8; 8]> = self.latest(end).into_iter().map(entry).collect();
+        let root = state_root(self.alg, &entries);
+        self.constitution.keyed.then_some((self.alg as u8, root))
+    }
+
     /// The next header over the pool up to `end`.
     pub fn next_header(&self, end: u64, time_ms: u64, note: &[u8], is_final: bool) -> SealAsk {
         let head = self.head();
         let meta = Meta {
             sealing_node: Some(NODE),
+            state_root: self.state_root(end),
             note: (!note.is_empty()).then(|| note.to_vec()),
             ..Meta::default()
         }

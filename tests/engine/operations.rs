@@ -209,6 +209,7 @@ impl State {
         constitution.leap_count = (rules & 1 != 0).then_some(3);
         constitution.leap_bytes = (rules & 2 != 0).then_some(40);
         constitution.leap_ms = (rules & 4 != 0).then_some(25);
+        constitution.keyed = rules & 8 != 0;
         let alg = if sha2 {
             HashAlg::Sha2_256
         } else {

@@ -1,6 +1,6 @@
 //! Seals that no honest leader proposes: each field of a header changed is refused, and nothing changes.
 
-use qbc::chain::{HashAlg, Header};
+use qbc::chain::{HashAlg, Header, Meta};
 use qbc::engine::{Outcome, Rejection};
 use qbc::store::ChainNo;
 
@@ -42,6 +42,25 @@ pub fn tampered(chain: &Chain, honest: &SealAsk) -> Vec<(&'static str, SealAsk)>
     field("anchors_root", &|header| header.anchors_root[3] ^= 1);
     field("meta_hash", &|header| header.meta_hash[3] ^= 1);
     field("nonce", &|header| header.nonce = 1);
+    let mut with_meta = |name, change: &dyn Fn(&mut Meta)| {
+        let (mut ask, mut meta) = (honest.clone(), Meta::parse(&honest.meta).unwrap());
+        change(&mut meta);
+        ask.meta = meta.to_bytes();
+        ask.header.meta_len = ask.meta.len() as u32;
+        ask.header.meta_hash = chain.alg.hash(&[&ask.meta]);
+        all.push((name, ask));
+    };
+    if chain.constitution.keyed {
+        with_meta("state root", &|meta| {
+            meta.state_root.as_mut().unwrap().1[5] ^= 1;
+        });
+        with_meta("algorithm of the state root", &|meta| {
+            meta.state_root.as_mut().unwrap().0 ^= 3;
+        });
+        with_meta("no state root", &|meta| meta.state_root = None);
+    } else {
+        with_meta("a state root", &|meta| meta.state_root = Some((1, [0; 32])));
+    }
     let mut meta = honest.clone();
     meta.meta.push(0);
     all.push(("meta", meta.clone()));

@@ -13,6 +13,8 @@ mod connections;
 mod content;
 mod files;
 mod half;
+mod keys;
+mod ledger;
 mod messages;
 mod names;
 mod retries;

@@ -1,9 +1,11 @@
 //! The full audit of a chain from its genesis on: every rule that one pass over all its bytes can check.
 //!
-//! It holds the history's peaks and the leaf hashes of one Quant, whatever the length of the chain.
+//! It holds the history's peaks and the leaf hashes of one Quant, whatever the length of the chain; of a keyed chain or a
+//! ledger, also its state.
 
 use std::collections::BTreeSet;
 
+use super::state::StateAudit;
 use crate::chain::authority::{HeadSignature, verify_quorum};
 use crate::chain::change::ConstitutionChange;
 use crate::chain::constitution::{Authority, Constitution, Content};
@@ -29,6 +31,7 @@ const SIGNATURES_MAX: usize = 255;
 pub struct Auditor {
     history: Frontier,
     current: Option<Current>,
+    state: Option<StateAudit>,
     quants: u64,
     transactions: u64,
     erased: u64,
@@ -78,6 +81,8 @@ struct Current {
     next_authority: Option<(Authority, u32)>,
     /// What meta record 7 says; none in a first Quant, where it was checked already.
     in_force: Option<Option<(Hash, u64)>>,
+    /// What meta record 4 says; none in a first Quant, which has no state.
+    state_root: Option<Option<(u8, Hash)>>,
     /// A transaction of this Quant changed the constitution.
     changed: bool,
 }
@@ -105,7 +110,12 @@ impl Auditor {
         self.finish_quant()?;
         let header = Header::parse(header)?;
         let current = match self.current.take() {
-            None => start(&header, meta)?,
+            None => {
+                let first = start(&header, meta)?;
+                let constitution = &first.rules.constitution;
+                self.state = Some(StateAudit::new(constitution, header.hash_alg));
+                first
+            }
             Some(previous) => self.follow(previous, header, meta)?,
         };
         self.history.push(current.header.hash_alg, current.hash);
@@ -143,6 +153,9 @@ impl Auditor {
         }
         let attributes = read_attributes(attributes)?;
         current.rules.check(&envelope, &attributes, payload)?;
+        if let Some(state) = &mut self.state {
+            state.transaction(&envelope, &attributes, payload)?;
+        }
         let changes = envelope.kind == TYPE_CONSTITUTION_CHANGE;
         current.changed |= changes;
         current.leaves.push(envelope.leaf(alg));
@@ -151,7 +164,11 @@ impl Auditor {
         self.erased += u64::from(payload.is_none());
         self.signed += u64::from(attributes.author.is_some());
         self.changes += u64::from(changes);
-        self.unruled += u64::from(envelope.kind > TYPE_CONSTITUTION_CHANGE);
+        let ruled = matches!(
+            envelope.kind,
+            TYPE_DATA | TYPE_CONSTITUTION_CHANGE | TYPE_TRANSFER
+        );
+        self.unruled += u64::from(!ruled);
         Ok(())
     }
 
@@ -209,6 +226,9 @@ impl Auditor {
                 header.height
             );
             return Err(Refused::new("audit-root", why));
+        }
+        if let (Some(state), Some(told)) = (&mut self.state, current.state_root) {
+            state.quant(header, told)?;
         }
         current.check_in_force()
     }
@@ -281,6 +301,7 @@ impl Auditor {
             rules,
             next_authority,
             in_force: Some(meta.constitution_in_force),
+            state_root: Some(meta.state_root),
             changed: false,
         })
     }
@@ -318,6 +339,15 @@ impl Auditor {
                 "the constitution was changed {} times, each time by an admin; each transaction was held against the one in force",
                 self.changes
             ));
+        }
+        if constitution.keyed {
+            steps.push("the state root of each Quant: recomputed from the keys".to_owned());
+        }
+        if self.state.as_ref().is_some_and(StateAudit::is_ledger) {
+            steps.push(
+                "each transfer had its sender's money behind it; the state root of each Quant: recomputed from the balances"
+                    .to_owned(),
+            );
         }
         if self.unruled > 0 {
             steps.push(format!(
@@ -361,6 +391,7 @@ impl Current {
             rules,
             next_authority: None,
             in_force: None,
+            state_root: None,
             changed: false,
         }
     }

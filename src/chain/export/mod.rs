@@ -4,6 +4,7 @@
 //! the leaf hashes of one Quant.
 
 mod audit;
+mod state;
 
 pub use self::audit::{Audited, Auditor};
 
