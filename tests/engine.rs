@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "engine/amend.rs"]
+mod amend;
 #[path = "engine/bounds.rs"]
 mod bounds;
 #[path = "engine/image.rs"]

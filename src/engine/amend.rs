@@ -19,8 +19,8 @@ use crate::chain::{
     TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_TRANSFER,
 };
 use crate::store::{
-    AmendedRow, Batch, Cf, ChainNo, QuantRow, Slot, StoreError, TxRow, View, amended_bounds,
-    amended_key, change_key, quant_key, tx_key,
+    AmendedRow, Batch, Cf, ChainNo, PoolRow, QuantRow, Slot, StoreError, TxRow, View,
+    amended_bounds, amended_key, change_key, quant_key, tx_key,
 };
 
 /// Whose transactions a chain takes now. Both sorted.
@@ -283,6 +283,7 @@ impl Amendment {
                 hash,
             });
         }
+        chain.pool.changes = amended.pooled();
         amended.current = self.after;
         chain.obey(&self.constitution);
     }
@@ -306,6 +307,7 @@ pub(super) fn seal(batch: &mut Batch, slot: Slot, chain: &mut HotChain, header: 
             .expect("it was applied when it was injected");
         amended.sealed_at = Some((header.height, index));
     }
+    chain.pool.changes = amended.pooled();
     let Some((height, index)) = amended.sealed_at else {
         return;
     };
@@ -317,14 +319,16 @@ pub(super) fn seal(batch: &mut Batch, slot: Slot, chain: &mut HotChain, header: 
     batch.put(Cf::Chain, amended_key(slot, chain.no), row.encode());
 }
 
-/// Which chain's rows are read, and between which indexes its pool lies.
+/// Which chain's rows are read, and what there must be.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     pub slot: Slot,
     pub no: ChainNo,
     pub alg: HashAlg,
-    /// The first index of the pool, and the next one of the chain.
-    pub pool: (u64, u64),
+    /// The Quant that seals the last change; 0: none does.
+    pub amended_height: u64,
+    /// The first index of the pool, and its row.
+    pub pool: (u64, PoolRow),
 }
 
 /// What the store says of a chain's constitution, held against its Quants and transactions; none where nothing was ever
@@ -334,35 +338,39 @@ pub(super) fn stored(
     place: Place,
     genesis: &[u8],
 ) -> Result<Option<Amended>, StoreError> {
-    let (from, to) = amended_bounds(place.slot, place.no);
-    let head = amended_key(place.slot, place.no);
-    let (mut row, mut indexes, mut whole) = (None, Vec::new(), true);
-    view.scan(Cf::Chain, &from, &to, &mut |key, value| {
-        if key == head {
-            row = Some(value.to_vec());
-        } else {
-            let index = key.get(head.len()..).and_then(|rest| rest.try_into().ok());
-            whole &= index.is_some();
-            indexes.extend(index.map(u64::from_be_bytes));
-        }
-        ControlFlow::Continue(())
-    })?;
-    if row.is_none() && indexes.is_empty() && whole {
+    let changes = place.pool.1.changes;
+    if (place.amended_height, changes) == (0, 0) {
         return Ok(None);
     }
-    let mut amended = match row {
-        None => Amended::by_genesis(genesis.to_vec()),
-        Some(row) => sealed(view, place, &row)?,
+    let mut amended = match place.amended_height {
+        0 => Amended::by_genesis(genesis.to_vec()),
+        _ => sealed(view, place)?,
     };
-    for index in indexes {
+    for index in pooled_indexes(view, place)? {
         pooled(view, place, index, &mut amended)?;
     }
+    let whole = amended.pooled.len() as u64 == changes;
     whole.then_some(Some(amended)).ok_or_else(damaged)
 }
 
+fn pooled_indexes(view: &dyn View, place: Place) -> Result<Vec<u64>, StoreError> {
+    let from = change_key(place.slot, place.no, 0);
+    let (_, to) = amended_bounds(place.slot, place.no);
+    let mut indexes = Vec::new();
+    view.scan(Cf::Chain, &from, &to, &mut |key, _| {
+        let index = key.last_chunk().map(|index| u64::from_be_bytes(*index));
+        indexes.extend(index);
+        ControlFlow::Continue(())
+    })?;
+    Ok(indexes)
+}
+
 /// The row must be what the Quant that it names says.
-fn sealed(view: &dyn View, place: Place, row: &[u8]) -> Result<Amended, StoreError> {
-    let row = AmendedRow::decode(row).ok_or_else(damaged)?;
+fn sealed(view: &dyn View, place: Place) -> Result<Amended, StoreError> {
+    let row = view.get(Cf::Chain, &amended_key(place.slot, place.no))?;
+    let row = row.as_deref().and_then(AmendedRow::decode);
+    let row = row.filter(|row| row.height == place.amended_height);
+    let row = row.ok_or_else(damaged)?;
     let quant = view.get(Cf::Quant, &quant_key(place.slot, place.no, row.height))?;
     let quant = quant.and_then(|quant| QuantRow::decode(&quant));
     let meta = quant.and_then(|quant| Meta::parse(&quant.meta).ok());
@@ -386,8 +394,8 @@ fn pooled(
     let row = view.get(Cf::Tx, &tx_key(place.slot, place.no, index))?;
     let row = row.as_deref().and_then(TxRow::decode);
     let row = row.filter(|row| {
-        let (first, next) = place.pool;
-        (first..next).contains(&index) && row.kind == TYPE_CONSTITUTION_CHANGE
+        let (first, pool) = place.pool;
+        (first..pool.next_index).contains(&index) && row.kind == TYPE_CONSTITUTION_CHANGE
     });
     let change = row.and_then(|row| ConstitutionChange::parse(row.payload).ok());
     let change = change.ok_or_else(damaged)?;

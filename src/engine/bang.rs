@@ -145,6 +145,7 @@ fn make(
         head: bytes.clone(),
         chain_id: ChainId(hash),
         sealed_bytes: 0,
+        amended_height: 0,
         name: chain.name.clone(),
         peaks: Vec::new(),
     };

@@ -115,6 +115,12 @@ impl HotChain {
         }
     }
 
+    /// The Quant that seals the last change of the constitution; 0: none does.
+    pub fn amended_height(&self) -> u64 {
+        let sealed_at = self.amended.as_ref().and_then(|amended| amended.sealed_at);
+        sealed_at.map_or(0, |(height, _)| height)
+    }
+
     /// Another constitution is in force from now on.
     pub fn obey(&mut self, constitution: &Constitution) {
         self.rules = rules_of(constitution);
@@ -361,7 +367,14 @@ fn load(
     if let Some(rejection) = check(view, slot, &chain, &row)? {
         return Ok(Err(rejection));
     }
-    match amended(view, slot, &mut chain, &constitution) {
+    let place = Place {
+        slot,
+        no,
+        alg: chain.alg,
+        amended_height: row.amended_height,
+        pool: (chain.head.tx_end(), chain.pool),
+    };
+    match amended(view, place, &mut chain, &constitution) {
         Err(StoreError::Corrupt(why)) => Ok(Err(chain.damaged(why))),
         read => read.map(|()| Ok(chain)),
     }
@@ -393,16 +406,10 @@ fn assemble(no: ChainNo, row: &ChainRow, pool: PoolRow, constitution: &[u8]) -> 
 /// Reads what became of the genesis's constitution.
 fn amended(
     view: &dyn View,
-    slot: Slot,
+    place: Place,
     chain: &mut HotChain,
     genesis: &[u8],
 ) -> Result<(), StoreError> {
-    let place = Place {
-        slot,
-        no: chain.no,
-        alg: chain.alg,
-        pool: (chain.head.tx_end(), chain.pool.next_index),
-    };
     let Some(amended) = amend::stored(view, place, genesis)? else {
         return Ok(());
     };

@@ -486,6 +486,7 @@ fn write_rows(batch: &mut Batch, slot: Slot, chain: &HotChain, header: &[u8]) {
         head: header.to_vec(),
         chain_id: chain.chain_id,
         sealed_bytes: chain.sealed_bytes,
+        amended_height: chain.amended_height(),
         name: chain.name.clone(),
         peaks: chain.history.peaks().to_vec(),
     };

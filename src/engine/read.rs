@@ -85,6 +85,8 @@ pub struct ChainView {
     pub pool: PoolRow,
     /// Payload bytes in Quants.
     pub sealed_bytes: u64,
+    /// The Quant that seals the last change of the constitution; 0: none does.
+    pub amended_height: u64,
 }
 
 /// The constitution that decides about the next transaction, and where it was changed last.
@@ -284,7 +286,8 @@ impl<'a> Reader<'a> {
             slot: self.slot,
             no: chain.no,
             alg: chain.alg(),
-            pool: (chain.head.tx_end(), chain.pool.next_index),
+            amended_height: chain.amended_height,
+            pool: (chain.head.tx_end(), chain.pool),
         };
         amend::stored(self.view, place, genesis)
     }
@@ -528,5 +531,6 @@ fn decode(no: ChainNo, row: &[u8], pool: PoolRow) -> Option<ChainView> {
         history,
         pool,
         sealed_bytes: row.sealed_bytes,
+        amended_height: row.amended_height,
     })
 }

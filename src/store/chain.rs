@@ -1,7 +1,8 @@
 //! Key family `chain`: the rows of a chain, two of each, more of those whose constitution was changed.
 //! Sealed row, key `slot | chain | 0`, rewritten by a leap: `head header 256 | chain id 32 | sealed_bytes u64 |
-//! name_len u16 | name | peaks`.
-//! Pool row, key `slot | chain | 1`, rewritten by an inject: `next_index | last_inject_ms | bytes | first_ms`, u64 each.
+//! amended_height u64 | name_len u16 | name | peaks`.
+//! Pool row, key `slot | chain | 1`, rewritten by an inject: `next_index | last_inject_ms | bytes | first_ms | changes`,
+//! u64 each.
 //! Amended row, key `slot | chain | 2`, rewritten by a leap that seals a change: `height u64 | index u64 | constitution`.
 //! Change rows, key `slot | chain | 3 | index u64`: nothing; the constitution change at that index is in the pool.
 
@@ -17,6 +18,8 @@ pub struct ChainRow {
     pub chain_id: ChainId,
     /// Payload bytes in all Quants.
     pub sealed_bytes: u64,
+    /// The Quant that seals the last change of the constitution; 0: that of Quant 0 is in force.
+    pub amended_height: u64,
     /// Its name.
     pub name: String,
     /// Peaks of the history tree over the heights below the head's.
@@ -27,10 +30,11 @@ impl ChainRow {
     /// The stored bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut row =
-            Vec::with_capacity(HEADER_BYTES + 34 + self.name.len() + 32 * self.peaks.len());
+            Vec::with_capacity(HEADER_BYTES + 50 + self.name.len() + 32 * self.peaks.len());
         row.extend_from_slice(&self.head);
         row.extend_from_slice(&self.chain_id.0);
         row.extend_from_slice(&self.sealed_bytes.to_be_bytes());
+        row.extend_from_slice(&self.amended_height.to_be_bytes());
         row.extend_from_slice(&(self.name.len() as u16).to_be_bytes());
         row.extend_from_slice(self.name.as_bytes());
         self.peaks
@@ -44,7 +48,7 @@ impl ChainRow {
         let mut reader = RowReader(row);
         let head = reader.take(HEADER_BYTES)?.to_vec();
         let chain_id = ChainId(reader.array()?);
-        let sealed_bytes = reader.u64()?;
+        let (sealed_bytes, amended_height) = (reader.u64()?, reader.u64()?);
         let name_len = reader.u16()?;
         let name = String::from_utf8(reader.take(name_len as usize)?.to_vec()).ok()?;
         let (peaks, rest) = reader.0.as_chunks::<32>();
@@ -52,6 +56,7 @@ impl ChainRow {
             head,
             chain_id,
             sealed_bytes,
+            amended_height,
             name,
             peaks: peaks.to_vec(),
         })
@@ -69,6 +74,8 @@ pub struct PoolRow {
     pub bytes: u64,
     /// When the pool's first transaction came; 0 while the pool is empty.
     pub first_ms: u64,
+    /// Constitution changes in the pool.
+    pub changes: u64,
 }
 
 impl PoolRow {
@@ -79,6 +86,7 @@ impl PoolRow {
             self.last_inject_ms,
             self.bytes,
             self.first_ms,
+            self.changes,
         ]
         .map(u64::to_be_bytes)
         .concat()
@@ -92,6 +100,7 @@ impl PoolRow {
             last_inject_ms: reader.u64()?,
             bytes: reader.u64()?,
             first_ms: reader.u64()?,
+            changes: reader.u64()?,
         };
         reader.end().map(|()| pool)
     }
@@ -181,16 +190,18 @@ mod tests {
             head: vec![3; HEADER_BYTES],
             chain_id: ChainId([9; 32]),
             sealed_bytes: 12,
+            amended_height: 13,
             name: "orders/0".into(),
             peaks: vec![[1; 32], [2; 32]],
         };
         assert_eq!(ChainRow::decode(&row.encode()), Some(row.clone()));
-        assert_eq!(ChainRow::decode(&row.encode()[..340]), None);
+        assert_eq!(ChainRow::decode(&row.encode()[..348]), None);
         let pool = PoolRow {
             next_index: 1,
             last_inject_ms: 2,
             bytes: 3,
             first_ms: 4,
+            changes: 5,
         };
         assert_eq!(PoolRow::decode(&pool.encode()), Some(pool));
         assert_eq!(PoolRow::decode(&pool.encode()[1..]), None);

@@ -173,6 +173,7 @@ impl Chain {
             last_inject_ms: self.last_inject_ms,
             bytes: self.bytes,
             first_ms: self.first_ms,
+            changes: 0,
         }
     }
 

@@ -280,7 +280,8 @@ impl Expect {
 impl ItemOp {
     fn item(&self) -> Item {
         Item {
-            kind: self.body % 2,
+            // Type 1 is signed by an admin: `amend` has those.
+            kind: 2 * (self.body % 2),
             id: if self.id < 6 {
                 vec![b'i', self.id]
             } else {

@@ -2,7 +2,7 @@
 
 import json
 
-from forms import H, bag, first_quant, parse_envelope, parse_header, parse_meta, root_of, u
+from forms import H, bag, first_quant, parse_envelope, parse_header, parse_meta, records, root_of, u
 from strict_json import Refused, need
 from verifier import anchored, authority_change, check_transaction, enough_work, head_signature, quorum
 
@@ -34,6 +34,7 @@ def verify_export(raw, trust_chain=None, trust_head=None):
     need(ended, "export-end", "the end is missing")
     nodes = quorum(audit.signers, audit.constitution)
     return {"claim": "export", "chain_id": audit.last.id, "head": audit.last, "transactions": audit.count,
+            "signed": audit.signed, "amendments": len(audit.change_ids),
             "anchored": anchored(audit.last, nodes, trust_chain, trust_head)}
 
 
@@ -43,6 +44,7 @@ class Audit:
     def __init__(self):
         self.last, self.meta, self.peaks, self.count, self.inject_ms, self.seq = None, b"", [], 0, 0, 0
         self.leaves, self.signers, self.sealed = [], [], False
+        self.signed, self.changed, self.change_ids = 0, False, set()
 
     def quant(self, header, meta):
         if self.last is None:
@@ -64,7 +66,8 @@ class Audit:
         parse_meta(b, meta)
         if b.fork:
             _, self.constitution, self.authority = first_quant(header, meta)
-            self.seq, meta = 0, b""
+            self.seq, meta, self.change_ids = 0, b"", set()
+        self.changed = False
         self.last, self.meta, self.leaves, self.signers, self.sealed = b, meta, [], [], False
 
     def push(self, h):
@@ -84,17 +87,38 @@ class Audit:
         need(e.index == self.count and self.count < h.tx_start + h.tx_count, "envelope-index")
         need(e.inject_ms <= h.time_ms, "envelope-time")
         need(e.inject_ms >= self.inject_ms, "inject-order")
-        need(e.type == 0, "audit-type", f"type {e.type} is not known to this audit")
-        need(e.salted or 16 not in self.constitution, "audit-salt", "an erasable chain's data is salted")
-        need(not erased or 16 in self.constitution, "audit-payload", "this chain does not erase")
+        need(e.type in (0, 1), "audit-type", f"type {e.type} is not known to this audit")
+        need(e.salted or e.type or 16 not in self.constitution, "audit-salt", "an erasable chain's data is salted")
+        need(not erased or 16 in self.constitution and not e.type, "audit-payload", "this chain does not erase")
         payload, salt = (None, None) if erased else (body[rest:], body[split:rest] if e.salted else None)
         a = check_transaction(e, h.alg, payload, salt, body[132:split], self.constitution.get(18, h.id))
-        authors = self.constitution.get(7)
-        need(authors is None or a.get(3) in [authors[i:i + 32] for i in range(0, len(authors), 32)], "audit-author")
-        need(authors is None or 2 in a, "audit-id")
-        check_content(0 if erased else self.constitution.get(5, b"\0")[0], payload)
+        self.signed += 3 in a
+        if e.type == 1:
+            self.change(a, payload)
+        else:
+            authors = self.constitution.get(7)
+            need(authors is None or a.get(3) in keys(authors), "audit-author")
+            need(authors is None or 2 in a, "audit-id")
+            check_content(0 if erased else self.constitution.get(5, b"\0")[0], payload)
         self.leaves.append(H(h.alg, b"\0", e.raw))
         self.count, self.inject_ms = self.count + 1, e.inject_ms
+
+    def change(self, a, payload):
+        """A constitution change, in force from here on: records with a value replace, records without one take away."""
+        need(a.get(3) in keys(self.constitution.get(8, b"")), "audit-admin", "not signed by an admin")
+        need(2 in a and a[2] not in self.change_ids, "audit-id", "a change without an id of its own")
+        self.change_ids.add(a[2])
+        given = records(payload, {7, 9, 10, 11})
+        given = {tag: value for tag, value in given.items() if tag < 128}
+        need(given, "constitution-change", "nothing is changed")
+        self.constitution = dict(self.constitution)
+        for tag, value in given.items():
+            good = len(value) == {9: 4, 10: 8, 11: 8}[tag] and any(value) if tag != 7 else unlike(value)
+            need(not value or good, "constitution-change", f"record {tag}")
+            self.constitution.pop(tag, None)
+            if value:
+                self.constitution[tag] = value
+        self.constitution, self.changed = dict(sorted(self.constitution.items())), True
 
     def signature(self, body):
         self.seal()
@@ -106,7 +130,20 @@ class Audit:
         """The Quant is complete: its transactions make its tx_root."""
         need(len(self.leaves) == self.last.tx_count, "audit-count", "transactions are missing")
         need(root_of(self.last.alg, self.leaves) == self.last.tx_root, "audit-root")
+        if not (self.last.genesis or self.last.fork):
+            raw = b"".join(bytes([t]) + len(v).to_bytes(4, "big") + v for t, v in self.constitution.items())
+            due = H(self.last.alg, raw) + self.last.height.to_bytes(8, "big") if self.changed else None
+            need(parse_meta(self.last, self.meta).get(7) == due, "constitution-in-force", f"height {self.last.height}")
         self.sealed = True
+
+
+def keys(raw):
+    return [raw[i:i + 32] for i in range(0, len(raw), 32)]
+
+
+def unlike(raw):
+    """Whole keys, no two of them alike."""
+    return len(raw) % 32 == 0 and len(set(keys(raw))) == len(keys(raw))
 
 
 def check_content(content, payload):

@@ -281,6 +281,25 @@ def trusted(raw, chain_id):
     return verdict
 
 
+def amended(vector):
+    """A chain whose constitution is changed in its course: audited as an export, and each constitution by itself."""
+    frames = [audit.MAGIC]
+    for quant in vector["quants"]:
+        frames.append(example.frame(1, bytes.fromhex(quant["header"] + quant["meta"])))
+        for item in quant["transactions"]:
+            envelope, attributes, payload = (bytes.fromhex(item[k]) for k in ("envelope", "attributes", "payload"))
+            frames.append(example.frame(2, envelope + len(attributes).to_bytes(4, "big") + attributes + payload))
+    count = sum(len(q["transactions"]) for q in vector["quants"])
+    frames.append(example.frame(4, len(vector["quants"]).to_bytes(8, "big") + count.to_bytes(8, "big")))
+    head = bytes.fromhex(vector["quants"][-1]["quant_hash"])
+    verdict = accepts("an amended chain", v.verify, b"".join(frames), trust_head=head)
+    check(verdict["amendments"] == len(vector["changes"]) and verdict["signed"] == count, "what the amended chain holds")
+    for at in range(8, len(b"".join(frames)), 53):
+        refuses(f"an amended chain with byte {at} changed", (), v.verify, flip(b"".join(frames), 8 * at + at % 8))
+    for change in vector["changes"]:
+        check(v.H(vector["alg"], bytes.fromhex(change["constitution"])).hex() == change["hash"], "hash of a constitution in force")
+
+
 def proof_files():
     c = example.example()
     proof = c.prove(1, 2)
@@ -427,7 +446,9 @@ def main(argv):
     signatures(vectors["signatures"])
     more = path.with_name("format-v1-more.json")
     if more.exists():
-        sealers(json.loads(more.read_text(encoding="utf-8")))
+        more = json.loads(more.read_text(encoding="utf-8"))
+        sealers(more)
+        amended(more["amended"])
     proof_files()
     forgeries()
     rewritten_past()

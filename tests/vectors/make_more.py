@@ -261,6 +261,66 @@ def make_certificate(node_id, seq):
             "bytes": value.hex()}
 
 
+# ---- a chain whose constitution is changed: FORMAT.md sections 7, 15 and 17
+def author_of(name):
+    return public(seed(name))
+
+
+def changed(rules, payload):
+    """The constitution after a change: records with a value replace, records without one take away."""
+    after = dict(rules)
+    for tag, value in payload:
+        after.pop(tag, None)
+        if value:
+            after[tag] = value
+    return dict(sorted(after.items()))
+
+
+def encoded(rules):
+    return b"".join(record(tag, value) for tag, value in rules.items())
+
+
+def signed_item(chain_id, index, time_ms, kind, id_, name, payload):
+    alg = 1
+    message = (b"qbc/tx/v1\n\0" + chain_id + u(8, kind) + u(8, 0) + u(32, 0) + u(32, len(id_)) + id_ + h(alg, payload))
+    attributes = record(2, id_) + record(3, author_of(name)) + record(4, sign(seed(name), message))
+    start = envelope(alg, chain_id, index, time_ms, payload)
+    return {"envelope": start[:4] + u(8, kind) + start[5:96] + h(alg, attributes), "attributes": attributes, "payload": payload}
+
+
+AMENDED = [
+    [(0, b"1", "author a", b"by a"), (1, b"2", "admin", [(7, ["author b"]), (11, u(64, 500))]), (0, b"3", "author b", b"by b"),
+     (1, b"4", "admin", [(9, u(32, 7)), (11, b"")])],
+    [(0, b"5", "author b", b"again by b")],
+    [(1, b"6", "admin", [(7, b"")]), (0, b"7", "author a", b"open to all")],
+]
+
+
+def make_amended():
+    alg, history, quants, index, constitutions = 1, [], [], 0, []
+    rules = {1: b"amended", 2: u(64, START_S * 1000), 3: seed("salt")[:16], 4: AUTHORITIES[0]["bytes"], 5: u(8, 0),
+             7: author_of("author a"), 8: author_of("admin"), 21: CLUSTER}
+    for height, items in enumerate([[]] + AMENDED):
+        time_ms, made, seen = START_S * 1000 + height * 10, [], False
+        for kind, id_, name, payload in items:
+            if kind == 1:
+                payload = [(t, b"".join(map(author_of, v)) if isinstance(v, list) else v) for t, v in payload]
+                rules, seen = changed(rules, payload), True
+                payload = b"".join(record(t, v) for t, v in payload)
+                constitutions.append({"change": payload.hex(), "constitution": encoded(rules).hex(), "hash": h(alg, encoded(rules)).hex()})
+            made.append(signed_item(history[0], index + len(made), time_ms, kind, id_, name, payload))
+        in_force = record(7, h(alg, encoded(rules)) + u(64, height))
+        meta = record(1, encoded(rules)) + in_force if not height else record(3, u(64, 1)) + (in_force if seen else b"")
+        leaves = [h(alg, b"\0", item["envelope"]) for item in made]
+        block = header(alg, 0 if height else 1, history[0] if height else bytes(32), height, time_ms, index, leaves, meta,
+                       history[-1] if height else bytes(32), history)
+        history.append(h(alg, b"\0", block))
+        quants.append({"header": block.hex(), "meta": meta.hex(), "quant_hash": history[-1].hex(), "transactions": [
+            {k: v.hex() for k, v in item.items()} | {"path": [x.hex() for x in path(alg, i, leaves)]} for i, item in enumerate(made)]})
+        index += len(made)
+    return {"alg": alg, "chain_id": history[0].hex(), "quants": quants, "changes": constitutions}
+
+
 def main():
     chains = []
     for alg in (1, 2):
@@ -276,6 +336,7 @@ def main():
         "publics": {name: public(seed(name)).hex() for name in ["root a", "node 1"]},
         "certificates": [make_certificate(node, seq) for seq in (0, 1, 2) for node in NODES],
         "chains": chains,
+        "amended": make_amended(),
     }, indent=1))
 
 

@@ -8,6 +8,7 @@
 mod process;
 mod rig;
 
+mod authors;
 mod beyond;
 mod connections;
 mod content;

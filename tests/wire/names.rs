@@ -259,13 +259,6 @@ async fn a_constitution_that_this_version_cant_keep_is_refused() {
             },
         ),
         (
-            "constitution.authors",
-            Constitution {
-                authors: vec![vec![1; 32].into()],
-                ..Default::default()
-            },
-        ),
-        (
             "constitution.quorum",
             Constitution {
                 quorum: Some(2),
