@@ -128,7 +128,10 @@ const STATS_COLUMNS: &[Column] = &[
 ];
 
 /// Runs `wallet new`, which needs no node; gives back the rest.
-pub(super) fn run_offline(args: WalletArgs, global: &Global) -> Option<Result<WalletArgs, CliError>> {
+pub(super) fn run_offline(
+    args: WalletArgs,
+    global: &Global,
+) -> Option<Result<WalletArgs, CliError>> {
     let WalletVerb::New { name } = args.verb else {
         return Some(Ok(args));
     };
@@ -261,11 +264,7 @@ async fn list(
     Ok(())
 }
 
-async fn stats(
-    chain: &ChainName,
-    account: Account,
-    mut session: Session,
-) -> Result<(), CliError> {
+async fn stats(chain: &ChainName, account: Account, mut session: Session) -> Result<(), CliError> {
     let trusted = ledger(&session, chain).await?;
     let mut dealings: BTreeMap<String, Dealings> = BTreeMap::new();
     let subject = Subject::Account(account.0.clone());
@@ -361,12 +360,12 @@ impl Statement {
         trusted: &Trusted,
         row: &mut dyn FnMut(Row) -> Result<(), CliError>,
     ) -> Result<u64, CliError> {
-        let mut count = 0;
+        let (mut count, account) = (0, self.account.clone());
         let mut each = |read: &ReadTransaction, transfer: &Transfer| {
             count += 1;
             row(self.row(read, transfer))
         };
-        match self.account.clone() {
+        match account {
             Some(account) => {
                 let subject = Subject::Account(account.0);
                 each_of(session, trusted, &subject, &mut each).await?;
@@ -417,8 +416,7 @@ impl Statement {
     }
 }
 
-type EachTransfer<'a> =
-    &'a mut dyn FnMut(&ReadTransaction, &Transfer) -> Result<(), CliError>;
+type EachTransfer<'a> = &'a mut dyn FnMut(&ReadTransaction, &Transfer) -> Result<(), CliError>;
 
 /// Calls `each` for the transfers of an account, the oldest first.
 async fn each_of(
@@ -454,7 +452,10 @@ async fn each_of_all(
 ) -> Result<(), CliError> {
     let mut reader = session.client.read(trusted, 0, None);
     while let Some(transactions) = reader.next_batch().await? {
-        for read in transactions.iter().filter(|read| read.kind == TYPE_TRANSFER) {
+        for read in transactions
+            .iter()
+            .filter(|read| read.kind == TYPE_TRANSFER)
+        {
             each(read, &parsed(read)?)?;
         }
     }

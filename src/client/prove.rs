@@ -83,7 +83,11 @@ impl Client {
     }
 
     /// The head of a proof is the trusted one or lies in its history.
-    pub(super) async fn check_tied(&self, trusted: &Trusted, head: &Header) -> Result<(), ClientError> {
+    pub(super) async fn check_tied(
+        &self,
+        trusted: &Trusted,
+        head: &Header,
+    ) -> Result<(), ClientError> {
         if head.hash() == trusted.hash {
             return Ok(());
         }
@@ -96,7 +100,9 @@ impl Client {
 }
 
 /// The answer as a proof, and the height of the Quant that seals the transaction.
-pub(super) fn inclusion_proof(answer: proto::ProveInclusionResponse) -> Result<(Proof, u64), Refused> {
+pub(super) fn inclusion_proof(
+    answer: proto::ProveInclusionResponse,
+) -> Result<(Proof, u64), Refused> {
     let head = convert::head(answer.head)?;
     let sealing = answer.header.to_vec();
     let height = Header::parse(&sealing)?.height;

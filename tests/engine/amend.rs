@@ -367,7 +367,10 @@ fn without_admins_a_constitution_stays_and_an_open_chain_may_have_some() {
     let opening = c.change(3, &open);
     assert_eq!(c.inject(&[opening, plain]), Ok((4, false)));
     let (in_force, constitution) = c.in_force();
-    assert_eq!((in_force.index, constitution.authors), (Some(4), Vec::new()));
+    assert_eq!(
+        (in_force.index, constitution.authors),
+        (Some(4), Vec::new())
+    );
     let meta = c.leap();
     // The constitution is again what it was: its hash says so, its height that it was changed.
     let (genesis, _) = genesis(&c.replica);
@@ -509,7 +512,10 @@ fn a_pool_takes_so_many_changes_and_a_closed_chain_none() {
         .map(|number| c.change(3, &authors(&[1, 10 + number])))
         .collect();
     let refused = c.inject(&changes);
-    assert!(matches!(refused, Err(Rejection::PoolFull { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(Rejection::PoolFull { .. })),
+        "{refused:?}"
+    );
     assert!(c.inject(&changes[..40]).is_ok());
     assert!(c.inject(&changes[40..POOL_CHANGES_MAX]).is_ok());
     let more = &changes[POOL_CHANGES_MAX..];
@@ -549,7 +555,10 @@ fn a_change_and_a_leap_in_one_entry_come_to_the_same() {
     };
     let commands = [other.command(&[change, plain]), seal.encode()];
     let outcomes = other.entry(&commands);
-    assert!(matches!(&outcomes[1], Outcome::Sealed(Ok(_))), "{outcomes:?}");
+    assert!(
+        matches!(&outcomes[1], Outcome::Sealed(Ok(_))),
+        "{outcomes:?}"
+    );
     c.seal(&template.header, &template.meta).unwrap();
     assert!(c.replica.rows() == other.replica.rows());
     other.ends_well();
@@ -562,20 +571,20 @@ type Damage = fn(&mut Vec<(Vec<u8>, Option<Vec<u8>>)>, Vec<u8>);
 fn rows_of_a_changed_constitution_that_are_not_what_was_sealed_stop_the_chain() {
     let changed = || {
         let mut c = Course::new(&[1], &[3]);
-        let (sealed, pooled) = (c.change(3, &authors(&[1, 2])), c.change(3, &authors(&[1, 4])));
+        let (sealed, pooled) = (
+            c.change(3, &authors(&[1, 2])),
+            c.change(3, &authors(&[1, 4])),
+        );
         c.inject(&[sealed]).unwrap();
         c.leap();
         c.inject(&[pooled]).unwrap();
         c
     };
     let damages: [(&str, Damage); 4] = [
-        (
-            "another constitution",
-            |rows, mut row| {
-                *row.last_mut().unwrap() ^= 1;
-                rows.push((amended_key(Slot(1), CHAIN), Some(row)));
-            },
-        ),
+        ("another constitution", |rows, mut row| {
+            *row.last_mut().unwrap() ^= 1;
+            rows.push((amended_key(Slot(1), CHAIN), Some(row)));
+        }),
         ("no row", |rows, _| {
             rows.push((amended_key(Slot(1), CHAIN), None));
         }),

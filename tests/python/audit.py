@@ -1,8 +1,11 @@
 """The full audit of a QBC export file: docs/FORMAT.md section 15. Python 3, nothing else."""
 
 import json
+import re
+import unicodedata
 
 from forms import H, bag, first_quant, parse_envelope, parse_header, parse_meta, records, root_of, u
+import state
 from strict_json import Refused, need
 from verifier import anchored, authority_change, check_transaction, enough_work, head_signature, quorum
 
@@ -44,7 +47,7 @@ class Audit:
     def __init__(self):
         self.last, self.meta, self.peaks, self.count, self.inject_ms, self.seq = None, b"", [], 0, 0, 0
         self.leaves, self.signers, self.sealed = [], [], False
-        self.signed, self.changed, self.change_ids = 0, False, set()
+        self.signed, self.changed, self.change_ids, self.state = 0, False, set(), {}
 
     def quant(self, header, meta):
         if self.last is None:
@@ -87,7 +90,8 @@ class Audit:
         need(e.index == self.count and self.count < h.tx_start + h.tx_count, "envelope-index")
         need(e.inject_ms <= h.time_ms, "envelope-time")
         need(e.inject_ms >= self.inject_ms, "inject-order")
-        need(e.type in (0, 1), "audit-type", f"type {e.type} is not known to this audit")
+        ledger = 14 in self.constitution
+        need(e.type == 1 or e.type == (3 if ledger else 0), "audit-type", f"type {e.type} has no place here, or is not known")
         need(e.salted or e.type or 16 not in self.constitution, "audit-salt", "an erasable chain's data is salted")
         need(not erased or 16 in self.constitution and not e.type, "audit-payload", "this chain does not erase")
         payload, salt = (None, None) if erased else (body[rest:], body[split:rest] if e.salted else None)
@@ -100,8 +104,28 @@ class Audit:
             need(authors is None or a.get(3) in keys(authors), "audit-author")
             need(authors is None or 2 in a, "audit-id")
             check_content(0 if erased else self.constitution.get(5, b"\0")[0], payload)
+        if 17 in self.constitution and 1 in a:
+            self.state[b"\1" + a[1]] = e.index.to_bytes(8, "big")
+        if e.type == 3:
+            self.transfer(a, payload)
         self.leaves.append(H(h.alg, b"\0", e.raw))
         self.count, self.inject_ms = self.count + 1, e.inject_ms
+
+    def transfer(self, a, payload):
+        """Section 21: moves an amount that the sender has."""
+        sender, receiver, amount = transfer_of(payload)
+        if re.fullmatch("[0-9a-f]{64}", sender):
+            need(a.get(3) == bytes.fromhex(sender), "audit-author", "not signed by the key of its sender")
+            need(2 in a, "audit-id")
+        balances = [self.balance(sender) - amount, self.balance(receiver) + amount]
+        need(balances[0] >= 0, "audit-overdraft")
+        for account, balance in zip((sender, receiver), balances):
+            self.state[b"\2" + account.encode()] = balance.to_bytes(16, "big")
+
+    def balance(self, account):
+        mint = self.constitution.get(15, b"")
+        first = mint[:16] if account.encode() == mint[16:] else bytes(16)
+        return int.from_bytes(self.state.get(b"\2" + account.encode(), first), "big")
 
     def change(self, a, payload):
         """A constitution change, in force from here on: records with a value replace, records without one take away."""
@@ -133,8 +157,30 @@ class Audit:
         if not (self.last.genesis or self.last.fork):
             raw = b"".join(bytes([t]) + len(v).to_bytes(4, "big") + v for t, v in self.constitution.items())
             due = H(self.last.alg, raw) + self.last.height.to_bytes(8, "big") if self.changed else None
+            kept = 14 in self.constitution or 17 in self.constitution
+            root = bytes([self.last.alg]) + state.root_of(self.last.alg, self.state) if kept else None
+            need(parse_meta(self.last, self.meta).get(4) == root, "audit-state", f"height {self.last.height}")
             need(parse_meta(self.last, self.meta).get(7) == due, "constitution-in-force", f"height {self.last.height}")
         self.sealed = True
+
+
+def transfer_of(payload):
+    """Sender, receiver, amount: section 21."""
+    try:
+        given = json.loads(payload)
+    except ValueError as error:
+        raise Refused("audit-transfer", str(error)) from None
+    need(isinstance(given, dict) and {"sender", "receiver", "amount"} <= set(given) <= {"sender", "receiver", "amount", "memo"},
+         "audit-transfer", "not the fields of a transfer")
+    need(all(isinstance(value, str) for value in given.values()), "audit-transfer", "not all strings")
+    for account in (given["sender"], given["receiver"]):
+        plain = not any(unicodedata.category(c) == "Cc" for c in account)
+        need(1 <= len(account.encode()) <= 128 and plain, "audit-transfer", "an account's name")
+    amount = given["amount"]
+    need(re.fullmatch("[1-9][0-9]{0,38}", amount) and int(amount) < 1 << 128, "audit-transfer", "the amount")
+    need(given["sender"] != given["receiver"], "audit-transfer", "to oneself")
+    need(len(given.get("memo", "").encode()) <= 1024, "audit-transfer", "the memo")
+    return given["sender"], given["receiver"], int(amount)
 
 
 def keys(raw):

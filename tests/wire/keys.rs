@@ -95,8 +95,16 @@ async fn the_history_of_a_key_is_whole_from_both_ends_page_by_page_also_in_the_p
     }
     expected.reverse();
     assert_eq!(history(&mut rig, true, 4).await, expected);
-    let shown = told(&online(&rig, &["history", "things", "key 3", "--newest-first", "-n", "2"]));
-    let indexes: Vec<u64> = shown.as_array().unwrap().iter().map(|one| one["index"].as_u64().unwrap()).collect();
+    let shown = told(&online(
+        &rig,
+        &["history", "things", "key 3", "--newest-first", "-n", "2"],
+    ));
+    let indexes: Vec<u64> = shown
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["index"].as_u64().unwrap())
+        .collect();
     assert_eq!(indexes, expected[..2]);
     let latest = told(&online(&rig, &["latest", "things", "key 3"]));
     assert_eq!(latest["index"], expected[0]);
@@ -146,7 +154,8 @@ async fn bad_questions_about_keys_are_refused_with_the_field_and_the_cure() {
 }
 
 #[tokio::test]
-async fn the_latest_of_a_key_and_that_a_key_is_absent_are_proved_at_each_height_and_verified_offline() {
+async fn the_latest_of_a_key_and_that_a_key_is_absent_are_proved_at_each_height_and_verified_offline()
+ {
     let mut rig = chain(true).await;
     for part in 0..4 {
         put(&mut rig, part * 25..part * 25 + 25).await;
@@ -158,7 +167,20 @@ async fn the_latest_of_a_key_and_that_a_key_is_absent_are_proved_at_each_height_
         for key in ["key 3", "no key"] {
             let file = rig.file(&format!("{key} {height}.json"));
             let at = height.to_string();
-            online(&rig, &["prove", "things", "--key", key, "--at", &at, "-o", &path(&file)]).well("a proof");
+            online(
+                &rig,
+                &[
+                    "prove",
+                    "things",
+                    "--key",
+                    key,
+                    "--at",
+                    &at,
+                    "-o",
+                    &path(&file),
+                ],
+            )
+            .well("a proof");
             let latest = (0..height * 25).filter(|number| number % KEYS == 3).max();
             files.push((file, latest.filter(|_| key == "key 3")));
         }
@@ -175,13 +197,29 @@ async fn the_latest_of_a_key_and_that_a_key_is_absent_are_proved_at_each_height_
     online(&rig, &["audit", "things"]).well("an audit of all five");
     rig.stop().await;
     for (file, latest) in &files {
-        let verify = ["--output", "json", "verify", &path(file), "--trust-chain", &id];
+        let verify = [
+            "--output",
+            "json",
+            "verify",
+            &path(file),
+            "--trust-chain",
+            &id,
+        ];
         let verdict = told(&qbc(&with_heads(&heads, &verify)));
-        assert_eq!(verdict["state"]["latest_index"].as_u64(), latest.map(|index| index as u64));
-        assert_eq!(verdict["transaction"]["index"].as_u64(), latest.map(|index| index as u64));
+        assert_eq!(
+            verdict["state"]["latest_index"].as_u64(),
+            latest.map(|index| index as u64)
+        );
+        assert_eq!(
+            verdict["transaction"]["index"].as_u64(),
+            latest.map(|index| index as u64)
+        );
         python_agrees(file);
     }
-    told(&qbc(&with_heads(&heads, &["--output", "json", "verify", &path(&export)])));
+    told(&qbc(&with_heads(
+        &heads,
+        &["--output", "json", "verify", &path(&export)],
+    )));
     python_agrees(&export);
     swapped(&files, &heads);
 }

@@ -3,8 +3,11 @@
 use std::{collections::BTreeMap, path::Path, process::Command};
 
 use bytes::Bytes;
-use qbc::chain::{SigningKey, author_message, payload_hash, HashAlg, ChainId};
-use qbc::proto::{BangRequest, Constitution, GetBalanceRequest, InjectRequest, TransactionInput, constitution::Content};
+use qbc::chain::{ChainId, HashAlg, SigningKey, author_message, payload_hash};
+use qbc::proto::{
+    BangRequest, Constitution, GetBalanceRequest, InjectRequest, TransactionInput,
+    constitution::Content,
+};
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -127,16 +130,31 @@ async fn what_is_no_transfer_is_refused_with_its_field_and_costs_no_index() {
     rig.chains.bang(bang(ledger("1000"))).await.unwrap();
     let good = || moved("bank", "a", 1);
     let cases = [
-        (json!({"sender": "bank", "receiver": "a", "amount": "0"}), "amount"),
-        (json!({"sender": "bank", "receiver": "a", "amount": "-5"}), "amount"),
-        (json!({"sender": "bank", "receiver": "a", "amount": 5}), "amount"),
+        (
+            json!({"sender": "bank", "receiver": "a", "amount": "0"}),
+            "amount",
+        ),
+        (
+            json!({"sender": "bank", "receiver": "a", "amount": "-5"}),
+            "amount",
+        ),
+        (
+            json!({"sender": "bank", "receiver": "a", "amount": 5}),
+            "amount",
+        ),
         (
             json!({"sender": "bank", "receiver": "a", "amount": "340282366920938463463374607431768211456"}),
             "amount",
         ),
-        (json!({"sender": "bank", "receiver": "bank", "amount": "5"}), "receiver"),
+        (
+            json!({"sender": "bank", "receiver": "bank", "amount": "5"}),
+            "receiver",
+        ),
         (json!({"sender": "bank", "amount": "5"}), "receiver"),
-        (json!({"sender": "", "receiver": "a", "amount": "5"}), "sender"),
+        (
+            json!({"sender": "", "receiver": "a", "amount": "5"}),
+            "sender",
+        ),
         (
             json!({"sender": "bank", "receiver": "a", "amount": "5", "fee": "1"}),
             "transfer",
@@ -154,7 +172,11 @@ async fn what_is_no_transfer_is_refused_with_its_field_and_costs_no_index() {
         r#type: 0,
         ..good()
     };
-    let status = refused(rig.chains.inject(inject(vec![data])).await, FIELD, &["type 3"]);
+    let status = refused(
+        rig.chains.inject(inject(vec![data])).await,
+        FIELD,
+        &["type 3"],
+    );
     names_field(&status, "transactions[0].type");
     let status = refused(
         rig.chains
@@ -166,7 +188,10 @@ async fn what_is_no_transfer_is_refused_with_its_field_and_costs_no_index() {
     assert_eq!(fact(&status, "item"), "1");
     assert_eq!(fact(&status, "balance"), "1");
     assert_eq!(rig.count("coins").await, 0);
-    let answer = rig.chains.inject(inject(vec![good(), moved("a", "b", 1)])).await;
+    let answer = rig
+        .chains
+        .inject(inject(vec![good(), moved("a", "b", 1)]))
+        .await;
     answer.expect("what was refused before cost nothing");
     assert_eq!(balance(&mut rig, "a").await, "0");
     assert_eq!(balance(&mut rig, "b").await, "1");
@@ -177,7 +202,10 @@ async fn what_belongs_to_a_key_moves_only_by_its_signature_and_once() {
     let mut rig = Rig::start().await;
     let made = rig.chains.bang(bang(ledger("1000"))).await.unwrap();
     let id = ChainId(made.into_inner().chain_id.as_ref().try_into().unwrap());
-    let (key, other) = (SigningKey::from_seed([5; 32]), SigningKey::from_seed([6; 32]));
+    let (key, other) = (
+        SigningKey::from_seed([5; 32]),
+        SigningKey::from_seed([6; 32]),
+    );
     let account = hex::encode(key.public());
     let fund = inject(vec![moved("bank", &account, 100)]);
     rig.chains.inject(fund).await.expect("the bank has it");
@@ -206,9 +234,14 @@ async fn what_belongs_to_a_key_moves_only_by_its_signature_and_once() {
     }
     let signed = sign(&key, b"1");
     let first = rig.chains.inject(inject(vec![signed.clone()])).await;
-    assert_eq!(first.expect("signed by its owner").into_inner().runs[0].first_index, 1);
+    assert_eq!(
+        first.expect("signed by its owner").into_inner().runs[0].first_index,
+        1
+    );
     let again = rig.chains.inject(inject(vec![signed])).await;
-    let again = again.expect("the same is answered as the same").into_inner();
+    let again = again
+        .expect("the same is answered as the same")
+        .into_inner();
     assert!(again.runs[0].duplicate && again.runs[0].first_index == 1);
     assert_eq!(balance(&mut rig, &account).await, "40");
     assert_eq!(balance(&mut rig, "shop").await, "60");
@@ -234,17 +267,24 @@ fn play() -> (Vec<TransactionInput>, BTreeMap<String, u128>) {
 }
 
 #[tokio::test]
-async fn a_wallet_s_statement_and_statistics_are_those_of_a_recount_and_its_balance_is_proved_offline() {
+async fn a_wallet_s_statement_and_statistics_are_those_of_a_recount_and_its_balance_is_proved_offline()
+ {
     let mut rig = Rig::start().await;
     rig.chains.bang(bang(ledger("100000"))).await.unwrap();
     let (transfers, has) = play();
     let count = transfers.len();
     for part in transfers.chunks(60) {
-        rig.chains.inject(inject(part.to_vec())).await.expect("covered");
+        rig.chains
+            .inject(inject(part.to_vec()))
+            .await
+            .expect("covered");
         rig.leap("coins").await;
     }
     for (account, balance) in &has {
-        let shown = told(&online(&rig, &["wallet", "balance", "coins", account]), "a balance");
+        let shown = told(
+            &online(&rig, &["wallet", "balance", "coins", account]),
+            "a balance",
+        );
         assert_eq!(shown["balance"], balance.to_string());
         assert_eq!(shown["proven_balance"], balance.to_string());
     }
@@ -252,7 +292,11 @@ async fn a_wallet_s_statement_and_statistics_are_those_of_a_recount_and_its_bala
     let (here, absent) = (rig.file("ann.json"), rig.file("zoe.json"));
     let path = |path: &Path| path.to_str().unwrap().to_owned();
     for (account, file) in [("ann", &here), ("zoe", &absent)] {
-        online(&rig, &["prove", "coins", "--account", account, "-o", &path(file)]).well("a proof");
+        online(
+            &rig,
+            &["prove", "coins", "--account", account, "-o", &path(file)],
+        )
+        .well("a proof");
     }
     online(&rig, &["audit", "coins"]).well("an audit, which keeps the head");
     let export = rig.file("coins.qbc");
@@ -260,7 +304,13 @@ async fn a_wallet_s_statement_and_statistics_are_those_of_a_recount_and_its_bala
     let heads = rig.file("heads.json");
     rig.stop().await;
     let verified = |file: &Path| {
-        told(&qbc(&with_heads(&heads, &["--output", "json", "verify", &path(file)])), "a verdict")
+        told(
+            &qbc(&with_heads(
+                &heads,
+                &["--output", "json", "verify", &path(file)],
+            )),
+            "a verdict",
+        )
     };
     assert_eq!(verified(&here)["state"]["balance"], has["ann"].to_string());
     assert_eq!(verified(&absent)["state"]["present"], false);
@@ -271,7 +321,11 @@ async fn a_wallet_s_statement_and_statistics_are_those_of_a_recount_and_its_bala
     let forged = std::fs::read_to_string(&here).unwrap();
     let proof = forged.find("\"proof\": \"01").expect("the key's own entry") + 12;
     let mut forged = forged.into_bytes();
-    forged[proof + 40] = if forged[proof + 40] == b'0' { b'1' } else { b'0' };
+    forged[proof + 40] = if forged[proof + 40] == b'0' {
+        b'1'
+    } else {
+        b'0'
+    };
     std::fs::write(&here, forged).unwrap();
     let ran = qbc(&with_heads(&heads, &["verify", &path(&here)]));
     assert_eq!(ran.code, Some(7));
@@ -281,27 +335,45 @@ async fn a_wallet_s_statement_and_statistics_are_those_of_a_recount_and_its_bala
 /// Statement and statistics against what `qbc read` shows.
 fn recount(rig: &Rig, count: usize, has: &BTreeMap<String, u128>) {
     let read = told(&online(rig, &["read", "coins"]), "all transactions");
-    let all: Vec<&Value> = read.as_array().unwrap().iter().map(|one| &one["payload"]).collect();
+    let all: Vec<&Value> = read
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["payload"])
+        .collect();
     assert_eq!(all.len(), count);
     let amount = |one: &Value| one["amount"].as_str().unwrap().parse::<u128>().unwrap();
     for account in has.keys() {
         let own = |one: &&&Value| one["sender"] == **account || one["receiver"] == **account;
         let mine: Vec<&&Value> = all.iter().filter(own).collect();
-        let listed = told(&online(rig, &["wallet", "list", "coins", account]), "a statement");
+        let listed = told(
+            &online(rig, &["wallet", "list", "coins", account]),
+            "a statement",
+        );
         let listed = listed.as_array().unwrap();
         assert_eq!(listed.len(), mine.len());
         for (line, one) in listed.iter().zip(&mine) {
             assert_eq!(line["amount"], one["amount"]);
-            assert_eq!((&line["sender"], &line["receiver"]), (&one["sender"], &one["receiver"]));
+            assert_eq!(
+                (&line["sender"], &line["receiver"]),
+                (&one["sender"], &one["receiver"])
+            );
         }
         assert_eq!(listed.last().unwrap()["balance"], has[account].to_string());
         let mut with: BTreeMap<&str, (u64, u128)> = BTreeMap::new();
         for one in &mine {
-            let other = if one["sender"] == *account { &one["receiver"] } else { &one["sender"] };
+            let other = if one["sender"] == *account {
+                &one["receiver"]
+            } else {
+                &one["sender"]
+            };
             let entry = with.entry(other.as_str().unwrap()).or_default();
             *entry = (entry.0 + 1, entry.1 + amount(one));
         }
-        let stats = told(&online(rig, &["wallet", "stats", "coins", account]), "statistics");
+        let stats = told(
+            &online(rig, &["wallet", "stats", "coins", account]),
+            "statistics",
+        );
         let ranked = stats["counterparties"].as_array().unwrap();
         assert_eq!(ranked.len(), with.len());
         let mut last = u128::MAX;
@@ -314,8 +386,15 @@ fn recount(rig: &Rig, count: usize, has: &BTreeMap<String, u128>) {
         }
     }
     let file = rig.file("statement.ndjson");
-    online(rig, &["wallet", "list", "coins", "-o", file.to_str().unwrap()]).well("a file");
-    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), count);
+    online(
+        rig,
+        &["wallet", "list", "coins", "-o", file.to_str().unwrap()],
+    )
+    .well("a file");
+    assert_eq!(
+        std::fs::read_to_string(&file).unwrap().lines().count(),
+        count
+    );
 }
 
 /// The verifier that was written from docs/FORMAT.md alone.
@@ -327,7 +406,11 @@ pub fn python_agrees(file: &Path) {
         .arg("--self-consistent")
         .output()
         .expect("python3 is there: make test sees to it");
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(
+        ran.status.success(),
+        "{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
 }
 
 #[tokio::test]
@@ -335,20 +418,34 @@ async fn a_wallet_of_a_key_signs_what_it_moves() {
     let rig = Rig::start().await;
     let key = rig.file("ann");
     let name = key.to_str().unwrap();
-    online(&rig, &["bang", "coins", "--rules", "ledger", "--mint", "bank:500"]).well("a ledger");
+    online(
+        &rig,
+        &["bang", "coins", "--rules", "ledger", "--mint", "bank:500"],
+    )
+    .well("a ledger");
     let made = told(&online(&rig, &["wallet", "new", name]), "a wallet");
-    let (account, file) = (made["account"].as_str().unwrap(), made["file"].as_str().unwrap());
+    let (account, file) = (
+        made["account"].as_str().unwrap(),
+        made["file"].as_str().unwrap(),
+    );
     let at = format!("@{file}");
     online(&rig, &["wallet", "transfer", "coins", "bank", &at, "300"]).well("a transfer");
     let unsigned = online(&rig, &["wallet", "transfer", "coins", &at, "shop", "5"]);
     assert_eq!(unsigned.code, Some(2));
     assert!(unsigned.stderr.contains("--sign"), "{}", unsigned.stderr);
-    let signed = ["wallet", "transfer", "coins", &at, "shop", "5", "--sign", file, "--memo", "tea"];
+    let signed = [
+        "wallet", "transfer", "coins", &at, "shop", "5", "--sign", file, "--memo", "tea",
+    ];
     online(&rig, &signed).well("a signed transfer");
-    let over = ["wallet", "transfer", "coins", &at, "shop", "296", "--sign", file];
+    let over = [
+        "wallet", "transfer", "coins", &at, "shop", "296", "--sign", file,
+    ];
     let over = online(&rig, &over);
     assert_eq!(over.code, Some(3));
     assert!(over.stderr.contains("has 295"), "{}", over.stderr);
-    let shown = told(&online(&rig, &["wallet", "balance", "coins", account]), "a balance");
+    let shown = told(
+        &online(&rig, &["wallet", "balance", "coins", account]),
+        "a balance",
+    );
     assert_eq!(shown["balance"], "295");
 }
