@@ -59,7 +59,9 @@ pub(super) async fn run(args: AmendArgs, mut session: Session) -> Result<(), Cli
 
 fn change(args: &AmendArgs) -> Result<ConstitutionChange, CliError> {
     let keys = args.authors.iter();
-    let keys: Vec<[u8; 32]> = keys.filter_map(|key| key.as_ref().try_into().ok()).collect();
+    let keys: Vec<[u8; 32]> = keys
+        .filter_map(|key| key.as_ref().try_into().ok())
+        .collect();
     let authors = match (args.open, keys.is_empty()) {
         (true, _) => Edit::Remove,
         (false, false) => Edit::Put(keys),
@@ -72,7 +74,10 @@ fn change(args: &AmendArgs) -> Result<ConstitutionChange, CliError> {
         leap_ms: args.leap_ms.clone().unwrap_or_default(),
     };
     ConstitutionChange::parse(&change.to_bytes()).map_err(|refused| {
-        let why = format!("{}; give --author, --open, --leap-count, --leap-bytes or --leap-ms", refused.why);
+        let why = format!(
+            "{}; give --author, --open, --leap-count, --leap-bytes or --leap-ms",
+            refused.why
+        );
         CliError::Usage(why)
     })
 }

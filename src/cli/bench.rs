@@ -144,8 +144,8 @@ pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError>
         &served,
         [before, after],
         &verified,
-        bounds,
-    );
+    )
+    .against(bounds);
     let format = if args.json {
         OutputFormat::Json
     } else {
@@ -247,12 +247,7 @@ async fn spawn_all(
     let mut callers = JoinSet::new();
     for number in 0..clients {
         let chain = number % targets.len();
-        let caller = Caller::new(
-            args,
-            &targets[chain],
-            (number, chain),
-            load.worker(number),
-        );
+        let caller = Caller::new(args, &targets[chain], (number, chain), load.worker(number));
         callers.spawn(caller.run(Arc::clone(phase)));
     }
     Ok(callers)

@@ -43,7 +43,9 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
         .open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
@@ -52,7 +54,8 @@ pub(super) fn signer(path: &Path) -> Result<SigningKey, CliError> {
     let usage = |why: String| CliError::Usage(format!("the key file {}: {why}", path.display()));
     let text = fs::read_to_string(path).map_err(|error| usage(error.to_string()))?;
     let seed = line(&text, PRIVATE).map_err(usage)?;
-    let seed = seed.ok_or_else(|| usage("it holds no private key, as qbc keygen makes it".into()))?;
+    let seed =
+        seed.ok_or_else(|| usage("it holds no private key, as qbc keygen makes it".into()))?;
     let mode = fs::metadata(path).map_err(|error| usage(error.to_string()))?;
     if mode.permissions().mode() & 0o077 != 0 {
         return Err(usage("others can read it; chmod 600 it".into()));
@@ -74,7 +77,8 @@ pub(super) fn public_key(text: &str) -> Result<Bytes, String> {
     };
     let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
     let key = line(&text, PUBLIC).map_err(|why| format!("{path}: {why}"))?;
-    let key = key.ok_or_else(|| format!("{path}: it has no line {PUBLIC}, as qbc keygen makes it"))?;
+    let key =
+        key.ok_or_else(|| format!("{path}: it has no line {PUBLIC}, as qbc keygen makes it"))?;
     Ok(Bytes::copy_from_slice(&key))
 }
 
@@ -82,7 +86,9 @@ pub(super) fn public_key(text: &str) -> Result<Bytes, String> {
 fn line(text: &str, word: &str) -> Result<Option<[u8; 32]>, String> {
     let found = text.lines().find_map(|line| line.trim().strip_prefix(word));
     found
-        .map(|digits| parse(digits.trim()).ok_or(format!("{word} is not followed by 64 hex digits")))
+        .map(|digits| {
+            parse(digits.trim()).ok_or(format!("{word} is not followed by 64 hex digits"))
+        })
         .transpose()
 }
 
@@ -96,7 +102,7 @@ mod tests {
     use super::*;
 
     fn code(result: Result<SigningKey, CliError>) -> (u8, String) {
-        let error = result.err().expect("refused");
+        let error = result.expect_err("refused");
         (error.code(), error.to_string())
     }
 
@@ -114,7 +120,10 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), before);
         let at = format!("@{}", path.display());
         assert_eq!(public_key(&at).unwrap(), key.public().to_vec());
-        assert_eq!(public_key(&hex::encode(key.public())).unwrap(), key.public().to_vec());
+        assert_eq!(
+            public_key(&hex::encode(key.public())).unwrap(),
+            key.public().to_vec()
+        );
     }
 
     #[test]
@@ -129,7 +138,10 @@ mod tests {
             (public, "no private key"),
             (seed.trim(), "no private key"),
             (&private[..60], "64 hex digits"),
-            (&format!("{private}\n{PUBLIC} {}", seed.trim()), "not of one key"),
+            (
+                &format!("{private}\n{PUBLIC} {}", seed.trim()),
+                "not of one key",
+            ),
         ] {
             fs::write(&path, bad).unwrap();
             let (exit, said) = code(signer(&path));

@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     chain::{
-        Constitution, ConstitutionChange, Content, Edit, Header, TYPE_CONSTITUTION_CHANGE, TYPE_DATA,
+        Constitution, ConstitutionChange, Content, Edit, Header, TYPE_CONSTITUTION_CHANGE,
+        TYPE_DATA,
     },
     cli::output::{Column, Row},
     client::ReadTransaction,

@@ -1,8 +1,6 @@
 //! The constitution in force: changed by a signed transaction, and shown with what proves it.
 use crate::{
-    chain::{
-        Constitution, ConstitutionChange, Hash, Meta, SigningKey, TYPE_CONSTITUTION_CHANGE,
-    },
+    chain::{Constitution, ConstitutionChange, Hash, Meta, SigningKey, TYPE_CONSTITUTION_CHANGE},
     client::{Client, ClientError, Trusted, author, convert},
     proto,
 };

@@ -317,7 +317,11 @@ fn check_change(at: usize, payload: &[u8]) -> Result<(), Status> {
         let why = format!(
             "{refused}; make it of the records 7, 9, 10 and 11 of docs/FORMAT.md, as qbc amend does"
         );
-        refused_field("CHANGE_REFUSED", &format!("transactions[{at}].payload"), why)
+        refused_field(
+            "CHANGE_REFUSED",
+            &format!("transactions[{at}].payload"),
+            why,
+        )
     })
 }
 

@@ -73,7 +73,9 @@ fn side_by_side<T: Sync, R: Send>(
             .collect();
         let mut all = one_by_one(0, own, check);
         for run in runs {
-            let more = run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let more = run
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             all = all.and_then(|mut all| {
                 all.extend(more?);
                 Ok(all)

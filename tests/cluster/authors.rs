@@ -16,7 +16,7 @@ async fn cli(story: &Story, slot: usize, command: &str) -> Ran {
 }
 
 async fn inject(story: &Story, slot: usize, name: &str, line: &str) -> Ran {
-    fs::write(story.fleet.scratch().join("line"), line).unwrap();
+    fs::write(story.fleet.scratch().join("line"), line).expect("a file");
     let command = format!("inject signed FOLDER/line --sign FOLDER/{name}.key");
     cli(story, slot, &command).await
 }
@@ -25,7 +25,9 @@ async fn is_out(story: &Story, slot: usize, line: &str) {
     let ran = inject(story, slot, "alice", line).await;
     assert_eq!(ran.code, Some(5), "{ran:?}");
     assert!(ran.stderr.contains("AUTHOR_UNKNOWN"), "{ran:?}");
-    inject(story, slot, "bob", line).await.well("bob is an author");
+    inject(story, slot, "bob", line)
+        .await
+        .well("bob is an author");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,7 +38,8 @@ async fn an_author_who_was_removed_stays_removed_after_failover_and_restarts() {
         let command = format!("keygen -o FOLDER/{name}.key");
         cli(&story, slots[0], &command).await.well("keygen");
     }
-    let bang = "bang signed --author @FOLDER/alice.key --author @FOLDER/bob.key --admin @FOLDER/admin.key";
+    let bang =
+        "bang signed --author @FOLDER/alice.key --author @FOLDER/bob.key --admin @FOLDER/admin.key";
     cli(&story, slots[0], bang).await.well(bang);
     for slot in &slots {
         inject(&story, *slot, "alice", "before").await.well("alice");

@@ -6,9 +6,7 @@ use qbc::{
         ChainId, Constitution as Records, ConstitutionChange, Edit, HashAlg, SigningKey,
         author_message, payload_hash,
     },
-    proto::{
-        BangRequest, Constitution, InjectRequest, TransactionInput, constitution::Content,
-    },
+    proto::{BangRequest, Constitution, InjectRequest, TransactionInput, constitution::Content},
 };
 use tonic::Code;
 
@@ -115,16 +113,28 @@ async fn keys_that_are_none_are_refused_at_the_bang() {
     let many: Vec<bytes::Bytes> = (0..=1024).map(|_| good.clone()).collect();
     let cases: [(&str, Vec<bytes::Bytes>, &str); 6] = [
         ("[0]", vec![vec![1; 31].into()], "31 bytes, give 32"),
-        ("[1]", vec![good.clone(), second_form.to_vec().into()], "no Ed25519 public key"),
+        (
+            "[1]",
+            vec![good.clone(), second_form.to_vec().into()],
+            "no Ed25519 public key",
+        ),
         ("[0]", vec![small.to_vec().into()], "no Ed25519 public key"),
         ("[0]", vec![vec![0xff; 32].into()], "qbc keygen"),
-        ("[1]", vec![good.clone(), good.clone()], "name each key once"),
+        (
+            "[1]",
+            vec![good.clone(), good.clone()],
+            "name each key once",
+        ),
         ("", many, "1025, give at most 1024"),
     ];
     for (at, keys, words) in cases {
         for admins in [false, true] {
             let mut rules = Constitution::default();
-            let list = if admins { &mut rules.admins } else { &mut rules.authors };
+            let list = if admins {
+                &mut rules.admins
+            } else {
+                &mut rules.authors
+            };
             list.clone_from(&keys);
             let field = if admins { "admins" } else { "authors" };
             let field = format!("constitution.{field}{at}");
@@ -152,10 +162,25 @@ async fn unsigned_unknown_and_nameless_transactions_are_refused_by_their_place()
     let cases = [
         (data("a"), MISSING, "author", "qbc inject --sign"),
         (by(9, &id, data("a")), UNKNOWN, "author", "qbc amend"),
-        (by(3, &id, data("a")), UNKNOWN, "author", "none of the authors"),
+        (
+            by(3, &id, data("a")),
+            UNKNOWN,
+            "author",
+            "none of the authors",
+        ),
         (by(1, &id, nameless), NO_ID, "id", "sent again"),
-        (change("a", &authors(&[1])), MISSING, "author", "one of its admins"),
-        (by(1, &id, change("a", &authors(&[1]))), NOT_ADMIN, "author", "admins of chain signed"),
+        (
+            change("a", &authors(&[1])),
+            MISSING,
+            "author",
+            "one of its admins",
+        ),
+        (
+            by(1, &id, change("a", &authors(&[1]))),
+            NOT_ADMIN,
+            "author",
+            "admins of chain signed",
+        ),
     ];
     for (bad, code, field, words) in cases {
         let answer = rig.chains.inject(of("signed", vec![good(), bad])).await;
@@ -170,7 +195,10 @@ async fn unsigned_unknown_and_nameless_transactions_are_refused_by_their_place()
 #[tokio::test]
 async fn a_signature_serves_for_its_own_chain_type_key_id_and_payload_alone_and_once() {
     let mut rig = Rig::start().await;
-    let (id, other) = (signed(&mut rig, "signed").await, signed(&mut rig, "other").await);
+    let (id, other) = (
+        signed(&mut rig, "signed").await,
+        signed(&mut rig, "other").await,
+    );
     let good = by(1, &id, data("one"));
     let with = |edit: fn(&mut TransactionInput)| {
         let mut bad = good.clone();
@@ -181,22 +209,37 @@ async fn a_signature_serves_for_its_own_chain_type_key_id_and_payload_alone_and_
         ("another chain", by(1, &other, data("one"))),
         ("another type", {
             let change = by(3, &id, change("one", &authors(&[1])));
-            TransactionInput { r#type: 0, ..change }
+            TransactionInput {
+                r#type: 0,
+                ..change
+            }
         }),
         ("another author", with(|one| one.author = public(2))),
         ("another id", with(|one| one.id = "two".into())),
         ("a key", with(|one| one.key = "k".into())),
         ("another payload", with(|one| one.payload = "datA".into())),
-        ("a flipped bit", with(|one| one.signature = flipped(&one.signature, 9))),
-        ("S beyond the order", with(|one| one.signature = beyond_order(&one.signature))),
-        ("R of another sign", with(|one| one.signature = flipped(&one.signature, 255))),
+        (
+            "a flipped bit",
+            with(|one| one.signature = flipped(&one.signature, 9)),
+        ),
+        (
+            "S beyond the order",
+            with(|one| one.signature = beyond_order(&one.signature)),
+        ),
+        (
+            "R of another sign",
+            with(|one| one.signature = flipped(&one.signature, 255)),
+        ),
         ("nothing", with(|one| one.signature = vec![0; 64].into())),
-        ("a key of small order", with(|one| {
-            let mut small = [0; 32];
-            small[0] = 1;
-            one.author = small.to_vec().into();
-            one.signature = [&small[..], &[0; 32]].concat().into();
-        })),
+        (
+            "a key of small order",
+            with(|one| {
+                let mut small = [0; 32];
+                small[0] = 1;
+                one.author = small.to_vec().into();
+                one.signature = [&small[..], &[0; 32]].concat().into();
+            }),
+        ),
     ];
     for (what, bad) in cases {
         let answer = rig.chains.inject(of("signed", vec![bad])).await;
@@ -206,7 +249,10 @@ async fn a_signature_serves_for_its_own_chain_type_key_id_and_payload_alone_and_
     }
     let short = with(|one| one.signature = one.signature.slice(..63));
     let answer = rig.chains.inject(of("signed", vec![short])).await;
-    names_field(&refused(answer, FIELD, &["63 bytes, give 64"]), "transactions[0].signature");
+    names_field(
+        &refused(answer, FIELD, &["63 bytes, give 64"]),
+        "transactions[0].signature",
+    );
     for duplicate in [false, true] {
         let answer = rig.chains.inject(of("signed", vec![good.clone()])).await;
         let runs = answer.expect("it is good").into_inner().runs;
@@ -236,14 +282,14 @@ fn beyond_order(signature: &[u8]) -> bytes::Bytes {
 async fn of_a_large_batch_the_first_forged_one_is_named_and_none_is_taken() {
     let mut rig = Rig::start().await;
     let id = signed(&mut rig, "signed").await;
-    let mut all: Vec<TransactionInput> = (0..300)
+    let mut all: Vec<TransactionInput> = (0..300u16)
         .map(|number| {
             let one = TransactionInput {
                 id: format!("id {number}").into(),
                 payload: vec![7; 100].into(),
                 ..Default::default()
             };
-            by(1 + number % 2, &id, one)
+            by(1 + (number % 2) as u8, &id, one)
         })
         .collect();
     for bad in [177, 211, 299] {
@@ -256,7 +302,10 @@ async fn of_a_large_batch_the_first_forged_one_is_named_and_none_is_taken() {
         all[bad].signature = flipped(&all[bad].signature, 3);
     }
     let answer = rig.chains.inject(of("signed", all)).await;
-    assert_eq!(answer.expect("all are good").into_inner().runs[0].count, 300);
+    assert_eq!(
+        answer.expect("all are good").into_inner().runs[0].count,
+        300
+    );
 }
 
 #[tokio::test]
@@ -283,7 +332,10 @@ async fn types_that_clients_do_not_write_and_bad_changes_are_refused() {
         (&[8, 0, 0, 0, 0], "tag 8"),
         (&[9, 0, 0, 0, 4, 0, 0, 0, 0], "leap count is 0"),
         (&[11, 0, 0, 0, 4, 0, 0, 0, 1], "it must have 8"),
-        (&[[7, 0, 0, 0, 32].as_slice(), &[0xff; 32]].concat(), "no Ed25519 public key"),
+        (
+            &[[7, 0, 0, 0, 32].as_slice(), &[0xff; 32]].concat(),
+            "no Ed25519 public key",
+        ),
     ];
     for (payload, words) in payloads {
         let one = TransactionInput {
@@ -293,7 +345,10 @@ async fn types_that_clients_do_not_write_and_bad_changes_are_refused() {
             ..Default::default()
         };
         let answer = rig.chains.inject(of("signed", vec![by(3, &id, one)])).await;
-        names_field(&refused(answer, CHANGE, &[words, "qbc amend"]), "transactions[0].payload");
+        names_field(
+            &refused(answer, CHANGE, &[words, "qbc amend"]),
+            "transactions[0].payload",
+        );
     }
     assert_eq!(rig.count("signed").await, 0);
 }
@@ -306,7 +361,10 @@ async fn an_admin_removes_an_author_whose_next_transaction_is_refused_also_after
     let removal = by(3, &id, change("removal", &authors(&[2])));
     let (last, next) = (by(1, &id, data("last")), by(1, &id, data("next")));
     let all = vec![first, last, removal.clone()];
-    rig.chains.inject(of("signed", all)).await.expect("in order");
+    rig.chains
+        .inject(of("signed", all))
+        .await
+        .expect("in order");
     let answer = rig.chains.inject(of("signed", vec![next.clone()])).await;
     refused(answer, UNKNOWN, &[&hex::encode(key(1).public())]);
     let shown = rig.chain("signed").await;
@@ -327,9 +385,15 @@ async fn an_admin_removes_an_author_whose_next_transaction_is_refused_also_after
     }
     rig.leap("signed").await;
     let shown = rig.chain("signed").await;
-    assert_eq!((shown.amended_index, shown.amended_height), (Some(2), Some(1)));
+    assert_eq!(
+        (shown.amended_index, shown.amended_height),
+        (Some(2), Some(1))
+    );
     let by_two = by(2, &id, data("two"));
-    rig.chains.inject(of("signed", vec![by_two])).await.expect("he stayed");
+    rig.chains
+        .inject(of("signed", vec![by_two]))
+        .await
+        .expect("he stayed");
 }
 
 #[tokio::test]
@@ -351,7 +415,10 @@ async fn timers_change_while_a_pool_waits() {
     };
     // Neither the content nor the payload limit of the chain is meant for changes.
     let one = by(3, &id, change("timer", &timer));
-    rig.chains.inject(of("timed", vec![one])).await.expect("an admin");
+    rig.chains
+        .inject(of("timed", vec![one]))
+        .await
+        .expect("an admin");
     let sealed = async {
         while rig.chain("timed").await.height == 0 {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -409,12 +476,19 @@ async fn the_command_line_makes_keys_signs_amends_and_shows_who_wrote_what() {
     shell
         .run("inject signed FOLDER/lines --format ndjson --sign FOLDER/alice.key --receipt")
         .well("inject");
-    shell.fails("amend signed --leap-count 9 --sign FOLDER/alice.key", 5, "NOT_ADMIN");
-    shell.fails("amend signed --sign FOLDER/admin.key", 2, "changes nothing");
-    shell.fails("amend signed --leap-ms 0 --sign FOLDER/admin.key", 2, "none");
-    let amended = shell.json(
-        "amend signed --author @FOLDER/bob.key --leap-count 9 --sign FOLDER/admin.key",
+    shell.fails(
+        "amend signed --leap-count 9 --sign FOLDER/alice.key",
+        5,
+        "NOT_ADMIN",
     );
+    shell.fails("amend signed --sign FOLDER/admin.key", 2, "changes nothing");
+    shell.fails(
+        "amend signed --leap-ms 0 --sign FOLDER/admin.key",
+        2,
+        "none",
+    );
+    let amended =
+        shell.json("amend signed --author @FOLDER/bob.key --leap-count 9 --sign FOLDER/admin.key");
     assert_eq!(amended["index"], 2);
     shell.fails(
         "inject signed FOLDER/lines --sign FOLDER/alice.key",
@@ -429,24 +503,37 @@ async fn the_command_line_makes_keys_signs_amends_and_shows_who_wrote_what() {
     assert_eq!(shown["amended"]["proven"], true);
     assert_eq!(shown["constitution_in_force"]["leap_count"], 9);
     let one = shell.json("tx signed 1");
-    assert_eq!((&one["author"], &one["author_checked"]), (&alice.into(), &true.into()));
+    assert_eq!(
+        (&one["author"], &one["author_checked"]),
+        (&alice.into(), &true.into())
+    );
     let all = shell.json("read signed");
     assert_eq!(all[2]["type"], 1);
     assert_eq!(all[2]["change"]["leap_count"], 9);
     let audited = shell.json("audit signed");
-    assert_eq!((&audited["signed"], &audited["amendments"]), (&3.into(), &1.into()));
+    assert_eq!(
+        (&audited["signed"], &audited["amendments"]),
+        (&3.into(), &1.into())
+    );
     verified_elsewhere(&shell, shown["chain_id"].as_str().expect("hex"));
 }
 
 /// Proof and export of a signed and amended chain, offline: by this program and by the one in Python.
 fn verified_elsewhere(shell: &Shell<'_>, id: &str) {
-    shell.run("prove signed 1 -o FOLDER/proof.json").well("prove");
-    shell.run("export signed -o FOLDER/chain.qbc").well("export");
+    shell
+        .run("prove signed 1 -o FOLDER/proof.json")
+        .well("prove");
+    shell
+        .run("export signed -o FOLDER/chain.qbc")
+        .well("export");
     let proof = shell.json("verify FOLDER/proof.json");
     let author = proof["transaction"]["author"].as_str().expect("checked");
     assert_eq!(proof["anchored"], true);
     let export = shell.json("verify FOLDER/chain.qbc");
-    assert_eq!((&export["signed"], &export["amendments"]), (&3.into(), &1.into()));
+    assert_eq!(
+        (&export["signed"], &export["amendments"]),
+        (&3.into(), &1.into())
+    );
     if Command::new("python3").arg("--version").output().is_err() {
         eprintln!("not run: there is no python3");
         return;
@@ -455,10 +542,17 @@ fn verified_elsewhere(shell: &Shell<'_>, id: &str) {
     let said = python(&proof, id);
     assert!(said.contains(&format!("author: {author}")), "{said}");
     let said = python(&chain, id);
-    assert!(said.contains("amendments: 1") && said.contains("signed: 3"), "{said}");
+    assert!(
+        said.contains("amendments: 1") && said.contains("signed: 3"),
+        "{said}"
+    );
     let mut forged = fs::read_to_string(&proof).expect("text");
     let at = forged.find(author).expect("in the attributes") + 64 + 10 + 8;
-    let digit = if forged.as_bytes()[at] == b'0' { "1" } else { "0" };
+    let digit = if forged.as_bytes()[at] == b'0' {
+        "1"
+    } else {
+        "0"
+    };
     forged.replace_range(at..=at, digit);
     fs::write(&proof, forged).expect("a file");
     shell.fails("verify FOLDER/proof.json", 7, "attributes-hash");
