@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "format/amended.rs"]
+mod amended;
 #[path = "format/attack.rs"]
 mod attack;
 #[path = "format/authority.rs"]

@@ -185,7 +185,9 @@ mod tests {
 
     fn records(all: &[(u8, &[u8])]) -> Vec<u8> {
         let mut writer = RecordWriter::new();
-        all.iter().for_each(|(tag, value)| writer.put(*tag, value));
+        for (tag, value) in all {
+            writer.put(*tag, value);
+        }
         writer.finish()
     }
 

@@ -445,6 +445,10 @@ mod tests {
 
     #[test]
     fn a_second_form_of_a_signature_is_refused() {
+        const ORDER: [u8; 32] = [
+            0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9,
+            0xde, 0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+        ];
         let signer = SigningKey::from_bytes(&[3; 32]);
         let (family, author) = (ChainId([1; 32]), signer.verifying_key().to_bytes());
         let message = author_message(&family, 0, 0, None, None, &[2; 32]);
@@ -454,10 +458,6 @@ mod tests {
         };
         assert!(check(&good));
         // S + L is the same scalar.
-        const ORDER: [u8; 32] = [
-            0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9,
-            0xde, 0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
-        ];
         let (mut malleable, mut carry) = (good, 0);
         for (byte, order) in malleable[32..].iter_mut().zip(ORDER) {
             let sum = u16::from(*byte) + u16::from(order) + carry;

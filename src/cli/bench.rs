@@ -144,8 +144,8 @@ pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError>
         &served,
         [before, after],
         &verified,
-        bounds,
-    );
+    )
+    .against(bounds);
     let format = if args.json {
         OutputFormat::Json
     } else {

@@ -83,7 +83,6 @@ impl Report {
         served: &Served,
         probes: [Probe; 2],
         verified: &Verified,
-        bounds: Option<[Bound; 2]>,
     ) -> Self {
         let mut report: Map<String, Value> = options
             .iter()
@@ -112,11 +111,16 @@ impl Report {
         if let Value::Object(figures) = figures {
             report.extend(figures);
         }
-        if let Some(bounds) = bounds {
-            let per_s = *transactions as f64 / served.elapsed_s;
-            report.insert("signatures".to_owned(), Bound::shown(bounds, per_s));
-        }
         Self(Value::Object(report))
+    }
+
+    /// Of signed load: what the rate is of the bound, which was measured before and after it.
+    pub(super) fn against(mut self, bounds: Option<[Bound; 2]>) -> Self {
+        if let Some(bounds) = bounds {
+            let per_s = self.0["transactions_per_s"].as_f64().unwrap_or(0.0);
+            self.0["signatures"] = Bound::shown(bounds, per_s);
+        }
+        self
     }
 
     pub(super) fn print(&self, printer: &mut Printer) -> io::Result<()> {

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn code(result: Result<SigningKey, CliError>) -> (u8, String) {
-        let error = result.err().expect("refused");
+        let error = result.expect_err("refused");
         (error.code(), error.to_string())
     }
 

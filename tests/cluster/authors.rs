@@ -16,7 +16,7 @@ async fn cli(story: &Story, slot: usize, command: &str) -> Ran {
 }
 
 async fn inject(story: &Story, slot: usize, name: &str, line: &str) -> Ran {
-    fs::write(story.fleet.scratch().join("line"), line).unwrap();
+    fs::write(story.fleet.scratch().join("line"), line).expect("a file");
     let command = format!("inject signed FOLDER/line --sign FOLDER/{name}.key");
     cli(story, slot, &command).await
 }

@@ -282,14 +282,14 @@ fn beyond_order(signature: &[u8]) -> bytes::Bytes {
 async fn of_a_large_batch_the_first_forged_one_is_named_and_none_is_taken() {
     let mut rig = Rig::start().await;
     let id = signed(&mut rig, "signed").await;
-    let mut all: Vec<TransactionInput> = (0..300)
+    let mut all: Vec<TransactionInput> = (0..300u16)
         .map(|number| {
             let one = TransactionInput {
                 id: format!("id {number}").into(),
                 payload: vec![7; 100].into(),
                 ..Default::default()
             };
-            by(1 + number % 2, &id, one)
+            by(1 + (number % 2) as u8, &id, one)
         })
         .collect();
     for bad in [177, 211, 299] {

@@ -79,8 +79,8 @@ struct Current {
     rules: Rules,
     /// The authority from the next height on.
     next_authority: Option<(Authority, u32)>,
-    /// What meta record 7 says; none in a first Quant, where it was checked already.
-    in_force: Option<Option<(Hash, u64)>>,
+    /// What meta record 7 says. Of a first Quant it was checked already.
+    in_force: Option<(Hash, u64)>,
     /// What meta record 4 says; none in a first Quant, which has no state.
     state_root: Option<Option<(u8, Hash)>>,
     /// A transaction of this Quant changed the constitution.
@@ -300,7 +300,7 @@ impl Auditor {
             signatures: Vec::new(),
             rules,
             next_authority,
-            in_force: Some(meta.constitution_in_force),
+            in_force: meta.constitution_in_force,
             state_root: Some(meta.state_root),
             changed: false,
         })
@@ -401,7 +401,7 @@ impl Current {
         let header = &self.header;
         let hash = || Constitution::hash(header.hash_alg, &self.rules.constitution_bytes);
         let due = self.changed.then(|| (hash(), header.height));
-        if self.in_force.is_none_or(|said| said == due) {
+        if header.genesis || header.fork_genesis || self.in_force == due {
             return Ok(());
         }
         let why = format!(
