@@ -172,8 +172,13 @@ impl Pair {
     }
 
     fn check(&self, views: &[(Snapshot<'_>, Snapshot<'_>)]) {
-        let (rocks, memory) =
-            self.each(|store| (all(store), store.sequence(), store.background_error()));
+        let (rocks, memory) = self.each(|store| {
+            (
+                all(store),
+                store.sequence(),
+                store.background_error().is_some(),
+            )
+        });
         assert_eq!(rocks, memory, "the live rows");
         for (rocks, memory) in views {
             assert_eq!(all(rocks), all(memory), "a view of an earlier moment");

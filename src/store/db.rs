@@ -2,11 +2,12 @@
 //! the node): after a failed write or fsync the page cache can no longer be believed.
 
 use std::{
+    collections::BTreeMap,
     fs,
-    ops::ControlFlow,
+    ops::{ControlFlow, Deref},
     os::unix::fs::OpenOptionsExt,
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -162,7 +163,7 @@ pub struct Batch(BatchOf);
 
 /// Two variants instead of a trait object: a put on the way of an inject stays a plain call.
 enum BatchOf {
-    Rocks(WriteBatch, Arc<DB>),
+    Rocks(WriteBatch, Arc<Rocks>),
     Memory(MemoryBatch),
 }
 
@@ -210,8 +211,38 @@ pub struct Store(StoreOf);
 
 #[derive(Clone)]
 enum StoreOf {
-    Rocks(Arc<DB>),
+    Rocks(Arc<Rocks>),
     Memory(MemoryStore),
+}
+
+/// RocksDB, and what reads of it found damaged.
+struct Rocks {
+    db: DB,
+    /// By the number of the slot: what the first read said that met damage there.
+    damaged: Mutex<BTreeMap<u32, String>>,
+}
+
+impl Deref for Rocks {
+    type Target = DB;
+
+    fn deref(&self) -> &DB {
+        &self.db
+    }
+}
+
+impl Rocks {
+    /// A read at this key failed. Damage is noted under its slot: whoever met it, the replica is not whole.
+    fn failed(&self, cf: Cf, key: &[u8], error: rocksdb::Error) -> StoreError {
+        let error = StoreError::from(error);
+        if let (StoreError::Corrupt(why), Some(slot)) = (&error, key.first_chunk())
+            && DATA_FAMILIES.contains(&cf)
+        {
+            let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+            let slot = u32::from_be_bytes(*slot);
+            damaged.entry(slot).or_insert_with(|| why.clone());
+        }
+        error
+    }
 }
 
 impl From<MemoryStore> for Store {
@@ -227,7 +258,10 @@ impl Store {
         let families =
             ALL.map(|cf| ColumnFamilyDescriptor::new(cf.name(), family_options(cf, &cache)));
         let db = DB::open_cf_descriptors(&database_options(dir), dir, families)?;
-        Ok(Self(StoreOf::Rocks(Arc::new(db))))
+        Ok(Self(StoreOf::Rocks(Arc::new(Rocks {
+            db,
+            damaged: Mutex::default(),
+        }))))
     }
 
     /// An empty store in memory. `MemoryStore` is the way to let it crash.
@@ -320,8 +354,17 @@ impl Store {
         true
     }
 
+    /// What a read said that met damage in a slot's data, since the start.
+    pub fn damage_in(&self, slot: u32) -> Option<String> {
+        let StoreOf::Rocks(db) = &self.0 else {
+            return None;
+        };
+        let damaged = db.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        damaged.get(&slot).cloned()
+    }
+
     /// An error that a background flush or compaction met: the database takes no more writes.
-    pub fn background_error(&self) -> Option<String> {
+    pub fn background_error(&self) -> Option<StoreError> {
         let StoreOf::Rocks(db) = &self.0 else {
             return None;
         };
@@ -330,14 +373,24 @@ impl Store {
             .ok()
             .flatten()
             .unwrap_or(0);
-        (count > 0).then(|| format!("RocksDB reports {count} background errors"))
+        if count == 0 {
+            return None;
+        }
+        // Which error it was a write tells, that nobody needs.
+        let told = db.put_cf(family(db, Cf::Sys), b"probe", []);
+        Some(match told.map_err(StoreError::from) {
+            Err(error) => error,
+            Ok(()) => StoreError::Io(format!("RocksDB reports {count} background errors")),
+        })
     }
 }
 
 impl View for Store {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         match &self.0 {
-            StoreOf::Rocks(db) => Ok(db.get_cf(family(db, cf), key)?),
+            StoreOf::Rocks(db) => db
+                .get_cf(family(db, cf), key)
+                .map_err(|error| db.failed(cf, key, error)),
             StoreOf::Memory(memory) => Ok(memory.get(cf, key)),
         }
     }
@@ -396,7 +449,7 @@ pub struct Snapshot<'a> {
 }
 
 enum SnapshotOf<'a> {
-    Rocks(&'a DB, rocksdb::Snapshot<'a>),
+    Rocks(&'a Rocks, rocksdb::Snapshot<'a>),
     Memory(MemoryRows),
 }
 
@@ -441,7 +494,8 @@ impl View for Snapshot<'_> {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         match &self.of {
             SnapshotOf::Rocks(db, snapshot) => {
-                Ok(snapshot.get_cf_opt(family(db, cf), key, self.options())?)
+                let read = snapshot.get_cf_opt(family(db, cf), key, self.options());
+                read.map_err(|error| db.failed(cf, key, error))
             }
             SnapshotOf::Memory(rows) => Ok(rows.get(cf, key)),
         }
@@ -480,7 +534,7 @@ impl View for Snapshot<'_> {
 }
 
 fn scan_with(
-    db: &DB,
+    db: &Rocks,
     mut options: ReadOptions,
     order: Order,
     cf: Cf,
@@ -503,7 +557,7 @@ fn scan_with(
             Order::Descending => cursor.prev(),
         }
     }
-    Ok(cursor.status()?)
+    cursor.status().map_err(|error| db.failed(cf, from, error))
 }
 
 /// Keys that a cursor passes one by one before it seeks: some steps cost less than one seek.
@@ -511,7 +565,7 @@ const STEPS_MAX: usize = 4;
 
 /// One cursor for all starts: where keys are read in their order, the next one is often near.
 fn seek_with(
-    db: &DB,
+    db: &Rocks,
     mut options: ReadOptions,
     cf: Cf,
     starts: &[Vec<u8>],
@@ -532,7 +586,7 @@ fn seek_with(
         };
         each(at, key, value);
     }
-    Ok(cursor.status()?)
+    cursor.status().map_err(|error| db.failed(cf, first, error))
 }
 
 /// Goes forward to the first key that is not before `start`.

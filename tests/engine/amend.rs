@@ -121,6 +121,7 @@ impl Course {
             attributes,
             id: &tx.id,
             salt: None,
+            transfer: None,
             payload: &tx.payload,
         });
         InjectHead {

@@ -314,9 +314,9 @@ async fn types_that_clients_do_not_write_and_bad_changes_are_refused() {
     let id = signed(&mut rig, "signed").await;
     for (kind, code, words) in [
         (2, LATER, "type 2"),
-        (3, LATER, "type 3"),
+        (3, FIELD, "is no ledger"),
         (4, FIELD, "made by the nodes"),
-        (6, FIELD, "give 0 or 1"),
+        (6, FIELD, "give 0, 1 or 3"),
         (256, FIELD, "256 is no type"),
     ] {
         let one = TransactionInput {
