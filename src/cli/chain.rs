@@ -26,7 +26,7 @@ pub(super) async fn run(args: ChainArgs, mut session: Session) -> Result<(), Cli
 }
 
 fn shown(trusted: &Trusted, summary: &ChainSummary) -> Value {
-    json!({
+    let mut fields = json!({
         "name": trusted.name(),
         "chain_id": trusted.chain_id.to_string(),
         "head": {"height": trusted.header.height, "quant_hash": hex::encode(trusted.hash)},
@@ -35,5 +35,9 @@ fn shown(trusted: &Trusted, summary: &ChainSummary) -> Value {
         "closed": trusted.header.is_final,
         "created_ms": trusted.constitution.created_ms,
         "constitution": shape::constitution(&trusted.constitution),
-    })
+    });
+    if let (Some(mining), Value::Object(fields)) = (&summary.mining, &mut fields) {
+        fields.insert("mining".to_owned(), shape::mining(mining));
+    }
+    fields
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     chain::{Constitution, Content, Header},
     cli::output::{Column, Row},
-    client::ReadTransaction,
+    client::{Mining, ReadTransaction},
 };
 
 /// The columns of transactions in tables.
@@ -73,6 +73,18 @@ pub(super) fn constitution(rules: &Constitution) -> Value {
         "cluster_id": hex::encode(rules.cluster_id),
     });
     present(all)
+}
+
+/// The search for a Quant's nonce.
+pub(super) fn mining(mining: &Mining) -> Value {
+    json!({
+        "height": mining.height,
+        "bits": mining.bits,
+        "tries": mining.tries,
+        "tries_per_second": mining.tries_per_second,
+        "tries_expected": mining.tries_expected,
+        "elapsed_ms": mining.elapsed_ms,
+    })
 }
 
 /// A transaction as a row; `content` says what its payload is.

@@ -6,7 +6,9 @@
 use std::{borrow::Cow, collections::HashMap, ops::ControlFlow};
 
 use super::outcome::Rejection;
-use crate::chain::{ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta};
+use crate::chain::{
+    ChainId, Constitution, Difficulty, Frontier, Hash, HashAlg, Header, Meta, Work,
+};
 use crate::store::{
     Cf, ChainNo, ChainRow, PoolLeavesRow, PoolRow, QuantRow, Slot, StoreError, View, chain_key,
     history_edge_from, pool_key, pool_leaves_key, quant_key,
@@ -39,6 +41,8 @@ pub(super) struct HotChain {
     pub history: Frontier,
     pub pool: PoolRow,
     pub rules: SealRules,
+    /// The work that the next Quant needs.
+    pub difficulty: Difficulty,
     /// The part of the pool's tree that came since the chain was loaded.
     pub recent: PoolParts,
     /// Payload bytes in all Quants.
@@ -50,22 +54,23 @@ pub(super) struct HotChain {
 
 impl HotChain {
     /// A chain that was just banged.
-    pub fn new(no: ChainNo, name: String, head: Header, rules: SealRules, time_ms: u64) -> Self {
+    pub fn new(no: ChainNo, head: Header, constitution: &Constitution) -> Self {
         let head_hash = head.hash();
         let pool = PoolRow {
-            last_inject_ms: time_ms,
+            last_inject_ms: constitution.created_ms,
             ..PoolRow::default()
         };
         Self {
             no,
             chain_id: ChainId(head_hash),
-            name,
+            name: constitution.name.clone(),
             alg: head.hash_alg,
+            difficulty: Difficulty::begin(constitution.work, &head),
             head,
             head_hash,
             history: Frontier::new(),
             pool,
-            rules,
+            rules: rules_of(constitution),
             recent: PoolParts::default(),
             sealed_bytes: 0,
             edges: Some(vec![vec![head_hash]]),
@@ -320,20 +325,56 @@ fn load(
     let parts = pool
         .zip(genesis)
         .and_then(|(pool, genesis)| assemble(no, &row, pool, &genesis));
-    let Some(chain) = parts else {
+    let Some((mut chain, first, work)) = parts else {
         return Ok(Err(Rejection::Damaged {
             chain: row.name,
             why: "its rows cannot be decoded".into(),
         }));
     };
-    Ok(check(view, slot, &chain, &row)?.map_or(Ok(chain), Err))
+    if let Some(rejection) = check(view, slot, &chain, &row)? {
+        return Ok(Err(rejection));
+    }
+    match difficulty(view, slot, &chain, (&first, work))? {
+        Some(difficulty) => chain.difficulty = difficulty,
+        None => {
+            return Ok(Err(
+                chain.damaged("the Quant that its work counts from is missing")
+            ));
+        }
+    }
+    Ok(Ok(chain))
 }
 
-fn assemble(no: ChainNo, row: &ChainRow, pool: PoolRow, genesis: &QuantRow) -> Option<HotChain> {
+/// The work that the next Quant needs, from the Quant that began the window. All rows of a chain that is loaded are in the
+/// store.
+fn difficulty(
+    view: &dyn View,
+    slot: Slot,
+    chain: &HotChain,
+    (first, work): (&Header, Option<Work>),
+) -> Result<Option<Difficulty>, StoreError> {
+    let at = Difficulty::window_at(first.height, chain.head.height);
+    let resume = |window: &Header| Difficulty::resume(work, first, window, &chain.head);
+    if work.is_none_or(|work| work.target_ms == 0) || at == first.height {
+        return Ok(Some(resume(first)));
+    }
+    let row = view.get(Cf::Quant, &quant_key(slot, chain.no, at))?;
+    let window = row.and_then(|row| QuantRow::decode(&row)?.parse().ok());
+    Ok(window.as_ref().map(resume))
+}
+
+/// The chain, its first header, and the work that its constitution asks for.
+fn assemble(
+    no: ChainNo,
+    row: &ChainRow,
+    pool: PoolRow,
+    genesis: &QuantRow,
+) -> Option<(HotChain, Header, Option<Work>)> {
     let head = Header::parse(&row.head).ok()?;
+    let first = genesis.parse().ok()?;
     let meta = Meta::parse(&genesis.meta).ok()?;
     let constitution = Constitution::parse(&meta.constitution?).ok()?;
-    Some(HotChain {
+    let chain = HotChain {
         no,
         chain_id: row.chain_id,
         name: row.name.clone(),
@@ -343,14 +384,16 @@ fn assemble(no: ChainNo, row: &ChainRow, pool: PoolRow, genesis: &QuantRow) -> O
         head,
         pool,
         rules: rules_of(&constitution),
+        difficulty: Difficulty::begin(constitution.work, &first),
         recent: PoolParts::default(),
         sealed_bytes: row.sealed_bytes,
         edges: None,
         used: 0,
-    })
+    };
+    Some((chain, first, constitution.work))
 }
 
-pub(super) fn rules_of(constitution: &Constitution) -> SealRules {
+fn rules_of(constitution: &Constitution) -> SealRules {
     SealRules {
         leap_count: constitution.leap_count,
         leap_bytes: constitution.leap_bytes,

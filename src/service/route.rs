@@ -44,13 +44,14 @@ pub enum Method {
     GetBundle = 13,
     Read = 14,
     Export = 15,
+    GetMining = 16,
 }
 
 impl Method {
     pub fn from_u8(byte: u8) -> Option<Self> {
         use Method::{
-            Bang, Close, Export, GetBundle, GetChain, GetHead, GetQuant, GetTransaction, Inject,
-            Leap, ListGroup, ListQuants, ProveExtension, ProveInclusion, Read,
+            Bang, Close, Export, GetBundle, GetChain, GetHead, GetMining, GetQuant, GetTransaction,
+            Inject, Leap, ListGroup, ListQuants, ProveExtension, ProveInclusion, Read,
         };
         let all = [
             Bang,
@@ -68,6 +69,7 @@ impl Method {
             GetBundle,
             Read,
             Export,
+            GetMining,
         ];
         all.into_iter().find(|method| *method as u8 == byte)
     }
@@ -455,7 +457,7 @@ mod tests {
     #[test]
     fn every_method_has_a_number_of_its_own() {
         let found: Vec<Method> = (0..=u8::MAX).filter_map(Method::from_u8).collect();
-        assert_eq!(found.len(), 15);
+        assert_eq!(found.len(), 16);
         assert!(
             found
                 .iter()

@@ -3,19 +3,18 @@
 //! It holds the history's peaks and the leaf hashes of one Quant, whatever the length of the chain.
 
 use crate::chain::authority::{HeadSignature, verify_quorum};
-use crate::chain::constitution::{Authority, Constitution, Content};
+use crate::chain::constitution::{Authority, Constitution, Content, Work};
 use crate::chain::content::check_content;
 use crate::chain::hash::Hash;
 use crate::chain::id::ChainId;
 use crate::chain::meta::Meta;
-use crate::chain::proof::{
-    Genesis, apply_change, check_attributes, check_genesis, check_payload, check_work_minimum,
-};
+use crate::chain::proof::{Genesis, apply_change, check_attributes, check_genesis, check_payload};
 use crate::chain::quant::{Header, check_meta, check_next};
 use crate::chain::record::Records;
 use crate::chain::refused::Refused;
 use crate::chain::transaction::{Attributes, Envelope, verify_author};
 use crate::chain::tree::{Frontier, tree_root};
+use crate::chain::work::Difficulty;
 
 const TYPE_DATA: u8 = 0;
 const TYPE_CONSTITUTION_CHANGE: u8 = 1;
@@ -76,6 +75,8 @@ struct Rules {
     authors: Vec<[u8; 32]>,
     authority: Authority,
     authority_seq: u32,
+    /// The work that the next header needs.
+    difficulty: Difficulty,
 }
 
 impl Auditor {
@@ -235,10 +236,8 @@ impl Auditor {
             );
             return Err(Refused::new("audit-chain", why));
         }
-        check_work_minimum(
-            &header,
-            rules.constitution.work.as_ref().map_or(0, |w| w.bits_min),
-        )?;
+        rules.difficulty.check(&header)?;
+        rules.difficulty.push(&header);
         check_meta(&header, meta)?;
         let change = Meta::parse(meta)?.authority_change;
         let apply = |value: Vec<u8>| {
@@ -277,6 +276,9 @@ impl Auditor {
                 self.transactions
             ),
         ];
+        if let Some(work) = constitution.work {
+            steps.push(say_work(work, &current.header));
+        }
         if self.erased > 0 {
             steps.push(format!(
                 "{} payloads are erased: their hashes stand, their content is unknown",
@@ -312,6 +314,7 @@ impl Current {
             authors: constitution.authors.clone(),
             authority: constitution.authority.clone(),
             authority_seq: 0,
+            difficulty: Difficulty::begin(constitution.work, &header),
             constitution,
         };
         let hash = header.hash();
@@ -499,6 +502,19 @@ impl Rules {
         );
         Err(Refused::new("audit-payload", why))
     }
+}
+
+fn say_work(work: Work, head: &Header) -> String {
+    let rule = match work.target_ms {
+        0 => String::new(),
+        target_ms => format!(", retargeted to {target_ms} ms per Quant"),
+    };
+    format!(
+        "work: each Quant has the zero bits that the constitution asks for (minimum {}{rule}); of the head {} were asked for, {} found",
+        work.bits_min,
+        head.pow_bits,
+        head.zero_bits()
+    )
 }
 
 fn start(header: &Header, meta: &[u8]) -> Result<Current, Refused> {
