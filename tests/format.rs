@@ -21,3 +21,5 @@ mod proofs;
 mod trees;
 #[path = "format/vectors.rs"]
 mod vectors;
+#[path = "format/work.rs"]
+mod work;

@@ -42,4 +42,5 @@ mod failover;
 mod followers;
 mod grow;
 mod join;
+mod sealing;
 mod strangers;

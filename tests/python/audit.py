@@ -6,6 +6,8 @@ from forms import H, bag, first_quant, parse_envelope, parse_header, parse_meta,
 from strict_json import Refused, need
 from verifier import anchored, authority_change, check_transaction, enough_work, head_signature, quorum
 
+WINDOW = 8
+
 MAGIC = b"QBCEXP1\n"
 
 
@@ -43,11 +45,13 @@ class Audit:
     def __init__(self):
         self.last, self.meta, self.peaks, self.count, self.inject_ms, self.seq = None, b"", [], 0, 0, 0
         self.leaves, self.signers, self.sealed = [], [], False
+        self.work = None
 
     def quant(self, header, meta):
         if self.last is None:
             self.last, self.constitution, self.authority = first_quant(header, meta)
             need(self.last.genesis, "audit-genesis", "an export begins with height 0")
+            self.work = Work(self.constitution, self.last)
             return
         self.seal()
         a, b = self.last, parse_header(header)
@@ -60,11 +64,14 @@ class Audit:
                  (bag(b.alg, [p for p, _ in reversed(self.peaks)]) == b.hist_root, "hist-root")]
         for holds, name in rules:
             need(holds, f"next-{name}", f"height {b.height}")
-        need(enough_work(b, self.constitution), "work-minimum")
-        parse_meta(b, meta)
         if b.fork:
             _, self.constitution, self.authority = first_quant(header, meta)
-            self.seq, meta = 0, b""
+            self.seq, meta, self.work = 0, b"", Work(self.constitution, b)
+        else:
+            need(enough_work(b, self.constitution), "work-minimum")
+            need(self.work.bits in (None, b.pow_bits), "work-retarget", f"{b.pow_bits} bits where {self.work.bits} are due")
+            parse_meta(b, meta)
+            self.work.follow(b.height, b.time_ms)
         self.last, self.meta, self.leaves, self.signers, self.sealed = b, meta, [], [], False
 
     def push(self, h):
@@ -107,6 +114,25 @@ class Audit:
         need(len(self.leaves) == self.last.tx_count, "audit-count", "transactions are missing")
         need(root_of(self.last.alg, self.leaves) == self.last.tx_root, "audit-root")
         self.sealed = True
+
+
+class Work:
+    """The bits that the next header must have: docs/FORMAT.md section 6. None where no work is asked for."""
+
+    def __init__(self, constitution, first):
+        rule = constitution.get(12)
+        self.minimum, self.target_ms = (u(rule, 0, 2), u(rule, 2, 8)) if rule else (None, 0)
+        self.bits, self.first, self.window_ms = self.minimum, first.height, first.time_ms
+
+    def follow(self, height, time_ms):
+        if (height - self.first) % WINDOW:
+            return
+        span, expected = time_ms - self.window_ms, WINDOW * self.target_ms
+        self.window_ms = time_ms
+        if self.target_ms:
+            step = (2 if 3 * span <= expected else 1 if 3 * span <= 2 * expected else
+                    -2 if span >= 3 * expected else -1 if 2 * span >= 3 * expected else 0)
+            self.bits = max(min(self.bits + step, 255), self.minimum)
 
 
 def check_content(content, payload):

@@ -14,6 +14,7 @@ mod content;
 mod files;
 mod half;
 mod messages;
+mod mining;
 mod names;
 mod retries;
 mod sealing;
