@@ -555,7 +555,8 @@ mod x86 {
                     header[248..].copy_from_slice(&nonce.to_be_bytes());
                     sha3(LEAF, &header)[0] == 0
                 };
-                (first..).find(work).expect("one of 256 has the work")
+                let mut nonces = first..first + 40_000;
+                nonces.find(work).expect("one of 256 has the work")
             };
             let first_of = |hits: Option<Hits>| {
                 let hits = hits.expect("one of 256 has the work");

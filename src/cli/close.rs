@@ -25,7 +25,7 @@ pub(super) struct CloseArgs {
 
 pub(super) async fn run(args: CloseArgs, mut session: Session) -> Result<(), CliError> {
     let (client, name) = (&session.client, args.name.as_ref());
-    let sealing = client.close(name, args.note.as_bytes(), false);
+    let sealing = Box::pin(client.close(name, args.note.as_bytes(), false));
     let (header, contact) = say_mining(client, name, sealing).await?;
     say_first(&contact);
     session.printer.object(&shape::header(&header))?;

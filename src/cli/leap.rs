@@ -25,7 +25,7 @@ pub(super) struct LeapArgs {
 
 pub(super) async fn run(args: LeapArgs, mut session: Session) -> Result<(), CliError> {
     let (client, name) = (&session.client, args.name.as_ref());
-    let sealing = client.leap(name, args.note.as_bytes(), false);
+    let sealing = Box::pin(client.leap(name, args.note.as_bytes(), false));
     let (header, contact) = say_mining(client, name, sealing).await?;
     say_first(&contact);
     session.printer.object(&shape::header(&header))?;

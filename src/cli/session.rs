@@ -3,7 +3,6 @@ use std::{
     env,
     future::Future,
     path::{Path, PathBuf},
-    pin::pin,
     time::Duration,
 };
 
@@ -74,9 +73,8 @@ pub(super) fn say_first(contact: &Contact) {
 pub(super) async fn say_mining<T>(
     client: &Client,
     name: &str,
-    sealing: impl Future<Output = T>,
+    mut sealing: impl Future<Output = T> + Unpin,
 ) -> T {
-    let mut sealing = pin!(sealing);
     loop {
         if let Ok(sealed) = timeout(MINING_SAID_EVERY, &mut sealing).await {
             return sealed;

@@ -223,7 +223,7 @@ impl Chain {
             meta_hash: self.alg.hash(&[&meta]),
             nonce: 0,
         };
-        let header = mined(header);
+        let header = mined(&header);
         SealAsk {
             request_id: Vec::new(),
             body: [0; 32],
@@ -598,8 +598,11 @@ impl Chain {
 }
 
 /// The header with the first nonce that gives it its bits, one by one.
-pub fn mined(header: Header) -> Header {
-    let mut header = Header { nonce: 0, ..header };
+pub fn mined(header: &Header) -> Header {
+    let mut header = Header {
+        nonce: 0,
+        ..header.clone()
+    };
     while header.zero_bits() < u32::from(header.pow_bits) {
         header.nonce += 1;
     }

@@ -50,7 +50,7 @@ fn with_bits(honest: &SealAsk, pow_bits: u16) -> SealAsk {
         ..honest.header.clone()
     };
     SealAsk {
-        header: mined(header),
+        header: mined(&header),
         ..honest.clone()
     }
 }
