@@ -27,3 +27,5 @@ mod replica;
 mod requests;
 #[path = "engine/tampered.rs"]
 mod tampered;
+#[path = "engine/work.rs"]
+mod work;

@@ -23,3 +23,5 @@ mod proofs;
 mod trees;
 #[path = "format/vectors.rs"]
 mod vectors;
+#[path = "format/work.rs"]
+mod work;

@@ -22,6 +22,7 @@ mod refused;
 mod state;
 mod transaction;
 mod tree;
+mod work;
 
 pub(crate) use authority::verify_ed25519;
 pub use authority::{
@@ -70,3 +71,4 @@ pub use tree::{
     Frontier, LeafReader, NodeReader, consistency_path, inclusion_path, range_root, tree_root,
     verify_consistency, verify_extension_path, verify_inclusion,
 };
+pub use work::{Difficulty, RETARGET_BITS_MAX, RETARGET_WINDOW, bare_kernel, find_nonce};

@@ -175,6 +175,7 @@ pub const CHECKS: &[&str] = &[
     "unknown-field",
     "version",
     "work-minimum",
+    "work-retarget",
 ];
 
 #[cfg(test)]

@@ -48,5 +48,8 @@ fn shown(trusted: &Trusted, summary: &ChainSummary, in_force: &InForce) -> Value
             "proven": in_force.proven,
         });
     }
+    if let Some(mining) = &summary.mining {
+        shown["mining"] = shape::mining(mining);
+    }
     shown
 }

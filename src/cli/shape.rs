@@ -8,7 +8,7 @@ use crate::{
         TYPE_DATA, TYPE_TRANSFER,
     },
     cli::output::{Column, Row},
-    client::ReadTransaction,
+    client::{Mining, ReadTransaction},
 };
 
 /// The columns of transactions in tables.
@@ -77,6 +77,18 @@ pub(super) fn constitution(rules: &Constitution) -> Value {
         "cluster_id": hex::encode(rules.cluster_id),
     });
     present(all)
+}
+
+/// The search for a Quant's nonce.
+pub(super) fn mining(mining: &Mining) -> Value {
+    json!({
+        "height": mining.height,
+        "bits": mining.bits,
+        "tries": mining.tries,
+        "tries_per_second": mining.tries_per_second,
+        "tries_expected": mining.tries_expected,
+        "elapsed_ms": mining.elapsed_ms,
+    })
 }
 
 /// What a constitution change replaces; what it takes away is null.

@@ -38,7 +38,12 @@ pub struct ChainSummary {
     pub closed: bool,
     /// Of the bang, Unix milliseconds.
     pub created_ms: u64,
+    /// How far the leader is with the work for the next Quant; none where nothing is mined, and in listings.
+    pub mining: Option<Mining>,
 }
+
+/// The search for the nonce of a chain's next Quant.
+pub type Mining = proto::Mining;
 
 /// What a node says about itself.
 pub type ServerInfo = proto::GetServerInfoResponse;
@@ -91,6 +96,17 @@ impl Client {
         Ok((summary, self.in_force(trusted, &chain).await?))
     }
 
+    /// How far a chain's leader is with the work for its next Quant, if it mines one. The node's word.
+    pub async fn mining(&self, name: &str) -> Result<Option<Mining>, ClientError> {
+        let request = proto::GetChainRequest {
+            any_replica: false,
+            chain: name.to_owned(),
+        };
+        let get = |r| async { self.chains.clone().get_chain(r).await };
+        let chain = self.call(request, get).await?.chain;
+        Ok(chain.and_then(|chain| chain.mining))
+    }
+
     /// The Quant at a height at or below the trusted head, proved to lie in its history, with its meta.
     pub async fn quant(
         &self,
@@ -140,6 +156,7 @@ impl Client {
             pool_bytes: chain.pool_bytes,
             closed: chain.closed,
             created_ms: chain.created_ms,
+            mining: chain.mining,
         })
     }
 }

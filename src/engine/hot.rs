@@ -10,7 +10,9 @@ use super::{
     outcome::Rejection,
     state::{self, StateRules},
 };
-use crate::chain::{ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta};
+use crate::chain::{
+    ChainId, Constitution, Difficulty, Frontier, Hash, HashAlg, Header, Meta, Work,
+};
 use crate::store::{
     Cf, ChainNo, ChainRow, PoolLeavesRow, PoolRow, QuantRow, Slot, StateWrite, StoreError, View,
     chain_key, history_edge_from, pool_key, pool_leaves_key, quant_key,
@@ -50,6 +52,8 @@ pub(super) struct HotChain {
     pub amended: Option<Arc<Amended>>,
     /// What is kept per key and account; fixed at the bang.
     pub keeps: StateRules,
+    /// The work that the next Quant needs.
+    pub difficulty: Difficulty,
     /// The part of the pool's tree that came since the chain was loaded.
     pub recent: PoolParts,
     /// Payload bytes in all Quants.
@@ -72,6 +76,7 @@ impl HotChain {
             chain_id: ChainId(head_hash),
             name: constitution.name.clone(),
             alg: head.hash_alg,
+            difficulty: Difficulty::begin(constitution.work, &head),
             head,
             head_hash,
             history: Frontier::new(),
@@ -354,11 +359,13 @@ fn load(
     let genesis = view
         .get(Cf::Quant, &quant_key(slot, no, 0))?
         .and_then(|row| QuantRow::decode(&row));
+    let first = genesis.as_ref().and_then(|genesis| genesis.parse().ok());
     let genesis = genesis.and_then(|genesis| Meta::parse(&genesis.meta).ok()?.constitution);
-    let parts = pool.zip(genesis).and_then(|(pool, constitution)| {
-        assemble(no, &row, pool, &constitution).map(|chain| (chain, constitution))
+    let parts = pool.zip(genesis).zip(first).and_then(|((pool, constitution), first)| {
+        let (chain, work) = assemble(no, &row, (pool, &first), &constitution)?;
+        Some((chain, first, work, constitution))
     });
-    let Some((mut chain, constitution)) = parts else {
+    let Some((mut chain, first, work, constitution)) = parts else {
         return Ok(Err(Rejection::Damaged {
             chain: row.name,
             why: "its rows cannot be decoded".into(),
@@ -366,6 +373,14 @@ fn load(
     };
     if let Some(rejection) = check(view, slot, &chain, &row)? {
         return Ok(Err(rejection));
+    }
+    match difficulty(view, slot, &chain, (&first, work))? {
+        Some(difficulty) => chain.difficulty = difficulty,
+        None => {
+            return Ok(Err(
+                chain.damaged("the Quant that its work counts from is missing")
+            ));
+        }
     }
     let place = Place {
         slot,
@@ -380,10 +395,34 @@ fn load(
     }
 }
 
-fn assemble(no: ChainNo, row: &ChainRow, pool: PoolRow, constitution: &[u8]) -> Option<HotChain> {
+/// The work that the next Quant needs, from the Quant that began the window. All rows of a chain that is loaded are in the
+/// store.
+fn difficulty(
+    view: &dyn View,
+    slot: Slot,
+    chain: &HotChain,
+    (first, work): (&Header, Option<Work>),
+) -> Result<Option<Difficulty>, StoreError> {
+    let at = Difficulty::window_at(first.height, chain.head.height);
+    let resume = |window: &Header| Difficulty::resume(work, first, window, &chain.head);
+    if work.is_none_or(|work| work.target_ms == 0) || at == first.height {
+        return Ok(Some(resume(first)));
+    }
+    let row = view.get(Cf::Quant, &quant_key(slot, chain.no, at))?;
+    let window = row.and_then(|row| QuantRow::decode(&row)?.parse().ok());
+    Ok(window.as_ref().map(resume))
+}
+
+/// The chain, and the work that its constitution asks for.
+fn assemble(
+    no: ChainNo,
+    row: &ChainRow,
+    (pool, first): (PoolRow, &Header),
+    constitution: &[u8],
+) -> Option<(HotChain, Option<Work>)> {
     let head = Header::parse(&row.head).ok()?;
     let constitution = Constitution::parse(constitution).ok()?;
-    Some(HotChain {
+    let chain = HotChain {
         no,
         chain_id: row.chain_id,
         name: row.name.clone(),
@@ -396,11 +435,13 @@ fn assemble(no: ChainNo, row: &ChainRow, pool: PoolRow, constitution: &[u8]) -> 
         law: Arc::new(Law::of(&constitution)),
         amended: None,
         keeps: StateRules::of(&constitution),
+        difficulty: Difficulty::begin(constitution.work, first),
         recent: PoolParts::default(),
         sealed_bytes: row.sealed_bytes,
         edges: None,
         used: 0,
-    })
+    };
+    Some((chain, first, constitution.work))
 }
 
 /// Reads what became of the genesis's constitution.

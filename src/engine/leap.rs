@@ -45,7 +45,8 @@ pub struct Template {
 }
 
 impl Engine {
-    /// Builds the next header of a chain over all that is in its pool. Hashing happens outside of the lock.
+    /// Builds the next header of a chain over all that is in its pool; its nonce is still to be found where `pow_bits` is
+    /// not 0. Hashing happens outside of the lock.
     pub fn template(
         &self,
         no: ChainNo,
@@ -80,6 +81,13 @@ impl Engine {
             height: chain.head.height,
             decided,
         }
+    }
+
+    /// Height of a chain's next Quant, and the leading zero bits that it needs; 0: no work.
+    pub fn next_work(&self, no: ChainNo) -> Result<Result<(u64, u16), Rejection>, StoreError> {
+        let mut state = self.lock();
+        let chain = self.hot_chain(&mut state, no)?;
+        Ok(chain.map(|chain| (chain.head.height + 1, chain.difficulty.bits())))
     }
 
     /// The first answer to a leap or close with this request_id.
@@ -154,7 +162,7 @@ fn build(
         genesis: false,
         fork_genesis: false,
         is_final: request.is_final,
-        pow_bits: 0,
+        pow_bits: chain.difficulty.bits(),
         chain_id: chain.chain_id,
         height: chain.head.height + 1,
         time_ms: request
@@ -388,9 +396,10 @@ fn check_content(
     if tree.root != header.tx_root {
         return Err(differs("tx_root"));
     }
-    if (header.anchor_count, header.pow_bits, header.nonce) != (0, 0, 0) {
-        return Err(differs("anchor_count, pow_bits or nonce"));
+    if header.anchor_count != 0 {
+        return Err(differs("anchor_count"));
     }
+    check_work(chain, header)?;
     let newest = pool
         .parts
         .iter()
@@ -408,6 +417,19 @@ fn check_content(
         return Err(differs("tx_count"));
     }
     Ok((tree, rest))
+}
+
+/// The bits are exactly those that the constitution and the Quants before ask for; that the hash has them is checked
+/// where the header is parsed.
+fn check_work(chain: &HotChain, header: &Header) -> Result<(), Rejection> {
+    let checked = chain.difficulty.check(header);
+    checked.map_err(|refused| Rejection::SealDiffers(refused.to_string()))?;
+    let idle = (header.pow_bits, header.nonce) == (0, 0);
+    if chain.difficulty.bits() == 0 && !idle {
+        let why = format!("pow_bits or nonce of height {}", header.height);
+        return Err(Rejection::SealDiffers(why));
+    }
+    Ok(())
 }
 
 fn commit(
@@ -439,6 +461,7 @@ fn commit(
     chain.sealed_bytes = rest.map_or(chain.pool.bytes, |part| part.bytes_before);
     chain.pool.first_ms = rest.map_or(0, |part| part.inject_ms);
     chain.recent.seal(header.tx_end());
+    chain.difficulty.push(&header);
     chain.head = header.clone();
     chain.head_hash = quant_hash;
     write_rows(batch, slot, chain, command.header);

@@ -260,7 +260,7 @@ impl Beginning {
             ..NodeFacts::default()
         });
         Ok(Node {
-            sealer: Sealer::new(own.node_id, clock),
+            sealer: Sealer::new(own.node_id, clock, mining_threads(&self.config)),
             groups,
             links,
             signer,
@@ -341,6 +341,15 @@ impl Beginning {
             }
         }
     }
+}
+
+/// All cores but one, unless the configuration says otherwise.
+fn mining_threads(config: &Config) -> usize {
+    if config.mining_threads > 0 {
+        return config.mining_threads;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    cores.saturating_sub(1).max(1)
 }
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -16,7 +16,9 @@ use crate::chain::{
     Birth, ChainName, Constitution, GENESIS_META_BYTES_MAX, HashAlg, Meta, check_author_key,
 };
 use crate::consensus::Group;
-use crate::engine::{AUTHORS_MAX, Bang, Banged, Outcome, Reader};
+use crate::engine::{
+    AUTHORS_MAX, Bang, Banged, Outcome, POOL_BYTES_MAX, POOL_TRANSACTIONS_MAX, Reader,
+};
 use crate::proto;
 
 impl Service {
@@ -215,11 +217,6 @@ fn genesis_meta(alg: HashAlg, constitution: &Constitution) -> Result<Vec<u8>, St
 fn check_supported(asked: &proto::Constitution) -> Result<(), Status> {
     let later = [
         ("constitution.schema", !asked.schema.is_empty()),
-        ("constitution.work_bits_min", asked.work_bits_min.is_some()),
-        (
-            "constitution.work_target_ms",
-            asked.work_target_ms.is_some(),
-        ),
         (
             "constitution.quorum",
             asked.quorum.is_some_and(|quorum| quorum > 1),
@@ -239,6 +236,33 @@ fn check_supported(asked: &proto::Constitution) -> Result<(), Status> {
             "constitution.payload_bytes_max",
             format!("{max} is refused, give 1 to {PAYLOAD_BYTES_MAX}"),
         ));
+    }
+    check_timers(asked)
+}
+
+/// A pool that reaches its limit takes no more: a chain that waits for more than that would never seal by itself.
+fn check_timers(asked: &proto::Constitution) -> Result<(), Status> {
+    let timers = [
+        (
+            "leap_count",
+            asked.leap_count.map(u64::from),
+            POOL_TRANSACTIONS_MAX,
+        ),
+        ("leap_bytes", asked.leap_bytes, POOL_BYTES_MAX),
+        ("leap_ms", asked.leap_ms, u64::MAX),
+    ];
+    for (field, given, max) in timers {
+        if let Some(given) = given.filter(|given| !(1..=max).contains(given)) {
+            let most = if max == u64::MAX {
+                "1 or more".to_owned()
+            } else {
+                format!("1 to {max}")
+            };
+            let why = format!(
+                "{given} is refused, give {most}, or leave it out: the chain is sealed when told then"
+            );
+            return Err(invalid(&format!("constitution.{field}"), why));
+        }
     }
     Ok(())
 }

@@ -49,8 +49,20 @@ impl Service {
                 self.lead(route, body, |s, r| Box::pin(s.do_inject(r)))
                     .await
             }
-            Method::Leap => self.lead(route, body, |s, r| Box::pin(s.do_leap(r))).await,
-            Method::Close => self.lead(route, body, |s, r| Box::pin(s.do_close(r))).await,
+            Method::Leap => {
+                let until = route.until;
+                self.lead(route, body, |s, r| Box::pin(s.do_leap(r, until)))
+                    .await
+            }
+            Method::Close => {
+                let until = route.until;
+                self.lead(route, body, |s, r| Box::pin(s.do_close(r, until)))
+                    .await
+            }
+            Method::GetMining => {
+                self.lead(route, body, |s, r| at_once(s.do_get_mining(r)))
+                    .await
+            }
             Method::GetChain => {
                 self.show(route, body, |s, r| at_once(s.do_get_chain(r)))
                     .await

@@ -35,6 +35,10 @@ pub const READER_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Streams of reads and exports at once: what readers that never read may cost is so many times their pieces.
 pub const READERS_MAX: usize = 256;
 
+/// Most leading zero bits that a bang may ask for: 2^48 tries are a week for a machine that makes 500 million per second,
+/// and the minimum of a chain can never be taken back. The format knows up to 256.
+pub const WORK_BITS_MIN_MAX: u16 = 48;
+
 /// As the rpc tells them.
 pub fn shown() -> ServerLimits {
     ServerLimits {

@@ -200,7 +200,7 @@ impl chain_service_server::ChainService for Service {
             ..self.route(Method::Leap, &request.chain, deadline)?
         };
         self.at_leader(route, &request, |service, request| {
-            Box::pin(service.do_leap(request))
+            Box::pin(service.do_leap(request, route.until))
         })
         .await
         .map(Response::new)
@@ -212,7 +212,7 @@ impl chain_service_server::ChainService for Service {
             ..self.route(Method::Close, &request.chain, deadline)?
         };
         self.at_leader(route, &request, |service, request| {
-            Box::pin(service.do_close(request))
+            Box::pin(service.do_close(request, route.until))
         })
         .await
         .map(Response::new)
@@ -223,11 +223,11 @@ impl chain_service_server::ChainService for Service {
     ) -> Answer<proto::GetChainResponse> {
         let (deadline, request) = opened(request);
         let route = self.route(Method::GetChain, &request.chain, deadline)?;
-        self.at_reader(route, request.any_replica, &request, |service, request| {
+        let read = self.at_reader(route, request.any_replica, &request, |service, request| {
             at_once(service.do_get_chain(request))
-        })
-        .await
-        .map(Response::new)
+        });
+        let shown = self.with_mining(route, &request, read.await?).await;
+        Ok(Response::new(shown))
     }
     async fn list_chains(
         &self,

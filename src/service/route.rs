@@ -48,12 +48,13 @@ pub enum Method {
     GetLatest = 17,
     GetBalance = 18,
     ProveState = 19,
+    GetMining = 20,
 }
 
 impl Method {
     pub fn from_u8(byte: u8) -> Option<Self> {
         use Method::{
-            Bang, Close, Export, GetBalance, GetBundle, GetChain, GetHead, GetLatest, GetQuant,
+            Bang, Close, Export, GetBalance, GetBundle, GetChain, GetHead, GetLatest, GetMining, GetQuant,
             GetTransaction, Inject, Leap, ListGroup, ListHistory, ListQuants, ProveExtension,
             ProveInclusion, ProveState, Read,
         };
@@ -77,6 +78,7 @@ impl Method {
             GetLatest,
             GetBalance,
             ProveState,
+            GetMining,
         ];
         all.into_iter().find(|method| *method as u8 == byte)
     }
@@ -464,7 +466,7 @@ mod tests {
     #[test]
     fn every_method_has_a_number_of_its_own() {
         let found: Vec<Method> = (0..=u8::MAX).filter_map(Method::from_u8).collect();
-        assert_eq!(found.len(), 15);
+        assert_eq!(found.len(), 16);
         assert!(
             found
                 .iter()

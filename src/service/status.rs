@@ -65,6 +65,7 @@ pub const REASONS: &[(&str, Code)] = &[
     ("SIGNATURE_INVALID", Code::InvalidArgument),
     ("STORE_FAILED", Code::Internal),
     ("TRANSFER_REFUSED", Code::InvalidArgument),
+    ("WORK_UNDER_WAY", Code::Unavailable),
 ];
 
 /// A status with its reason, and the facts a program may need.
@@ -110,7 +111,10 @@ fn status_with(
         .collect();
     let mut details = ErrorDetails::new();
     details.set_error_info(reason, DOMAIN, metadata);
-    if matches!(reason, "NODE_BUSY" | "NODE_UNAVAILABLE" | "HEAD_MOVED") {
+    if matches!(
+        reason,
+        "NODE_BUSY" | "NODE_UNAVAILABLE" | "HEAD_MOVED" | "WORK_UNDER_WAY"
+    ) {
         details.set_retry_info(Some(RETRY_AFTER));
     }
     more(&mut details);
@@ -251,6 +255,18 @@ pub fn of_seal(error: &SealError) -> Status {
         SealError::Rejected(rejection) => of_rejection(rejection),
         SealError::Propose(error) => super::route::of_propose(error),
         SealError::Store(error) => of_store(error),
+        SealError::Mining(progress) => {
+            let facts = [
+                ("height", progress.height.to_string()),
+                ("bits", progress.bits.to_string()),
+                ("tries", progress.tries.to_string()),
+                ("tries_per_second", progress.tries_per_second().to_string()),
+                ("tries_expected", progress.tries_expected().to_string()),
+            ];
+            status("WORK_UNDER_WAY", error.to_string(), &facts)
+        }
+        SealError::MinerFull => status("NODE_BUSY", error.to_string(), &[]),
+        SealError::Stopping => status("NODE_UNAVAILABLE", error.to_string(), &[]),
     }
 }
 

@@ -43,4 +43,5 @@ mod failover;
 mod followers;
 mod grow;
 mod join;
+mod sealing;
 mod strangers;

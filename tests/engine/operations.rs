@@ -1,7 +1,7 @@
 //! What the model test does: operations that mean something in any state, so that a failing run shrinks to few of them.
 
 use proptest::prelude::*;
-use qbc::chain::{Hash, HashAlg};
+use qbc::chain::{Hash, HashAlg, Work};
 use qbc::engine::{Engine, Outcome};
 use qbc::store::ChainNo;
 
@@ -210,6 +210,10 @@ impl State {
         constitution.leap_bytes = (rules & 2 != 0).then_some(40);
         constitution.leap_ms = (rules & 4 != 0).then_some(25);
         constitution.keyed = rules & 8 != 0;
+        constitution.work = (rules & 16 != 0).then_some(Work {
+            bits_min: 2,
+            target_ms: 4,
+        });
         let alg = if sha2 {
             HashAlg::Sha2_256
         } else {

@@ -102,6 +102,11 @@ impl Replica {
         assert_eq!(view.pool, chain.pool_row());
         assert_eq!(view.sealed_bytes, chain.sealed_bytes);
         assert_eq!(view.pooled(), chain.pooled());
+        let work = (chain.head().height + 1, chain.next_bits());
+        assert_eq!(self.engine.next_work(chain.no).unwrap(), Ok(work));
+        let due = chain.due_ms().into_iter().any(|due| due <= now_ms);
+        let is_due = self.engine.is_due(chain.no, now_ms).unwrap();
+        assert_eq!(is_due, Ok(due), "chain {} at {now_ms}", chain.no.0);
         let asked = TemplateRequest {
             time_ms: now_ms,
             node_id: NODE,
@@ -114,7 +119,8 @@ impl Replica {
         } else if chain.pooled() == 0 {
             assert!(matches!(template, Err(Rejection::NothingToSeal(_))));
         } else {
-            let own = chain.next_header(chain.txs.len() as u64, now_ms, b"n", false);
+            let mut own = chain.next_header(chain.txs.len() as u64, now_ms, b"n", false);
+            own.header.nonce = 0;
             let template = template.unwrap();
             assert_eq!((template.header, template.meta), (own.header, own.meta));
         }

@@ -25,7 +25,7 @@ pub fn tampered(chain: &Chain, honest: &SealAsk) -> Vec<(&'static str, SealAsk)>
     });
     field("genesis", &|header| header.genesis = true);
     field("fork_genesis", &|header| header.fork_genesis = true);
-    field("pow_bits", &|header| header.pow_bits = 1);
+    field("pow_bits", &|header| header.pow_bits += 1);
     field("chain_id", &|header| header.chain_id.0[0] ^= 1);
     let earliest = chain.head().time_ms.max(chain.pool_row().last_inject_ms);
     field("time_ms", &|header| header.time_ms = earliest - 1);
@@ -41,7 +41,14 @@ pub fn tampered(chain: &Chain, honest: &SealAsk) -> Vec<(&'static str, SealAsk)>
     field("hist_root", &|header| header.hist_root[3] ^= 1);
     field("anchors_root", &|header| header.anchors_root[3] ^= 1);
     field("meta_hash", &|header| header.meta_hash[3] ^= 1);
-    field("nonce", &|header| header.nonce = 1);
+    // A nonce without the work; where none is asked for, any nonce.
+    field("nonce", &|header| {
+        let works = |header: &Header| header.zero_bits() >= u32::from(header.pow_bits);
+        header.nonce += 1;
+        while header.pow_bits > 0 && works(header) {
+            header.nonce += 1;
+        }
+    });
     let mut with_meta = |name, change: &dyn Fn(&mut Meta)| {
         let (mut ask, mut meta) = (honest.clone(), Meta::parse(&honest.meta).unwrap());
         change(&mut meta);

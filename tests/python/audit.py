@@ -9,6 +9,8 @@ import state
 from strict_json import Refused, need
 from verifier import anchored, authority_change, check_transaction, enough_work, head_signature, quorum
 
+WINDOW = 8
+
 MAGIC = b"QBCEXP1\n"
 
 
@@ -48,11 +50,13 @@ class Audit:
         self.last, self.meta, self.peaks, self.count, self.inject_ms, self.seq = None, b"", [], 0, 0, 0
         self.leaves, self.signers, self.sealed = [], [], False
         self.signed, self.changed, self.change_ids, self.state = 0, False, set(), {}
+        self.work = None
 
     def quant(self, header, meta):
         if self.last is None:
             self.last, self.constitution, self.authority = first_quant(header, meta)
             need(self.last.genesis, "audit-genesis", "an export begins with height 0")
+            self.work = Work(self.constitution, self.last)
             return
         self.seal()
         a, b = self.last, parse_header(header)
@@ -65,11 +69,14 @@ class Audit:
                  (bag(b.alg, [p for p, _ in reversed(self.peaks)]) == b.hist_root, "hist-root")]
         for holds, name in rules:
             need(holds, f"next-{name}", f"height {b.height}")
-        need(enough_work(b, self.constitution), "work-minimum")
-        parse_meta(b, meta)
         if b.fork:
             _, self.constitution, self.authority = first_quant(header, meta)
-            self.seq, meta, self.change_ids = 0, b"", set()
+            self.seq, meta, self.change_ids, self.work = 0, b"", set(), Work(self.constitution, b)
+        else:
+            need(enough_work(b, self.constitution), "work-minimum")
+            need(self.work.bits in (None, b.pow_bits), "work-retarget", f"{b.pow_bits} bits where {self.work.bits} are due")
+            parse_meta(b, meta)
+            self.work.follow(b.height, b.time_ms)
         self.changed = False
         self.last, self.meta, self.leaves, self.signers, self.sealed = b, meta, [], [], False
 
@@ -162,6 +169,25 @@ class Audit:
             need(parse_meta(self.last, self.meta).get(4) == root, "audit-state", f"height {self.last.height}")
             need(parse_meta(self.last, self.meta).get(7) == due, "constitution-in-force", f"height {self.last.height}")
         self.sealed = True
+
+
+class Work:
+    """The bits that the next header must have: docs/FORMAT.md section 6. None where no work is asked for."""
+
+    def __init__(self, constitution, first):
+        rule = constitution.get(12)
+        self.minimum, self.target_ms = (u(rule, 0, 2), u(rule, 2, 8)) if rule else (None, 0)
+        self.bits, self.first, self.window_ms = self.minimum, first.height, first.time_ms
+
+    def follow(self, height, time_ms):
+        if (height - self.first) % WINDOW:
+            return
+        span, expected = time_ms - self.window_ms, WINDOW * self.target_ms
+        self.window_ms = time_ms
+        if self.target_ms:
+            step = (2 if 3 * span <= expected else 1 if 3 * span <= 2 * expected else
+                    -2 if span >= 3 * expected else -1 if 2 * span >= 3 * expected else 0)
+            self.bits = max(min(self.bits + step, 255), self.minimum)
 
 
 def transfer_of(payload):

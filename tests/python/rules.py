@@ -172,6 +172,21 @@ def signer_rules():
     hard.leap([(b"x",)])
     yield "less work than the constitution asks", "work-minimum", proof_of(hard, hard.prove(0, 1))
     yield "less work in an export", "work-minimum", lambda: v.verify(hard.export())
+    easy = example.Chain(extra=record(12, be(1, 2) + be(1000, 8)))
+    easy.leap([(b"x",)])
+    yield "more work than the rule asks for", "work-retarget", lambda: mined_audit(easy, 2)
+    yield "work without bits", "work-minimum", lambda: mined_audit(easy, 0)
+
+
+def mined_audit(chain, bits):
+    """The audit of a chain's Quant 1, mined for these bits."""
+    header, nonce = put(chain.quants[1]["header"], 6, be(bits, 2)), 0
+    while int.from_bytes(example.leaf(header), "big") >> (256 - bits):
+        nonce += 1
+        header = put(header, 248, be(nonce, 8))
+    auditor = audit.Audit()
+    auditor.quant(chain.quants[0]["header"], chain.quants[0]["meta"])
+    auditor.quant(header, chain.quants[1]["meta"])
 
 
 def signature_rules():

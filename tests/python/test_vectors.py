@@ -10,6 +10,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from collections import namedtuple
 
 import audit
 import ed25519
@@ -271,6 +272,34 @@ def sealers(vectors):
             check(message.hex() == case["message"] and ed25519.verify(record[4][29:61], message, record[3]), "receipt")
 
 
+def work(vectors):
+    """The difficulty that follows a target: the rule alone, and chains that were mined."""
+    rule = namedtuple("First", "height time_ms")
+    for case in vectors["retarget"]:
+        times, record = [int(t) for t in case["times"]], case["bits_min"].to_bytes(2, "big") + int(case["target_ms"]).to_bytes(8, "big")
+        asked = audit.Work({12: record}, rule(0, times[0]))
+        for height, bits in enumerate(case["bits"], 1):
+            check(asked.bits == bits, f"bits of height {height}, minimum {case['bits_min']}, target {case['target_ms']}")
+            asked.follow(height, times[height])
+    for vector in vectors["work"]:
+        chain(vector)
+        accepts(f"the audit of a mined chain, hash {vector['alg']}", feed, audit.Audit(), vector["quants"])
+        for height in range(1, len(vector["quants"])):
+            header = bytes.fromhex(vector["quants"][height]["header"])
+            bad = [dict(q) for q in vector["quants"]]
+            bad[height]["header"] = (header[:6] + (header[7] - 1).to_bytes(2, "big") + header[8:]).hex()
+            refuses(f"a bit less at height {height}", (), feed, audit.Audit(), bad)
+
+
+def feed(auditor, quants):
+    for q in quants:
+        auditor.quant(bytes.fromhex(q["header"]), bytes.fromhex(q["meta"]))
+        for t in q["transactions"]:
+            auditor.transaction(bytes.fromhex(t["envelope"]) + bytes(4) + bytes.fromhex(t["payload"]))
+    auditor.seal()
+    return auditor
+
+
 def file_of(proof):
     return json.dumps(proof).encode()
 
@@ -449,6 +478,7 @@ def main(argv):
         more = json.loads(more.read_text(encoding="utf-8"))
         sealers(more)
         amended(more["amended"])
+        work(more)
     proof_files()
     forgeries()
     rewritten_past()

@@ -17,6 +17,7 @@ mod half;
 mod keys;
 mod ledger;
 mod messages;
+mod mining;
 mod names;
 mod retries;
 mod sealing;

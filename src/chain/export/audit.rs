@@ -8,20 +8,19 @@ use std::collections::BTreeSet;
 use super::state::StateAudit;
 use crate::chain::authority::{HeadSignature, verify_quorum};
 use crate::chain::change::ConstitutionChange;
-use crate::chain::constitution::{Authority, Constitution, Content};
+use crate::chain::constitution::{Authority, Constitution, Content, Work};
 use crate::chain::content::check_content;
 use crate::chain::hash::Hash;
 use crate::chain::id::ChainId;
 use crate::chain::meta::Meta;
-use crate::chain::proof::{
-    Genesis, apply_change, check_attributes, check_genesis, check_payload, check_work_minimum,
-};
+use crate::chain::proof::{Genesis, apply_change, check_attributes, check_genesis, check_payload};
 use crate::chain::quant::{Header, check_meta, check_next};
 use crate::chain::refused::Refused;
 use crate::chain::transaction::{
     Attributes, Envelope, TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_TRANSFER, verify_author,
 };
 use crate::chain::tree::{Frontier, tree_root};
+use crate::chain::work::Difficulty;
 
 /// Most signatures that one Quant may carry: a quorum is a byte.
 const SIGNATURES_MAX: usize = 255;
@@ -97,6 +96,8 @@ struct Rules {
     change_ids: BTreeSet<Vec<u8>>,
     authority: Authority,
     authority_seq: u32,
+    /// The work that the next header needs.
+    difficulty: Difficulty,
 }
 
 impl Auditor {
@@ -277,10 +278,8 @@ impl Auditor {
             );
             return Err(Refused::new("audit-chain", why));
         }
-        check_work_minimum(
-            &header,
-            rules.constitution.work.as_ref().map_or(0, |w| w.bits_min),
-        )?;
+        rules.difficulty.check(&header)?;
+        rules.difficulty.push(&header);
         check_meta(&header, meta)?;
         let meta = Meta::parse(meta)?;
         let apply = |value: Vec<u8>| {
@@ -322,6 +321,9 @@ impl Auditor {
                 self.transactions
             ),
         ];
+        if let Some(work) = constitution.work {
+            steps.push(say_work(work, &current.header));
+        }
         if self.erased > 0 {
             steps.push(format!(
                 "{} payloads are erased: their hashes stand, their content is unknown",
@@ -378,6 +380,7 @@ impl Current {
             chain_id: header.id(),
             authority: constitution.authority.clone(),
             authority_seq: 0,
+            difficulty: Difficulty::begin(constitution.work, &header),
             constitution,
             constitution_bytes,
             change_ids: BTreeSet::new(),
@@ -586,6 +589,19 @@ impl Rules {
         );
         Err(Refused::new("audit-payload", why))
     }
+}
+
+fn say_work(work: Work, head: &Header) -> String {
+    let rule = match work.target_ms {
+        0 => String::new(),
+        target_ms => format!(", retargeted to {target_ms} ms per Quant"),
+    };
+    format!(
+        "work: each Quant has the zero bits that the constitution asks for (minimum {}{rule}); of the head {} were asked for, {} found",
+        work.bits_min,
+        head.pow_bits,
+        head.zero_bits()
+    )
 }
 
 fn start(header: &Header, meta: &[u8]) -> Result<Current, Refused> {

@@ -17,7 +17,6 @@ pub use grammar::{
     ProvenTransaction, StateEvidence, Step, TransactionEvidence, Trust, Verdict,
 };
 pub(crate) use head::{Genesis, apply_change, check_genesis};
-pub(crate) use link::check_work_minimum;
 pub use link::{
     anchor_leaf, verify_agreement, verify_anchor, verify_extension, verify_history_link,
     verify_inclusion_in,

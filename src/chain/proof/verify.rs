@@ -6,16 +6,17 @@ use super::grammar::{
 };
 use super::head::{HeadFacts, check_head};
 use super::link::{
-    check_work_minimum, verify_agreement, verify_anchor, verify_extension, verify_history_link,
-    verify_inclusion_in,
+    verify_agreement, verify_anchor, verify_extension, verify_history_link, verify_inclusion_in,
 };
 use super::state::{check_kept, check_state, say_state};
+use crate::chain::constitution::Work;
 use crate::chain::hash::{Hash, HashAlg};
 use crate::chain::quant::Header;
 use crate::chain::refused::Refused;
 use crate::chain::transaction::{
     Attributes, Envelope, attributes_hash, payload_hash, verify_author,
 };
+use crate::chain::work::check_work_minimum;
 
 /// Checks every link of the proof, and then whether something that the caller trusts holds its last header.
 ///
@@ -43,7 +44,7 @@ pub fn verify(proof: &Proof, trust: &[Trust]) -> Result<Verdict, Refused> {
         }
     };
     let facts = check_head(&proof.head, &last)?;
-    walk.check_minimum(&last, facts.as_ref())?;
+    walk.work(&last, facts.as_ref())?;
     if let Some(state) = &state {
         let constitution = facts.as_ref().map(|facts| &facts.constitution);
         check_kept(state, constitution)?;
@@ -463,13 +464,21 @@ impl Walk {
         Ok(shown)
     }
 
-    /// Every header whose constitution is shown has the work that it asks for.
-    fn check_minimum(&self, last: &Header, facts: Option<&HeadFacts>) -> Result<(), Refused> {
-        let Some(work) = facts.and_then(|f| f.constitution.work.as_ref()) else {
-            return Ok(());
-        };
-        let mut same_chain = self.shown.iter().filter(|h| h.id() == last.id());
-        same_chain.try_for_each(|h| check_work_minimum(h, work.bits_min))
+    /// Every header whose constitution is shown has the work that it asks for. The work of all is told.
+    fn work(&mut self, last: &Header, facts: Option<&HeadFacts>) -> Result<(), Refused> {
+        let minimum = facts.and_then(|f| f.constitution.work.as_ref());
+        let mut sentences = Vec::new();
+        for header in &self.shown {
+            let minimum = minimum.filter(|_| header.id() == last.id());
+            if let Some(work) = minimum {
+                check_work_minimum(header, work.bits_min)?;
+            }
+            if header.pow_bits > 0 {
+                sentences.push(say_work(header, minimum));
+            }
+        }
+        self.sentences.extend(sentences);
+        Ok(())
     }
 
     fn say_head(&mut self, last: &Header, facts: Option<&HeadFacts>) {
@@ -566,6 +575,20 @@ pub(super) fn say_quant(header: &Header) -> String {
         header.height,
         header.id(),
         hex::encode(header.hash())
+    )
+}
+
+/// The bits that a header's hash has, and who asked for how many.
+fn say_work(header: &Header, minimum: Option<&Work>) -> String {
+    let by = minimum.map_or_else(
+        || "only its own word asks for them, no constitution is shown".to_owned(),
+        |work| format!("the constitution's minimum is {}", work.bits_min),
+    );
+    format!(
+        "work of Quant {}: {} zero bits asked for, {} found ({by})",
+        header.height,
+        header.pow_bits,
+        header.zero_bits()
     )
 }
 

@@ -13,7 +13,9 @@ use super::{
     receive::{Counts, Progress},
     slot_bounds,
 };
-use crate::chain::{Frontier, Hash, Header, TYPE_CONSTITUTION_CHANGE, check_next};
+use crate::chain::{
+    Constitution, Difficulty, Frontier, Hash, Header, Meta, TYPE_CONSTITUTION_CHANGE, check_next,
+};
 use crate::engine::{
     leap::fold,
     leaves::{Flaw, PIECE_BYTES, leaf_hashes},
@@ -58,6 +60,8 @@ struct Walk<'a> {
     /// Over the Quants before the last one.
     history: Frontier,
     last: Option<(Header, Hash)>,
+    /// The work that the next Quant needs.
+    difficulty: Option<Difficulty>,
 }
 
 impl<'a> Walk<'a> {
@@ -70,6 +74,7 @@ impl<'a> Walk<'a> {
             scrub: Scrub::new(reader, chain, indexes),
             history: Frontier::new(),
             last: None,
+            difficulty: None,
         }
     }
 
@@ -106,6 +111,9 @@ impl<'a> Walk<'a> {
         if let Some(what) = self.link(&header, &hash, height) {
             return Ok(Some(self.damage(height, what)));
         }
+        if let Some(what) = self.work(row, &header) {
+            return Ok(Some(self.damage(height, what)));
+        }
         if self.kept.is_none_or(|keep| height > keep.height)
             && let Some(damage) = self.scrub.check(row, &header)?
         {
@@ -137,6 +145,18 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// How a Quant lacks the work that the constitution and the Quants before ask for.
+    fn work(&mut self, row: &QuantRow, header: &Header) -> Option<String> {
+        let Some(difficulty) = &mut self.difficulty else {
+            self.difficulty = difficulty_after(row, header);
+            let unread = self.difficulty.is_none();
+            return unread.then(|| "its constitution cannot be read".into());
+        };
+        let checked = difficulty.check(header);
+        difficulty.push(header);
+        checked.err().map(|refused| refused.to_string())
+    }
+
     /// How the chain's row differs from the last Quant.
     fn head(&self) -> Option<&'static str> {
         let (chain, last) = (self.chain, self.last.as_ref()?);
@@ -149,6 +169,13 @@ impl<'a> Walk<'a> {
     fn damage(&self, height: u64, what: impl Into<String>) -> Damage {
         Damage::of(self.chain, height, what)
     }
+}
+
+/// The work that the Quant after a genesis needs; none where there is no constitution.
+fn difficulty_after(genesis: &QuantRow, header: &Header) -> Option<Difficulty> {
+    let meta = Meta::parse(&genesis.meta).ok()?;
+    let constitution = Constitution::parse(&meta.constitution?).ok()?;
+    Some(Difficulty::begin(constitution.work, header))
 }
 
 /// What a fresh slot is checked against.
