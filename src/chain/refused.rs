@@ -40,6 +40,7 @@ pub const CHECKS: &[&str] = &[
     "audit-salt",
     "audit-state",
     "audit-transfer",
+    "audit-type",
     "author-signature",
     "authority-format",
     "authority-missing",

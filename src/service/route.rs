@@ -466,7 +466,7 @@ mod tests {
     #[test]
     fn every_method_has_a_number_of_its_own() {
         let found: Vec<Method> = (0..=u8::MAX).filter_map(Method::from_u8).collect();
-        assert_eq!(found.len(), 16);
+        assert_eq!(found.len(), 20);
         assert!(
             found
                 .iter()
