@@ -361,10 +361,13 @@ fn load(
         .and_then(|row| QuantRow::decode(&row));
     let first = genesis.as_ref().and_then(|genesis| genesis.parse().ok());
     let genesis = genesis.and_then(|genesis| Meta::parse(&genesis.meta).ok()?.constitution);
-    let parts = pool.zip(genesis).zip(first).and_then(|((pool, constitution), first)| {
-        let (chain, work) = assemble(no, &row, (pool, &first), &constitution)?;
-        Some((chain, first, work, constitution))
-    });
+    let parts = pool
+        .zip(genesis)
+        .zip(first)
+        .and_then(|((pool, constitution), first)| {
+            let (chain, work) = assemble(no, &row, (pool, &first), &constitution)?;
+            Some((chain, first, work, constitution))
+        });
     let Some((mut chain, first, work, constitution)) = parts else {
         return Ok(Err(Rejection::Damaged {
             chain: row.name,

@@ -321,7 +321,7 @@ pub(super) fn next(
 fn newest(writes: &[StateWrite]) -> Vec<(Hash, Vec<u8>)> {
     let mut order: Vec<&StateWrite> = writes.iter().collect();
     // Stable: of equal hashes the newest stays last.
-    order.sort_by(|a, b| a.key_hash.cmp(&b.key_hash));
+    order.sort_by_key(|write| write.key_hash);
     let mut newest: Vec<(Hash, Vec<u8>)> = Vec::with_capacity(order.len());
     for write in order {
         match newest.last_mut() {

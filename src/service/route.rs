@@ -54,9 +54,9 @@ pub enum Method {
 impl Method {
     pub fn from_u8(byte: u8) -> Option<Self> {
         use Method::{
-            Bang, Close, Export, GetBalance, GetBundle, GetChain, GetHead, GetLatest, GetMining, GetQuant,
-            GetTransaction, Inject, Leap, ListGroup, ListHistory, ListQuants, ProveExtension,
-            ProveInclusion, ProveState, Read,
+            Bang, Close, Export, GetBalance, GetBundle, GetChain, GetHead, GetLatest, GetMining,
+            GetQuant, GetTransaction, Inject, Leap, ListGroup, ListHistory, ListQuants,
+            ProveExtension, ProveInclusion, ProveState, Read,
         };
         let all = [
             Bang,

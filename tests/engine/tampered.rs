@@ -49,6 +49,18 @@ pub fn tampered(chain: &Chain, honest: &SealAsk) -> Vec<(&'static str, SealAsk)>
             header.nonce += 1;
         }
     });
+    tampered_metas(chain, honest, &mut all);
+    let mut meta = honest.clone();
+    meta.meta.push(0);
+    all.push(("meta", meta.clone()));
+    meta.header.meta_len += 1;
+    meta.header.meta_hash = chain.alg.hash(&[&meta.meta]);
+    all.push(("meta that is hashed and unreadable", meta));
+    all
+}
+
+/// The state root changed, where there is one, or added.
+fn tampered_metas(chain: &Chain, honest: &SealAsk, all: &mut Vec<(&'static str, SealAsk)>) {
     let mut with_meta = |name, change: &dyn Fn(&mut Meta)| {
         let (mut ask, mut meta) = (honest.clone(), Meta::parse(&honest.meta).unwrap());
         change(&mut meta);
@@ -68,13 +80,6 @@ pub fn tampered(chain: &Chain, honest: &SealAsk) -> Vec<(&'static str, SealAsk)>
     } else {
         with_meta("a state root", &|meta| meta.state_root = Some((1, [0; 32])));
     }
-    let mut meta = honest.clone();
-    meta.meta.push(0);
-    all.push(("meta", meta.clone()));
-    meta.header.meta_len += 1;
-    meta.header.meta_hash = chain.alg.hash(&[&meta.meta]);
-    all.push(("meta that is hashed and unreadable", meta));
-    all
 }
 
 /// A chain with two Quants and three transactions in its pool.

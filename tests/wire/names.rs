@@ -266,16 +266,9 @@ async fn a_constitution_that_this_version_cant_keep_is_refused() {
             },
         ),
         (
-            "constitution.keyed",
+            "constitution.erasable",
             Constitution {
-                keyed: true,
-                ..Default::default()
-            },
-        ),
-        (
-            "constitution.rules_ledger",
-            Constitution {
-                rules_ledger: true,
+                erasable: true,
                 ..Default::default()
             },
         ),

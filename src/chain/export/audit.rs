@@ -80,8 +80,8 @@ struct Current {
     next_authority: Option<(Authority, u32)>,
     /// What meta record 7 says. Of a first Quant it was checked already.
     in_force: Option<(Hash, u64)>,
-    /// What meta record 4 says; none in a first Quant, which has no state.
-    state_root: Option<Option<(u8, Hash)>>,
+    /// What meta record 4 says.
+    state_root: Option<(u8, Hash)>,
     /// A transaction of this Quant changed the constitution.
     changed: bool,
 }
@@ -228,8 +228,10 @@ impl Auditor {
             );
             return Err(Refused::new("audit-root", why));
         }
-        if let (Some(state), Some(told)) = (&mut self.state, current.state_root) {
-            state.quant(header, told)?;
+        // A first Quant has no state.
+        let first = header.genesis || header.fork_genesis;
+        if let Some(state) = self.state.as_mut().filter(|_| !first) {
+            state.quant(header, current.state_root)?;
         }
         current.check_in_force()
     }
@@ -300,7 +302,7 @@ impl Auditor {
             rules,
             next_authority,
             in_force: meta.constitution_in_force,
-            state_root: Some(meta.state_root),
+            state_root: meta.state_root,
             changed: false,
         })
     }

@@ -80,7 +80,7 @@ impl<R: StateRows> StateTree<'_, R> {
         let top = StatePath::of(&[0; 32], 0);
         let row = self.rows.get(&top).map_err(StateError::Rows)?;
         match row {
-            Some(row) => Ok(root_of(self.alg, read(&row, &top)?)),
+            Some(row) => Ok(root_of(self.alg, &read(&row, &top)?)),
             None => Ok(self.alg.empty()),
         }
     }
@@ -112,7 +112,7 @@ impl<R: StateRows> StateTree<'_, R> {
             if let (None, Slot::Leaf(leaf)) = (below, slots[at]) {
                 climb.meet(leaf, key_hash);
             }
-            below = Some(climb.row(self.alg, slots, at, key_hash));
+            below = Some(climb.row(self.alg, &slots, at, key_hash));
         }
         Ok(climb.proof)
     }
@@ -166,8 +166,8 @@ impl Climb {
     }
 
     /// Climbs through a row from a slot; the row's root.
-    fn row(&mut self, alg: HashAlg, slots: Slots<'_>, slot: usize, key_hash: &Hash) -> Hash {
-        let mut level = Fold::new(alg, &[slots]);
+    fn row(&mut self, alg: HashAlg, slots: &Slots<'_>, slot: usize, key_hash: &Hash) -> Hash {
+        let mut level = Fold::new(alg, std::slice::from_ref(slots));
         let mut at = slot;
         for _ in 0..LEVELS {
             self.step(alg, level.at(at ^ 1), key_hash);
@@ -191,8 +191,8 @@ impl Climb {
 }
 
 /// The root of a row.
-pub(super) fn root_of(alg: HashAlg, slots: Slots<'_>) -> Hash {
-    let roots = Fold::new(alg, &[slots]).roots();
+pub(super) fn root_of(alg: HashAlg, slots: &Slots<'_>) -> Hash {
+    let roots = Fold::new(alg, std::slice::from_ref(slots)).roots();
     roots.first().copied().unwrap_or_else(|| alg.empty())
 }
 
