@@ -444,7 +444,7 @@ fn assemble(
         edges: None,
         used: 0,
     };
-    Some((chain, first, constitution.work))
+    Some((chain, constitution.work))
 }
 
 /// Reads what became of the genesis's constitution.

@@ -1,4 +1,6 @@
 //! Keys: the transactions of each, its latest one, and proofs of that and of absence, verified with the node stopped.
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 
 use bytes::Bytes;

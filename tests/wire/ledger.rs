@@ -1,5 +1,7 @@
 //! A ledger: what is no transfer is refused with its field and costs nothing; balances are proved and verified with the
 //! node stopped, by `qbc verify` and by the Python verifier; statements and statistics are those of a recount.
+#![allow(clippy::unwrap_used)]
+
 use std::{collections::BTreeMap, path::Path, process::Command};
 
 use bytes::Bytes;
