@@ -63,6 +63,13 @@ impl Service {
                 self.lead(route, body, |s, r| at_once(s.do_get_mining(r)))
                     .await
             }
+            _ => self.carried_read(route, body).await,
+        }
+    }
+
+    /// Calls that any replica answers.
+    async fn carried_read(&self, route: Route, body: Bytes) -> Bytes {
+        match route.method {
             Method::GetChain => {
                 self.show(route, body, |s, r| at_once(s.do_get_chain(r)))
                     .await
@@ -116,7 +123,7 @@ impl Service {
                 self.show(route, body, |s, r| Box::pin(s.do_prove_state(r)))
                     .await
             }
-            Method::Read | Method::Export => write_answer::<proto::ReadResponse>(&Err(elsewhere())),
+            _ => write_answer::<proto::ReadResponse>(&Err(elsewhere())),
         }
     }
 
