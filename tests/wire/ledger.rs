@@ -126,12 +126,9 @@ async fn a_ledger_without_a_mint_or_with_other_content_is_refused_with_the_cure(
     assert_eq!(most, u128::MAX.to_string());
 }
 
-#[tokio::test]
-async fn what_is_no_transfer_is_refused_with_its_field_and_costs_no_index() {
-    let mut rig = Rig::start().await;
-    rig.chains.bang(bang(ledger("1000"))).await.unwrap();
-    let good = || moved("bank", "a", 1);
-    let cases = [
+/// Payloads that are no transfers, with the field at fault.
+fn no_transfers() -> Vec<(Value, &'static str)> {
+    vec![
         (
             json!({"sender": "bank", "receiver": "a", "amount": "0"}),
             "amount",
@@ -162,8 +159,15 @@ async fn what_is_no_transfer_is_refused_with_its_field_and_costs_no_index() {
             "transfer",
         ),
         (json!(["bank", "a", "5"]), "transfer"),
-    ];
-    for (payload, field) in cases {
+    ]
+}
+
+#[tokio::test]
+async fn what_is_no_transfer_is_refused_with_its_field_and_costs_no_index() {
+    let mut rig = Rig::start().await;
+    rig.chains.bang(bang(ledger("1000"))).await.unwrap();
+    let good = || moved("bank", "a", 1);
+    for (payload, field) in no_transfers() {
         let request = inject(vec![good(), transfer(&payload)]);
         let answer = rig.chains.inject(request).await;
         let status = refused(answer, TRANSFER, &[field]);
