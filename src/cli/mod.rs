@@ -160,13 +160,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Export(args) => online(&global, async |s| Box::pin(export::run(args, s)).await),
         Verb::Prove(args) => online(&global, async |s| prove::run(args, s).await),
         Verb::Audit(args) => online(&global, async |s| audit::run(args, s).await),
-        Verb::Wallet(args) => match wallet::run_offline(args, &global) {
-            None => Ok(()),
-            Some(args) => {
-                let args = args?;
-                online(&global, async |s| wallet::run(args, s).await)
-            }
-        },
+        Verb::Wallet(args) => wallet::run(args, &global),
         Verb::Discover(args) => in_runtime(discover::run(args, global)),
         Verb::Leave(args) => in_runtime(leave::run(args, global)),
         Verb::Bench(args) => in_runtime(bench::run(args, global)),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     chain::{
-        Anchored, ChainId, ExportVerifier, Hash, Header, ProvenState, Refused, Trust,
+        Anchored, ChainId, ExportVerifier, Hash, Header, ProvenState, Refused, StateSubject, Trust,
         balance_amount, export_magic, latest_index, proof_from_json, verify,
     },
     cli::{
@@ -111,8 +111,11 @@ fn check_proof(
 }
 
 fn state(state: &ProvenState) -> Value {
-    let (kind, name) = state.state_key.split_first().unwrap_or((&0, &[]));
-    let subject = if *kind == 1 { "key" } else { "account" };
+    let (subject, name) = match StateSubject::of(&state.state_key) {
+        Some(StateSubject::Key(key)) => ("key", key),
+        Some(StateSubject::Account(account)) => ("account", account),
+        None => return Value::Null,
+    };
     let value = state.value.as_deref();
     json!({
         subject: shape::text_or_base64(name),

@@ -16,7 +16,7 @@ use crate::{
     cli::{
         Global,
         exit::CliError,
-        key_file,
+        key_file, online,
         output::{Column, Printer, Row},
         session::{Session, chain_name},
     },
@@ -127,20 +127,27 @@ const STATS_COLUMNS: &[Column] = &[
     ("total", 12),
 ];
 
-/// Runs `wallet new`, which needs no node; gives back the rest.
-pub(super) fn run_offline(
-    args: WalletArgs,
-    global: &Global,
-) -> Option<Result<WalletArgs, CliError>> {
-    let WalletVerb::New { name } = args.verb else {
-        return Some(Ok(args));
-    };
-    match make(&name, global) {
-        Ok(()) => None,
-        Err(error) => Some(Err(error)),
+pub(super) fn run(args: WalletArgs, global: &Global) -> Result<(), CliError> {
+    match args.verb {
+        WalletVerb::New { name } => make(&name, global),
+        WalletVerb::Balance { chain, account } => {
+            online(global, async |s| balance(&chain, &account, s).await)
+        }
+        WalletVerb::Transfer(args) => online(global, async |s| transfer(args, s).await),
+        WalletVerb::List {
+            chain,
+            account,
+            file,
+        } => online(global, async |s| {
+            list(&chain, account, file.as_deref(), s).await
+        }),
+        WalletVerb::Stats { chain, account } => {
+            online(global, async |s| stats(&chain, account, s).await)
+        }
     }
 }
 
+/// Needs no node.
 fn make(name: &str, global: &Global) -> Result<(), CliError> {
     let path = PathBuf::from(format!("{name}.key"));
     let key = key_file::make(&path)?;
@@ -149,20 +156,6 @@ fn make(name: &str, global: &Global) -> Result<(), CliError> {
         "file": path.display().to_string(),
     }))?;
     Ok(())
-}
-
-pub(super) async fn run(args: WalletArgs, session: Session) -> Result<(), CliError> {
-    match args.verb {
-        WalletVerb::New { .. } => Ok(()),
-        WalletVerb::Balance { chain, account } => balance(&chain, &account, session).await,
-        WalletVerb::Transfer(args) => transfer(args, session).await,
-        WalletVerb::List {
-            chain,
-            account,
-            file,
-        } => list(&chain, account, file.as_deref(), session).await,
-        WalletVerb::Stats { chain, account } => stats(&chain, account, session).await,
-    }
 }
 
 async fn balance(

@@ -74,12 +74,7 @@ impl Client {
     /// What the node says about one chain now, and the constitution in force; refused where it contradicts the trusted
     /// history.
     pub async fn chain(&self, trusted: &Trusted) -> Result<(ChainSummary, InForce), ClientError> {
-        let request = proto::GetChainRequest {
-            any_replica: false,
-            chain: trusted.name().to_owned(),
-        };
-        let get = |r| async { self.chains.clone().get_chain(r).await };
-        let chain = self.call(request, get).await?.chain;
+        let chain = self.get_chain(trusted.name()).await?;
         let chain = chain.ok_or_else(|| convert::bad("the chain is missing in the answer"))?;
         let summary = self.summary(&chain)?;
         if summary.chain_id != trusted.chain_id {
@@ -98,13 +93,17 @@ impl Client {
 
     /// How far a chain's leader is with the work for its next Quant, if it mines one. The node's word.
     pub async fn mining(&self, name: &str) -> Result<Option<Mining>, ClientError> {
+        let chain = self.get_chain(name).await?;
+        Ok(chain.and_then(|chain| chain.mining))
+    }
+
+    async fn get_chain(&self, name: &str) -> Result<Option<proto::Chain>, ClientError> {
         let request = proto::GetChainRequest {
             any_replica: false,
             chain: name.to_owned(),
         };
         let get = |r| async { self.chains.clone().get_chain(r).await };
-        let chain = self.call(request, get).await?.chain;
-        Ok(chain.and_then(|chain| chain.mining))
+        Ok(self.call(request, get).await?.chain)
     }
 
     /// The Quant at a height at or below the trusted head, proved to lie in its history, with its meta.

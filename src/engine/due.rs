@@ -75,59 +75,26 @@ impl Engine {
 /// Notes what the pool's rules ask for. Writing the same row again changes nothing.
 fn note(batch: &mut Batch, slot: Slot, chain: &HotChain) {
     if full(chain) {
-        batch.put(
-            Cf::Index,
-            due_key(
-                slot,
-                DueKey {
-                    due_ms: AT_ONCE,
-                    chain: chain.no,
-                },
-            ),
-            [],
-        );
+        batch.put(Cf::Index, key(slot, chain, AT_ONCE), []);
     }
     if let Some(due_ms) = timer(chain) {
-        batch.put(
-            Cf::Index,
-            due_key(
-                slot,
-                DueKey {
-                    due_ms,
-                    chain: chain.no,
-                },
-            ),
-            [],
-        );
+        batch.put(Cf::Index, key(slot, chain, due_ms), []);
     }
 }
 
 /// Removes what `note` wrote, before the pool changes hands.
 pub(super) fn forget(batch: &mut Batch, slot: Slot, chain: &HotChain) {
     if chain.rules.leap_count.is_some() || chain.rules.leap_bytes.is_some() {
-        batch.delete(
-            Cf::Index,
-            due_key(
-                slot,
-                DueKey {
-                    due_ms: AT_ONCE,
-                    chain: chain.no,
-                },
-            ),
-        );
+        batch.delete(Cf::Index, key(slot, chain, AT_ONCE));
     }
     if let Some(due_ms) = timer(chain) {
-        batch.delete(
-            Cf::Index,
-            due_key(
-                slot,
-                DueKey {
-                    due_ms,
-                    chain: chain.no,
-                },
-            ),
-        );
+        batch.delete(Cf::Index, key(slot, chain, due_ms));
     }
+}
+
+fn key(slot: Slot, chain: &HotChain, due_ms: u64) -> Vec<u8> {
+    let chain = chain.no;
+    due_key(slot, DueKey { due_ms, chain })
 }
 
 /// The pool reached its count or its bytes.

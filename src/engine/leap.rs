@@ -150,7 +150,7 @@ fn build(
     let meta = Meta {
         sealing_node: Some(request.node_id),
         constitution_in_force: in_force(chain, chain.head.tx_end() + leaves.len() as u64),
-        state_root: state_root.map(|root| (chain.alg as u8, root)),
+        state_root: told_root(chain, state_root),
         note,
         ..Meta::default()
     }
@@ -310,13 +310,13 @@ fn check(
         Ok(pool) => pool,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    let (tree, rest) = match check_content(chain, &header, command.meta, &pool) {
+    let (meta, tree, rest) = match check_content(chain, &header, command.meta, &pool) {
         Ok(checked) => checked,
         Err(rejection) => return Ok(Err(rejection)),
     };
     let next = state::next(now, chain, &pool.writes, header.tx_end())?;
-    if let Err(rejection) = check_state(chain, &header, command.meta, next.as_ref()) {
-        return Ok(Err(rejection));
+    if meta.state_root != told_root(chain, next.as_ref().map(StateChange::root)) {
+        return Ok(Err(differs(&header, "state root")));
     }
     let stored = match pool {
         Cow::Owned(pool) => Some(pool),
@@ -331,20 +331,13 @@ fn check(
     Ok(Ok((seal, next)))
 }
 
-/// The state root of the meta is the one that this replica computes, or absent where the chain keeps no state.
-fn check_state(
-    chain: &HotChain,
-    header: &Header,
-    meta: &[u8],
-    next: Option<&StateChange>,
-) -> Result<(), Rejection> {
-    let own = next.map(|next| (chain.alg as u8, next.root()));
-    let told = Meta::parse(meta).map(|meta| meta.state_root);
-    if told.is_ok_and(|told| told == own) {
-        return Ok(());
-    }
-    let what = format!("state root of height {}", header.height);
-    Err(Rejection::SealDiffers(what))
+/// What meta record 4 says of a root; absent where the chain keeps no state.
+fn told_root(chain: &HotChain, root: Option<Hash>) -> Option<(u8, Hash)> {
+    root.map(|root| (chain.alg as u8, root))
+}
+
+fn differs(header: &Header, what: &str) -> Rejection {
+    Rejection::SealDiffers(format!("{what} of height {}", header.height))
 }
 
 /// Another Quant may have come first: that is no difference, the leader builds anew.
@@ -371,14 +364,14 @@ fn check_place(chain: &HotChain, header: &Header) -> Result<(), Rejection> {
     Ok(())
 }
 
+/// All but the state root: that one takes reading the state.
 fn check_content(
     chain: &HotChain,
     header: &Header,
     meta: &[u8],
     pool: &PoolParts,
-) -> Result<(QuantTree, Option<PoolPart>), Rejection> {
-    let differs =
-        |what: &str| Rejection::SealDiffers(format!("{what} of height {}", header.height));
+) -> Result<(Meta, QuantTree, Option<PoolPart>), Rejection> {
+    let differs = |what: &str| differs(header, what);
     let mut history = chain.history.clone();
     history.push(chain.alg, chain.head_hash);
     let meta = crate::chain::check_next(&chain.head, &chain.head_hash, header, &history)
@@ -416,7 +409,7 @@ fn check_content(
     if count < pool.hashes.len() && rest.is_none_or(|part| part.first != header.tx_end()) {
         return Err(differs("tx_count"));
     }
-    Ok((tree, rest))
+    Ok((meta, tree, rest))
 }
 
 /// The bits are exactly those that the constitution and the Quants before ask for; that the hash has them is checked
@@ -426,8 +419,7 @@ fn check_work(chain: &HotChain, header: &Header) -> Result<(), Rejection> {
     checked.map_err(|refused| Rejection::SealDiffers(refused.to_string()))?;
     let idle = (header.pow_bits, header.nonce) == (0, 0);
     if chain.difficulty.bits() == 0 && !idle {
-        let why = format!("pow_bits or nonce of height {}", header.height);
-        return Err(Rejection::SealDiffers(why));
+        return Err(differs(header, "pow_bits or nonce"));
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::chain::{
     Attributes, Constitution, Hash, HashAlg, Mint, StateChange, StatePath, StateRows, StateTree,
-    after_transfer, balance_at_first, balance_key, latest_key,
+    after_transfer, balance_amount, balance_at_first, balance_key, balance_value, latest_key,
 };
 use crate::store::{
     Batch, Cf, ChainNo, Slot, StateAt, StateWrite, StoreError, View, account_key, pool_state_key,
@@ -127,8 +127,7 @@ fn balance_now(
 
 /// Reads a balance row.
 pub(super) fn parse_balance(row: &[u8]) -> Result<u128, StoreError> {
-    let row = row.try_into().map_err(|_| StoreError::row("index"))?;
-    Ok(u128::from_be_bytes(row))
+    balance_amount(row).map_err(|_| StoreError::row("index"))
 }
 
 /// Notes what an accepted transaction touches.
@@ -181,7 +180,7 @@ fn note_balance(
     let (slot, state_key) = (work.engine.slot, balance_key(account));
     let at = touch_key(slot, chain, &state_key, index);
     work.batch.put(Cf::Index, at, []);
-    let row = balance.to_be_bytes().to_vec();
+    let row = balance_value(balance).to_vec();
     let key = account_key(slot, chain, account);
     work.state.pending.put(work.batch, key, row);
     work.touches.push(Touch {

@@ -21,11 +21,12 @@ pub(super) fn state_key(known: &Known, subject: Option<&Subject>) -> Result<Vec<
     match subject {
         Some(Subject::Key(key)) => key_of(key),
         Some(Subject::Account(account)) => account_of(known, account),
-        None => Err(invalid(
-            "subject",
-            "it is missing; give a key or an account",
-        )),
+        None => Err(subject_missing()),
     }
+}
+
+pub(super) fn subject_missing() -> Status {
+    invalid("subject", "it is missing; give a key or an account")
 }
 
 pub(super) fn key_of(key: &[u8]) -> Result<Vec<u8>, Status> {

@@ -266,14 +266,6 @@ fn check(known: &Known, at: usize, one: &proto::TransactionInput) -> Result<Chec
             "the chain is not erasable; leave the salt out",
         ));
     }
-    if one.key.is_empty() && one.id.is_empty() && one.author.is_empty() && one.signature.is_empty()
-    {
-        return Ok(Checked {
-            kind,
-            attributes: Vec::new(),
-            transfer,
-        });
-    }
     let attributes = attributes(at, one)?;
     check_author(known, (at, kind), one, &attributes)?;
     Ok(Checked {

@@ -99,12 +99,7 @@ impl Service {
         let (state_key, keyed) = match &request.subject {
             Some(Subject::Key(key)) => (history::keyed(&reads.known, key)?, true),
             Some(Subject::Account(account)) => (history::account_of(&reads.known, account)?, false),
-            None => {
-                return Err(invalid(
-                    "subject",
-                    "it is missing; give a key or an account",
-                ));
-            }
+            None => return Err(history::subject_missing()),
         };
         let height = request.at_height.unwrap_or(chain.head.height);
         reader

@@ -7,7 +7,7 @@
 //! one entry gave to the pool change in the chain's state, gone when a Quant seals them.
 
 use super::{ChainNo, RowReader, Slot, chain_prefix};
-use crate::chain::Hash;
+use crate::chain::{Hash, balance_value, latest_value};
 
 const GROUP: ChainNo = ChainNo(0);
 const NAME: u8 = 1;
@@ -231,8 +231,8 @@ impl StateWrite {
     /// The value that the state tree holds.
     pub fn value(&self) -> Vec<u8> {
         match self.balance {
-            None => self.index.to_be_bytes().to_vec(),
-            Some(balance) => balance.to_be_bytes().to_vec(),
+            None => latest_value(self.index).to_vec(),
+            Some(balance) => balance_value(balance).to_vec(),
         }
     }
 

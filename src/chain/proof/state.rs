@@ -7,11 +7,7 @@ use crate::chain::ledger::balance_at_first;
 use crate::chain::meta::Meta;
 use crate::chain::quant::{Header, check_meta};
 use crate::chain::refused::Refused;
-use crate::chain::state::{StateProof, balance_amount, latest_index};
-
-/// First byte of a state key: what kind it is of.
-const LATEST: u8 = 1;
-const BALANCE: u8 = 2;
+use crate::chain::state::{StateProof, StateSubject, balance_amount, latest_index};
 
 /// Checks the way from a key's place to the state root in the header's meta.
 pub(super) fn check_state(
@@ -37,11 +33,11 @@ pub(super) fn check_state(
     let proof = StateProof::parse(&evidence.proof)?;
     let value = proof.verify(header.hash_alg, &root, &evidence.state_key)?;
     // 4. Key and value are of a kind that is known.
-    let known = match (evidence.state_key.first(), &value) {
-        (Some(&LATEST), Some(value)) => latest_index(value).map(|_| ()),
-        (Some(&BALANCE), Some(value)) => balance_amount(value).map(|_| ()),
-        (Some(&(LATEST | BALANCE)), None) => Ok(()),
-        _ => {
+    let known = match (StateSubject::of(&evidence.state_key), &value) {
+        (Some(StateSubject::Key(_)), Some(value)) => latest_index(value).map(drop),
+        (Some(StateSubject::Account(_)), Some(value)) => balance_amount(value).map(drop),
+        (Some(_), None) => Ok(()),
+        (None, _) => {
             let why = "the state key begins with neither 1 (latest) nor 2 (balance)";
             Err(Refused::new("state-key", why))
         }
@@ -60,8 +56,8 @@ pub(super) fn check_kept(
     let Some(constitution) = constitution else {
         return Ok(());
     };
-    let kept = match state.state_key.first() {
-        Some(&LATEST) => constitution.keyed,
+    let kept = match StateSubject::of(&state.state_key) {
+        Some(StateSubject::Key(_)) => constitution.keyed,
         _ => constitution.ledger,
     };
     if kept {
@@ -77,21 +73,26 @@ pub(super) fn say_state(
     header: &Header,
     constitution: Option<&Constitution>,
 ) -> String {
-    let (kind, name) = state.state_key.split_first().unwrap_or((&0, &[]));
-    let (name, at) = (say_bytes(name), format!("after {}", say_quant(header)));
-    match (*kind, &state.value) {
-        (LATEST, None) => format!("{at}, no transaction has the key {name}"),
-        (LATEST, Some(value)) => {
-            let index = latest_index(value).unwrap_or_default();
-            format!("{at}, the latest transaction of the key {name} is {index}")
+    let at = format!("after {}", say_quant(header));
+    match (StateSubject::of(&state.state_key), &state.value) {
+        (Some(StateSubject::Key(key)), None) => {
+            format!("{at}, no transaction has the key {}", say_bytes(key))
         }
-        (_, Some(value)) => {
-            let balance = balance_amount(value).unwrap_or_default();
+        (Some(StateSubject::Key(key)), Some(value)) => {
+            let (key, index) = (say_bytes(key), latest_index(value).unwrap_or_default());
+            format!("{at}, the latest transaction of the key {key} is {index}")
+        }
+        (Some(StateSubject::Account(account)), Some(value)) => {
+            let (name, balance) = (say_bytes(account), balance_amount(value));
+            let balance = balance.unwrap_or_default();
             format!("{at}, account {name} has {balance}")
         }
-        (_, None) => {
-            let mint = constitution.and_then(|one| one.mint.as_ref());
-            match mint.map(|mint| balance_at_first(mint, &state.state_key[1..])) {
+        (Some(StateSubject::Account(account)), None) => {
+            let (name, mint) = (
+                say_bytes(account),
+                constitution.and_then(|one| one.mint.as_ref()),
+            );
+            match mint.map(|mint| balance_at_first(mint, account)) {
                 Some(balance) => {
                     format!("{at}, no transfer had touched account {name}: it has {balance}")
                 }
@@ -100,6 +101,8 @@ pub(super) fn say_state(
                 ),
             }
         }
+        // `check_state` lets none of another kind through.
+        (None, _) => at,
     }
 }
 
@@ -107,8 +110,8 @@ impl ProvenState {
     /// The transaction is the one that the state names.
     pub(super) fn check_latest(&self, transaction: &ProvenTransaction) -> Result<(), Refused> {
         let index = self.value.as_deref().map(latest_index).transpose()?;
-        let key = transaction.key.as_deref();
-        let of_key = self.state_key.first() == Some(&LATEST) && key == Some(&self.state_key[1..]);
+        let key = transaction.key.as_deref().map(StateSubject::Key);
+        let of_key = key.is_some() && key == StateSubject::of(&self.state_key);
         if of_key && index == Some(transaction.envelope.index) {
             return Ok(());
         }

@@ -8,6 +8,26 @@ pub const STATE_VALUE_BYTES_MAX: usize = 64;
 const LATEST: u8 = 1;
 const BALANCE: u8 = 2;
 
+/// What a state key is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateSubject<'a> {
+    /// The key of transactions.
+    Key(&'a [u8]),
+    /// An account of a ledger.
+    Account(&'a [u8]),
+}
+
+impl<'a> StateSubject<'a> {
+    /// From a [`latest_key`] or a [`balance_key`]; none if it is neither.
+    pub fn of(state_key: &'a [u8]) -> Option<Self> {
+        match state_key {
+            [LATEST, key @ ..] => Some(Self::Key(key)),
+            [BALANCE, account @ ..] => Some(Self::Account(account)),
+            _ => None,
+        }
+    }
+}
+
 /// The state key of a transaction key: `01 || key`. Its value is the index of the key's latest transaction.
 pub fn latest_key(key: &[u8]) -> Vec<u8> {
     [&[LATEST], key].concat()
@@ -58,6 +78,18 @@ mod tests {
     fn keys_of_two_kinds_never_meet() {
         assert_eq!(latest_key(b"a"), b"\x01a");
         assert_eq!(balance_key(b"a"), b"\x02a");
+    }
+
+    #[test]
+    fn a_state_key_tells_what_it_is_about() {
+        let (key, account) = (latest_key(b"a"), balance_key(b"a"));
+        assert_eq!(StateSubject::of(&key), Some(StateSubject::Key(b"a")));
+        assert_eq!(
+            StateSubject::of(&account),
+            Some(StateSubject::Account(b"a"))
+        );
+        assert_eq!(StateSubject::of(b""), None);
+        assert_eq!(StateSubject::of(b"\x03a"), None);
     }
 
     #[test]

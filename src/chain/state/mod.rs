@@ -18,8 +18,8 @@ mod tree;
 mod update;
 
 pub use key::{
-    STATE_VALUE_BYTES_MAX, balance_amount, balance_key, balance_value, latest_index, latest_key,
-    latest_value, state_key_hash,
+    STATE_VALUE_BYTES_MAX, StateSubject, balance_amount, balance_key, balance_value, latest_index,
+    latest_key, latest_value, state_key_hash,
 };
 pub use naive::state_root;
 pub use path::{STATE_DEPTH_MAX, StatePath};
