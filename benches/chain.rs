@@ -7,14 +7,14 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use qbc::chain::{
     Authority, Certificate, Hash, HashAlg, HeadSignature, Header, LeafReader, NodeReader, SigAlg,
-    SigningKey, StatePath, StatePlace, StateRows, StateTree, genesis_header, head_message,
-    inclusion_path, latest_value, tree_root, verify_inclusion,
+    SigningKey, StatePath, StatePlace, StateRows, StateTree, bare_kernel, find_nonce,
+    genesis_header, head_message, inclusion_path, latest_value, tree_root, verify_inclusion,
 };
 
 const ALG: HashAlg = HashAlg::Sha3_256;
 const BATCH: usize = 1000;
 
-criterion_group!(benches, hashing, trees, states, headers, signatures);
+criterion_group!(benches, hashing, trees, states, headers, mining, signatures);
 criterion_main!(benches);
 
 fn hashing(c: &mut Criterion) {
@@ -135,6 +135,36 @@ fn headers(c: &mut Criterion) {
         b.iter(|| Header::parse(black_box(&bytes)));
     });
     c.bench_function("header/hash", |b| b.iter(|| black_box(&header).hash()));
+}
+
+/// Tries per second of the miner's loop, and what the permutations alone would allow.
+fn mining(c: &mut Criterion) {
+    const TRIES: u64 = 1 << 14;
+    let mut group = c.benchmark_group("mining");
+    group.throughput(Throughput::Elements(TRIES));
+    if bare_kernel(8).is_some() {
+        group.bench_function("bare-kernel", |b| b.iter(|| bare_kernel(black_box(TRIES))));
+    }
+    for (name, alg) in [
+        ("find_nonce", ALG),
+        ("find_nonce/sha2-256", HashAlg::Sha2_256),
+    ] {
+        // Nobody finds so many bits: every call makes all of its tries.
+        let header = genesis_header(alg, 1, 200, b"meta");
+        let mut first = 0u64;
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                first += TRIES;
+                assert_eq!(find_nonce(black_box(&header), first..first + TRIES), None);
+            });
+        });
+    }
+    let short: Vec<[u8; 54]> = (0..TRIES).map(|_| [7; 54]).collect();
+    let short: Vec<&[u8]> = short.iter().map(<[u8; 54]>::as_slice).collect();
+    group.bench_function("one-block-each/sha2-256", |b| {
+        b.iter(|| HashAlg::Sha2_256.leaf_each(black_box(&short)));
+    });
+    group.finish();
 }
 
 fn signatures(c: &mut Criterion) {

@@ -75,6 +75,7 @@ impl Bench {
             attributes: b"",
             id: b"",
             salt: None,
+            transfer: None,
             payload,
         });
         let head = InjectHead {

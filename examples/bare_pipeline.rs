@@ -204,6 +204,24 @@ impl chains::ChainService for Bare {
     async fn read(&self, _: Request<proto::ReadRequest>) -> Answer<Self::ReadStream> {
         absent()
     }
+    async fn list_history(
+        &self,
+        _: Request<proto::ListHistoryRequest>,
+    ) -> Answer<proto::ListHistoryResponse> {
+        absent()
+    }
+    async fn get_latest(
+        &self,
+        _: Request<proto::GetLatestRequest>,
+    ) -> Answer<proto::GetLatestResponse> {
+        absent()
+    }
+    async fn get_balance(
+        &self,
+        _: Request<proto::GetBalanceRequest>,
+    ) -> Answer<proto::GetBalanceResponse> {
+        absent()
+    }
     async fn get_head(&self, _: Request<proto::GetHeadRequest>) -> Answer<proto::GetHeadResponse> {
         absent()
     }

@@ -3,12 +3,16 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "engine/amend.rs"]
+mod amend;
 #[path = "engine/bounds.rs"]
 mod bounds;
 #[path = "engine/image.rs"]
 mod image;
 #[path = "engine/image_lies.rs"]
 mod image_lies;
+#[path = "engine/ledger.rs"]
+mod ledger;
 #[path = "engine/machine.rs"]
 mod machine;
 #[path = "engine/model.rs"]
@@ -23,3 +27,5 @@ mod replica;
 mod requests;
 #[path = "engine/tampered.rs"]
 mod tampered;
+#[path = "engine/work.rs"]
+mod work;

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "format/amended.rs"]
+mod amended;
 #[path = "format/attack.rs"]
 mod attack;
 #[path = "format/authority.rs"]
@@ -23,3 +25,5 @@ mod state;
 mod trees;
 #[path = "format/vectors.rs"]
 mod vectors;
+#[path = "format/work.rs"]
+mod work;

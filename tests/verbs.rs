@@ -101,6 +101,8 @@ fn the_completions_of_every_shell_know_every_verb() {
         "prove",
         "verify",
         "audit",
+        "keygen",
+        "amend",
         "discover",
         "leave",
         "bench",

@@ -4,17 +4,17 @@ use super::name::check_form;
 use super::record::{RecordWriter, Records, exact};
 use super::{ChainId, Hash, HashAlg, Refused};
 
-const NAME: u8 = 1;
+pub(super) const NAME: u8 = 1;
 const CREATED_MS: u8 = 2;
 const SALT: u8 = 3;
 const AUTHORITY: u8 = 4;
 const CONTENT: u8 = 5;
 const SCHEMA: u8 = 6;
-const AUTHORS: u8 = 7;
+pub(super) const AUTHORS: u8 = 7;
 const ADMINS: u8 = 8;
-const LEAP_COUNT: u8 = 9;
-const LEAP_BYTES: u8 = 10;
-const LEAP_MS: u8 = 11;
+pub(super) const LEAP_COUNT: u8 = 9;
+pub(super) const LEAP_BYTES: u8 = 10;
+pub(super) const LEAP_MS: u8 = 11;
 const WORK: u8 = 12;
 const QUORUM: u8 = 13;
 const RULES: u8 = 14;
@@ -25,7 +25,7 @@ const FAMILY_ID: u8 = 18;
 const PLACE: u8 = 19;
 const PAYLOAD_MAX: u8 = 20;
 const CLUSTER_ID: u8 = 21;
-const LAST: u8 = CLUSTER_ID;
+pub(super) const LAST: u8 = CLUSTER_ID;
 
 const CHECK: &str = "constitution-record";
 const WORK_BITS_MAX: u16 = 256;
@@ -438,7 +438,11 @@ fn parse_place(value: [u8; 8]) -> (u32, u32) {
 }
 
 /// One or more different keys of 32 bytes.
-fn keys(check: &'static str, what: &str, value: &[u8]) -> Result<Vec<[u8; 32]>, Refused> {
+pub(super) fn keys(
+    check: &'static str,
+    what: &str,
+    value: &[u8],
+) -> Result<Vec<[u8; 32]>, Refused> {
     let (keys, rest) = value.as_chunks::<32>();
     if !rest.is_empty() {
         return Err(Refused::new(
@@ -464,7 +468,7 @@ fn empty(check: &'static str, what: &str) -> Refused {
     )
 }
 
-fn list(keys: &[[u8; 32]]) -> Option<Vec<u8>> {
+pub(super) fn list(keys: &[[u8; 32]]) -> Option<Vec<u8>> {
     (!keys.is_empty()).then(|| keys.as_flattened().to_vec())
 }
 

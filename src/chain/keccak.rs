@@ -4,9 +4,11 @@
 //! A message is `prefix || body`. Lanes run in step, so the messages of one call have equal block counts.
 #![allow(unsafe_code)]
 
+use std::ops::Range;
+
 use sha3::{Digest, Sha3_256};
 
-use super::Hash;
+use super::{HEADER_BYTES, Hash};
 
 /// Bytes that SHA3-256 absorbs per permutation.
 const RATE: usize = 136;
@@ -82,6 +84,69 @@ fn by_lanes<'a, const LANES: usize>(
     }
 }
 
+/// Messages that one permutation of the kernel serves here; 1: there is none.
+pub(super) fn lanes() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            return 8;
+        }
+        if is_x86_feature_detected!("avx2") {
+            return 4;
+        }
+    }
+    1
+}
+
+/// A set of neighbouring nonces, some of which give the zero bits.
+pub(super) struct Hits {
+    /// The first of the set, a multiple of the lanes.
+    pub first: u64,
+    /// Which of them, as bits: the lowest is the first.
+    pub lanes: u8,
+}
+
+/// The first set of nonces of which one gives `SHA3-256(00 || header)` so many leading zero bits, 64 at most. The range
+/// begins at a multiple of the lanes; the last set may reach beyond its end. The header's nonce is 0.
+pub(super) fn search(header: &[u8; HEADER_BYTES], zeros: u32, nonces: Range<u64>) -> Option<Hits> {
+    // The hash is big-endian, the words of the state are little-endian.
+    let mask = u64::MAX
+        .checked_shl(u64::BITS - zeros)
+        .unwrap_or(0)
+        .swap_bytes();
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has AVX-512F.
+            return unsafe { x86::search_x8(header, mask, nonces) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2.
+            return unsafe { x86::search_x4(header, mask, nonces) };
+        }
+    }
+    let _ = (header, mask, nonces);
+    None
+}
+
+/// So many permutations in full sets of lanes, and a word of the last state; none where there is no kernel.
+pub(super) fn permute_only(permutations: u64) -> Option<u64> {
+    let sets = permutations / lanes();
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has AVX-512F.
+            return Some(unsafe { x86::permute_only_x8(sets) });
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2.
+            return Some(unsafe { x86::permute_only_x4(sets) });
+        }
+    }
+    let _ = sets;
+    None
+}
+
 fn sha3(prefix: &[u8], body: &[u8]) -> Hash {
     Sha3_256::new()
         .chain_update(prefix)
@@ -105,7 +170,14 @@ mod x86 {
         _mm512_xor_si512,
     };
 
-    use super::{Hash, RATE, RATE_WORDS, blocks};
+    use std::ops::Range;
+
+    use super::{HEADER_BYTES, Hash, Hits, RATE, RATE_WORDS, blocks};
+
+    const LEAF: &[u8] = &[0];
+    /// The word of the second block that begins with the last byte before a header's nonce; seven of the nonce's bytes
+    /// follow in it, the eighth begins the next word.
+    const NONCE_WORD: usize = (LEAF.len() + HEADER_BYTES - 8 - RATE) / 8;
 
     #[rustfmt::skip]
     const ROUND: [u64; 24] = [
@@ -308,6 +380,90 @@ mod x86 {
         _mm256_storeu_si256
     );
 
+    /// The search for a header's nonce: the first of its two blocks is the same for all nonces, so each set of lanes costs
+    /// one permutation. Within a set only the nonce's last byte differs.
+    macro_rules! nonces {
+        ($search:ident, $only:ident, $lanes:literal, $vector:ty, $feature:literal, $permute:ident, $xor:ident, $zero:ident, $splat:ident, $load:ident, $store:ident) => {
+            #[target_feature(enable = $feature)]
+            pub(super) fn $search(
+                header: &[u8; HEADER_BYTES],
+                mask: u64,
+                nonces: Range<u64>,
+            ) -> Option<Hits> {
+                let mut start = [$zero(); 25];
+                for block in 0..2 {
+                    let words: [[u64; 1]; RATE_WORDS] = words(LEAF, &[header.as_slice()], block);
+                    for ([word], state) in words.iter().zip(&mut start) {
+                        *state = $xor(*state, $splat(word.cast_signed()));
+                    }
+                    if block == 0 {
+                        $permute(&mut start);
+                    }
+                }
+                let lanes: [u64; $lanes] = std::array::from_fn(|lane| lane as u64);
+                // SAFETY: the source is as long as the register, and the load needs no alignment.
+                let lanes: $vector = unsafe { $load(lanes.as_ptr().cast()) };
+                let last = $xor(start[NONCE_WORD + 1], lanes);
+                let mut found = [0u64; $lanes];
+                for first in nonces.step_by($lanes) {
+                    let mut state = start;
+                    let bytes = first.swap_bytes();
+                    state[NONCE_WORD] = $xor(start[NONCE_WORD], $splat((bytes << 8).cast_signed()));
+                    state[NONCE_WORD + 1] = $xor(last, $splat((bytes >> 56).cast_signed()));
+                    $permute(&mut state);
+                    // SAFETY: the target is as long as the register, and the store needs no alignment.
+                    unsafe { $store(found.as_mut_ptr().cast(), state[0]) };
+                    let lanes = (0..$lanes).fold(0u8, |hits, lane| {
+                        hits | u8::from(found[lane] & mask == 0) << lane
+                    });
+                    if lanes != 0 {
+                        return Some(Hits { first, lanes });
+                    }
+                }
+                None
+            }
+
+            #[target_feature(enable = $feature)]
+            pub(super) fn $only(sets: u64) -> u64 {
+                let mut state = [$zero(); 25];
+                for _ in 0..sets {
+                    $permute(&mut state);
+                }
+                let mut word = [0u64; $lanes];
+                // SAFETY: the target is as long as the register, and the store needs no alignment.
+                unsafe { $store(word.as_mut_ptr().cast(), state[0]) };
+                word[0]
+            }
+        };
+    }
+
+    nonces!(
+        search_x8,
+        permute_only_x8,
+        8,
+        __m512i,
+        "avx512f",
+        permute_x8,
+        _mm512_xor_si512,
+        _mm512_setzero_si512,
+        _mm512_set1_epi64,
+        _mm512_loadu_si512,
+        _mm512_storeu_si512
+    );
+    nonces!(
+        search_x4,
+        permute_only_x4,
+        4,
+        __m256i,
+        "avx2",
+        permute_x4,
+        _mm256_xor_si256,
+        _mm256_setzero_si256,
+        _mm256_set1_epi64x,
+        _mm256_loadu_si256,
+        _mm256_storeu_si256
+    );
+
     /// The words of block number `block` of every message, transposed: one row per word of the state.
     #[inline]
     fn words<const LANES: usize>(
@@ -384,6 +540,39 @@ mod x86 {
                 for len in 0..600 {
                     let bodies: [&[u8]; 8] = std::array::from_fn(|lane| &bytes[lane..lane + len]);
                     check(prefix, &bodies);
+                }
+            }
+        }
+
+        #[test]
+        fn both_kernels_find_the_same_nonces() {
+            let header: [u8; HEADER_BYTES] =
+                std::array::from_fn(|i| if i < 248 { i as u8 } else { 0 });
+            let mask = 0xff00_0000_0000_0000_u64.swap_bytes();
+            let single = |first: u64| {
+                let work = |nonce: &u64| {
+                    let mut header = header;
+                    header[248..].copy_from_slice(&nonce.to_be_bytes());
+                    sha3(LEAF, &header)[0] == 0
+                };
+                let mut nonces = first..first + 40_000;
+                nonces.find(work).expect("one of 256 has the work")
+            };
+            let first_of = |hits: Option<Hits>| {
+                let hits = hits.expect("one of 256 has the work");
+                hits.first + u64::from(hits.lanes.trailing_zeros())
+            };
+            for first in [0, 1 << 8, 1 << 20, (1 << 56) - 64, 1 << 63] {
+                let nonces = first..first + 40_000;
+                if is_x86_feature_detected!("avx512f") {
+                    // SAFETY: the processor has AVX-512F.
+                    let found = unsafe { search_x8(&header, mask, nonces.clone()) };
+                    assert_eq!(first_of(found), single(first));
+                }
+                if is_x86_feature_detected!("avx2") {
+                    // SAFETY: the processor has AVX2.
+                    let found = unsafe { search_x4(&header, mask, nonces) };
+                    assert_eq!(first_of(found), single(first));
                 }
             }
         }

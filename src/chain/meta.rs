@@ -1,7 +1,7 @@
 //! A Quant's meta records: constitution, parent, sealing node, state root, route, authority change, note.
 
 use super::record::{RecordWriter, Records, exact};
-use super::{ChainId, Hash, HashAlg, Refused};
+use super::{ChainId, Hash, Refused};
 
 const CONSTITUTION: u8 = 1;
 const PARENT: u8 = 2;
@@ -105,22 +105,6 @@ impl Meta {
                 .transpose()?,
             note: records.get(NOTE).map(<[u8]>::to_vec),
         })
-    }
-
-    /// The root of the state after this Quant, where there is one; refused as `state-root` unless its algorithm is the
-    /// header's.
-    pub fn root_of_state(&self, alg: HashAlg) -> Result<Option<Hash>, Refused> {
-        match self.state_root {
-            None => Ok(None),
-            Some((named, root)) if HashAlg::from_u8(named) == Some(alg) => Ok(Some(root)),
-            Some((named, _)) => Err(Refused::new(
-                "state-root",
-                format!(
-                    "the state root names hash {named}, the header {}",
-                    alg as u8
-                ),
-            )),
-        }
     }
 }
 
@@ -226,23 +210,6 @@ mod tests {
             assert_eq!(Meta::parse(&meta.to_bytes()), Ok(meta));
         }
         assert!(Meta::default().to_bytes().is_empty());
-    }
-
-    #[test]
-    fn a_state_root_is_of_the_headers_hash() {
-        let root = |state_root| {
-            let meta = Meta {
-                state_root,
-                ..Meta::default()
-            };
-            let root = meta.root_of_state(HashAlg::Sha3_256);
-            root.map_err(|refused| refused.check)
-        };
-        assert_eq!(root(None), Ok(None));
-        assert_eq!(root(Some((1, [5; 32]))), Ok(Some([5; 32])));
-        for alg in [0, 2, 3] {
-            assert_eq!(root(Some((alg, [5; 32]))), Err("state-root"));
-        }
     }
 
     #[test]

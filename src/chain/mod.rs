@@ -4,12 +4,14 @@
 //! proved is written down byte by byte in docs/FORMAT.md.
 
 mod authority;
+mod change;
 mod constitution;
 mod content;
 mod export;
 mod hash;
 mod id;
 mod keccak;
+mod ledger;
 mod meta;
 mod name;
 mod proof;
@@ -20,12 +22,14 @@ mod refused;
 mod state;
 mod transaction;
 mod tree;
+mod work;
 
 pub(crate) use authority::verify_ed25519;
 pub use authority::{
     AuthorityChange, CHANGE_SIGNATURES_MAX, Certificate, HeadSignature, Receipt, RootSignature,
     SigAlg, SigningKey, head_message, verify_quorum,
 };
+pub use change::{ConstitutionChange, Edit};
 pub use constitution::{Authority, Birth, Constitution, Content, Mint, Work};
 pub use content::{ContentError, check_content};
 pub use export::{
@@ -34,13 +38,17 @@ pub use export::{
 };
 pub use hash::{Hash, HashAlg};
 pub use id::{ChainId, ChainIdError};
+pub use ledger::{
+    ACCOUNT_BYTES_MAX, Balances, MEMO_BYTES_MAX, Overdraft, Transfer, TransferError,
+    after_transfer, balance_at_first, check_account, key_of_account, parse_amount,
+};
 pub use meta::{Meta, ParentRef};
 pub use name::{ChainName, NameError};
 pub use proof::{
-    Anchored, Bundle, ChangeEvidence, Claim, HeadEvidence, ParentEvidence, Proof,
-    ProvenTransaction, Step, TransactionEvidence, Trust, TrustedHead, Verdict, anchor_leaf, verify,
-    verify_agreement, verify_anchor, verify_bundle, verify_extension, verify_history_link,
-    verify_inclusion_in,
+    Anchored, Bundle, ChangeEvidence, Claim, HeadEvidence, ParentEvidence, Proof, ProvenState,
+    ProvenTransaction, StateEvidence, Step, TransactionEvidence, Trust, TrustedHead, Verdict,
+    anchor_leaf, verify, verify_agreement, verify_anchor, verify_bundle, verify_extension,
+    verify_history_link, verify_inclusion_in,
 };
 pub use proof_file::{PROOF_FILE_VERSION, proof_from_json, proof_to_json};
 pub use quant::{
@@ -55,10 +63,12 @@ pub use state::{
     latest_index, latest_key, latest_value, state_key_hash, state_root,
 };
 pub use transaction::{
-    Attributes, ENVELOPE_BYTES, Envelope, ID_BYTES_MAX, KEY_BYTES_MAX, attributes_hash,
-    author_message, payload_hash, verify_author,
+    Attributes, ENVELOPE_BYTES, Envelope, ID_BYTES_MAX, KEY_BYTES_MAX, TYPE_CONSTITUTION_CHANGE,
+    TYPE_DATA, TYPE_TRANSFER, attributes_hash, author_message, check_author_key, payload_hash,
+    verify_author,
 };
 pub use tree::{
     Frontier, LeafReader, NodeReader, consistency_path, inclusion_path, range_root, tree_root,
     verify_consistency, verify_extension_path, verify_inclusion,
 };
+pub use work::{Difficulty, RETARGET_BITS_MAX, RETARGET_WINDOW, bare_kernel, find_nonce};

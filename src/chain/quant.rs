@@ -103,6 +103,11 @@ impl Header {
         self.hash_alg.leaf(&self.to_bytes())
     }
 
+    /// The leading zero bits that the Quant's hash has, whatever `pow_bits` says.
+    pub fn zero_bits(&self) -> u32 {
+        leading_zero_bits(&self.hash())
+    }
+
     /// The id of the chain that this Quant belongs to.
     pub fn id(&self) -> ChainId {
         if self.is_first() {
@@ -391,7 +396,7 @@ fn array<const N: usize>(bytes: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
         .expect("the fields lie inside a header")
 }
 
-fn leading_zero_bits(hash: &Hash) -> u32 {
+pub(super) fn leading_zero_bits(hash: &Hash) -> u32 {
     let zeros = hash.iter().take_while(|&&byte| byte == 0).count();
     zeros as u32 * 8 + hash.get(zeros).map_or(0, |byte| byte.leading_zeros())
 }

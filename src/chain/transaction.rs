@@ -12,6 +12,13 @@ pub const KEY_BYTES_MAX: usize = 512;
 /// Longest id that a client gives a transaction.
 pub const ID_BYTES_MAX: usize = 64;
 
+/// Type of what clients write.
+pub const TYPE_DATA: u8 = 0;
+/// Type of what admins write to change who may write and when the chain seals by itself.
+pub const TYPE_CONSTITUTION_CHANGE: u8 = 1;
+/// Type of a transfer on a ledger.
+pub const TYPE_TRANSFER: u8 = 3;
+
 const MAGIC: &[u8; 4] = b"QTX1";
 const FLAG_SALTED: u8 = 1;
 /// Types 0 to 5 are in the registry, later ones are reserved.
@@ -174,6 +181,15 @@ pub fn author_message(
     message
 }
 
+/// Checks that signatures by a key can hold at all: it is the one form of a point, and not of small order.
+pub fn check_author_key(key: &[u8; 32]) -> Result<(), Refused> {
+    if strict_key(key).is_some() {
+        return Ok(());
+    }
+    let why = format!("{} is no Ed25519 public key", hex::encode(key));
+    Err(Refused::new("author-signature", why))
+}
+
 /// Verifies an author's Ed25519 signature strictly: no weak keys, no malleable signatures.
 #[expect(
     clippy::too_many_arguments,
@@ -190,14 +206,30 @@ pub fn verify_author(
     signature: &[u8; 64],
 ) -> Result<(), Refused> {
     let message = author_message(family_id, kind, flags, key, id, payload_hash);
-    VerifyingKey::from_bytes(author)
-        .and_then(|public| public.verify_strict(&message, &Signature::from_bytes(signature)))
-        .map_err(|_| {
-            Refused::new(
-                "author-signature",
-                format!("the signature is not by the key {}", hex::encode(author)),
-            )
-        })
+    let signature = Signature::from_bytes(signature);
+    if strict_key(author).is_some_and(|key| key.verify_strict(&message, &signature).is_ok()) {
+        return Ok(());
+    }
+    let why = format!(
+        "the signature is not by {} over chain {family_id}, type {kind}, {}, {} and this payload",
+        hex::encode(author),
+        key.map_or("no key".to_owned(), |_| "this key".to_owned()),
+        id.map_or("no id".to_owned(), |_| "this id".to_owned()),
+    );
+    Err(Refused::new("author-signature", why))
+}
+
+/// The library takes a second form of some points (RFC 8032 5.1.3 does not), and looks at small orders only later.
+fn strict_key(bytes: &[u8; 32]) -> Option<VerifyingKey> {
+    let key = VerifyingKey::from_bytes(bytes).ok()?;
+    let canonical = has_one_form(bytes);
+    (canonical && !key.is_weak()).then_some(key)
+}
+
+/// True if the y-coordinate is below 2^255 - 19.
+fn has_one_form(key: &[u8; 32]) -> bool {
+    let [first, middle @ .., last] = key;
+    *first < 0xed || last & 0x7f != 0x7f || middle.iter().any(|byte| *byte != 0xff)
 }
 
 fn check_front(bytes: &[u8; ENVELOPE_BYTES]) -> Result<(), Refused> {
@@ -391,6 +423,50 @@ mod tests {
         assert_eq!(check(family, 0, None, Some(b"ki"), &author), refused);
         assert_eq!(check(family, 0, Some(b"ki"), None, &author), refused);
         assert_eq!(check(family, 0, Some(b"k"), Some(b"i"), &[0; 32]), refused);
+    }
+
+    #[test]
+    fn a_key_is_the_one_form_of_a_point_that_is_not_of_small_order() {
+        let mut second_form = [0xff; 32];
+        (second_form[0], second_form[31]) = (0xf0, 0x7f);
+        let mut no_point = [0; 32];
+        no_point[0] = 2;
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        for bad in [second_form, no_point, identity, [0; 32], [0xff; 32]] {
+            let refused = check_author_key(&bad).expect_err("no key");
+            assert_eq!(refused.check, "author-signature", "{bad:?}");
+        }
+        // 3 is the y of a point; 2^255 - 19 + 3 means the same, and the library reads it.
+        assert!(VerifyingKey::from_bytes(&second_form).is_ok());
+        let good = SigningKey::from_bytes(&[3; 32]).verifying_key().to_bytes();
+        assert_eq!(check_author_key(&good), Ok(()));
+    }
+
+    #[test]
+    fn a_second_form_of_a_signature_is_refused() {
+        const ORDER: [u8; 32] = [
+            0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9,
+            0xde, 0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+        ];
+        let signer = SigningKey::from_bytes(&[3; 32]);
+        let (family, author) = (ChainId([1; 32]), signer.verifying_key().to_bytes());
+        let message = author_message(&family, 0, 0, None, None, &[2; 32]);
+        let good = signer.sign(&message).to_bytes();
+        let check = |signature: &[u8; 64]| {
+            verify_author(&family, 0, 0, None, None, &[2; 32], &author, signature).is_ok()
+        };
+        assert!(check(&good));
+        // S + L is the same scalar.
+        let (mut malleable, mut carry) = (good, 0);
+        for (byte, order) in malleable[32..].iter_mut().zip(ORDER) {
+            let sum = u16::from(*byte) + u16::from(order) + carry;
+            (*byte, carry) = ((sum & 0xff) as u8, sum >> 8);
+        }
+        assert!(!check(&malleable));
+        let mut negative = good;
+        negative[31] ^= 0x80;
+        assert!(!check(&negative));
     }
 
     proptest! {

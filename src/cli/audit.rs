@@ -42,6 +42,8 @@ pub(super) async fn run(args: AuditArgs, mut session: Session) -> Result<(), Cli
         "verdict": "clean",
         "quants": report.quants,
         "transactions": report.transactions,
+        "signed": report.signed,
+        "amendments": report.changes,
         "head": {"height": trusted.header.height, "quant_hash": hex::encode(trusted.hash)},
         "receipts": {"sealed": report.receipts.sealed, "pooled": report.receipts.pooled},
     }))?;

@@ -13,8 +13,10 @@ use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 
 use crate::{
+    chain::SigningKey,
     cli::{
         Global,
+        bench_bound::Bound,
         bench_report::{Probe, Proofs, Report, Served, Verified, probe, times_us},
         exit::CliError,
         output::{OutputFormat, Printer, say},
@@ -22,8 +24,9 @@ use crate::{
     },
     client::{
         AuditedTransaction, BangOptions, Client, ClientError, Heads, Load, LoadRequest, LoadWorker,
-        RpcCode,
+        RpcCode, Trusted,
     },
+    proto,
 };
 
 /// From this many callers on, one connection is the bottleneck.
@@ -58,6 +61,9 @@ pub(super) struct BenchArgs {
     /// Where to measure the disk's fdatasync; give the folder of the node's data [default: the temporary folder]
     #[arg(long, value_name = "DIR")]
     probe_dir: Option<PathBuf>,
+    /// Sign each transaction for a chain of one author, and measure what the cores could sign and verify at most
+    #[arg(long, conflicts_with = "load_only")]
+    signed: bool,
     /// Load only, on the chain `bench`: no bang, leap and read-back; for a peer that has Inject alone
     #[arg(long, hide = true)]
     load_only: bool,
@@ -74,6 +80,14 @@ const STOP: u8 = 2;
 /// One chain under load.
 struct Target {
     name: String,
+    /// Of a chain that takes signed transactions only.
+    author: Option<Arc<Author>>,
+}
+
+/// Who signs for a chain.
+struct Author {
+    trusted: Trusted,
+    key: SigningKey,
 }
 
 /// What a caller did.
@@ -93,6 +107,7 @@ struct Caller {
     requests: Vec<LoadRequest>,
     payloads: Vec<Vec<Bytes>>,
     batch: u64,
+    author: Option<Arc<Author>>,
 }
 
 pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError> {
@@ -101,18 +116,21 @@ pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError>
     let targets = if args.load_only {
         vec![Target {
             name: "bench".to_owned(),
+            author: None,
         }]
     } else {
-        bang_all(&client, args.chains).await?
+        bang_all(&client, &args).await?
     };
     let probe_dir = args.probe_dir.clone().unwrap_or_else(std::env::temp_dir);
     let before = probe_at(&probe_dir).await?;
+    let bound = bound_if(args.signed).await?;
     say(format!(
         "{} clients, {} transactions of {} bytes per request, {} chains, {} s",
         args.clients, args.batch, args.payload_bytes, args.chains, args.duration_s
     ));
     let (worked, served) = drive(&args, &global, &client, &targets).await?;
     let after = probe_at(&probe_dir).await?;
+    let bounds = bound.zip(bound_if(args.signed).await?).map(<[_; 2]>::from);
     let verified = if args.load_only {
         Verified::default()
     } else {
@@ -126,7 +144,8 @@ pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError>
         &served,
         [before, after],
         &verified,
-    );
+    )
+    .against(bounds);
     let format = if args.json {
         OutputFormat::Json
     } else {
@@ -149,16 +168,43 @@ fn args_shown(args: &BenchArgs) -> [(&'static str, f64); 5] {
     ]
 }
 
-async fn bang_all(client: &Client, chains: u32) -> Result<Vec<Target>, CliError> {
+/// The bound of signed load, measured on threads of its own.
+async fn bound_if(signed: bool) -> Result<Option<Bound>, CliError> {
+    if !signed {
+        return Ok(None);
+    }
+    let measured = tokio::task::spawn_blocking(Bound::measure).await;
+    measured
+        .map_err(|e| CliError::Failed(e.to_string()))?
+        .map(Some)
+}
+
+async fn bang_all(client: &Client, args: &BenchArgs) -> Result<Vec<Target>, CliError> {
     let mut stem = [0; 6];
     getrandom::fill(&mut stem).map_err(|e| CliError::Failed(format!("no random bytes: {e}")))?;
     let mut targets = Vec::new();
-    for number in 0..chains {
+    for number in 0..args.chains {
         let name = format!("bench-{}-{number}", hex::encode(stem));
-        client.bang(&name, BangOptions::default()).await?;
-        targets.push(Target { name });
+        let key = args.signed.then(new_key).transpose()?;
+        let authors = key.iter().map(|key| Bytes::copy_from_slice(&key.public()));
+        let constitution = proto::Constitution {
+            authors: authors.collect(),
+            ..Default::default()
+        };
+        let trusted = client
+            .bang(&name, BangOptions { constitution })
+            .await?
+            .trusted;
+        let author = key.map(|key| Arc::new(Author { trusted, key }));
+        targets.push(Target { name, author });
     }
     Ok(targets)
+}
+
+fn new_key() -> Result<SigningKey, CliError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|e| CliError::Failed(format!("no random bytes: {e}")))?;
+    Ok(SigningKey::from_seed(seed))
 }
 
 /// Lets all callers run through warm-up and measurement.
@@ -201,20 +247,19 @@ async fn spawn_all(
     let mut callers = JoinSet::new();
     for number in 0..clients {
         let chain = number % targets.len();
-        let caller = Caller::new(
-            args,
-            &targets[chain].name,
-            number,
-            chain,
-            load.worker(number),
-        );
+        let caller = Caller::new(args, &targets[chain], (number, chain), load.worker(number));
         callers.spawn(caller.run(Arc::clone(phase)));
     }
     Ok(callers)
 }
 
 impl Caller {
-    fn new(args: &BenchArgs, name: &str, number: usize, chain: usize, worker: LoadWorker) -> Self {
+    fn new(
+        args: &BenchArgs,
+        target: &Target,
+        (number, chain): (usize, usize),
+        worker: LoadWorker,
+    ) -> Self {
         let batch = args.batch as usize;
         let payloads: Vec<Vec<Bytes>> = (0..(PAYLOADS_PER_CLIENT / batch).max(1))
             .map(|request| {
@@ -225,13 +270,25 @@ impl Caller {
             .collect();
         let requests = payloads
             .iter()
-            .map(|payloads| LoadRequest::new(name, payloads.iter().cloned()));
+            .map(|payloads| LoadRequest::new(&target.name, payloads.iter().cloned()));
         Self {
             worker,
             chain,
             requests: requests.collect(),
             payloads,
             batch: u64::from(args.batch),
+            author: target.author.clone(),
+        }
+    }
+
+    /// One request; signed ones are made anew each time, because each of them counts once.
+    async fn inject(&mut self, turn: usize) -> Result<(), ClientError> {
+        match &self.author {
+            None => self.worker.inject(&self.requests[turn]).await,
+            Some(author) => {
+                let request = self.requests[turn].signed(&author.trusted, &author.key)?;
+                self.worker.inject(&request).await
+            }
         }
     }
 
@@ -244,7 +301,7 @@ impl Caller {
         while phase.load(Ordering::Relaxed) != STOP {
             let measuring = phase.load(Ordering::Relaxed) == MEASURE;
             let begun = Instant::now();
-            if let Err(failed) = self.worker.inject(&self.requests[turn]).await {
+            if let Err(failed) = self.inject(turn).await {
                 error = Some(failed);
                 break;
             }

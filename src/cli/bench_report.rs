@@ -9,7 +9,10 @@ use std::{
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
-use crate::{cli::output::Printer, client::ServerInfo};
+use crate::{
+    cli::{bench_bound::Bound, output::Printer},
+    client::ServerInfo,
+};
 
 const PROBE_TIME: Duration = Duration::from_millis(500);
 const PROBE_BYTES: usize = 4096;
@@ -109,6 +112,15 @@ impl Report {
             report.extend(figures);
         }
         Self(Value::Object(report))
+    }
+
+    /// Of signed load: what the rate is of the bound, which was measured before and after it.
+    pub(super) fn against(mut self, bounds: Option<[Bound; 2]>) -> Self {
+        if let Some(bounds) = bounds {
+            let per_s = self.0["transactions_per_s"].as_f64().unwrap_or(0.0);
+            self.0["signatures"] = Bound::shown(bounds, per_s);
+        }
+        self
     }
 
     pub(super) fn print(&self, printer: &mut Printer) -> io::Result<()> {

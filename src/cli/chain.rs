@@ -1,4 +1,5 @@
-//! `qbc chain`: show a chain. Id, head and constitution are verified; the pool is the node's word.
+//! `qbc chain`: show a chain. Id, head and constitution are verified, the constitution in force too where a Quant seals its
+//! last change; the pool is the node's word.
 use serde_json::{Value, json};
 
 use crate::{
@@ -8,7 +9,7 @@ use crate::{
         session::{Session, chain_name},
         shape,
     },
-    client::{ChainSummary, Trusted},
+    client::{ChainSummary, InForce, Trusted},
 };
 
 #[derive(clap::Args)]
@@ -20,13 +21,15 @@ pub(super) struct ChainArgs {
 
 pub(super) async fn run(args: ChainArgs, mut session: Session) -> Result<(), CliError> {
     let trusted = session.look(&args.name).await?;
-    let summary = session.client.chain(&trusted).await?;
-    session.printer.object(&shown(&trusted, &summary))?;
+    let (summary, in_force) = session.client.chain(&trusted).await?;
+    session
+        .printer
+        .object(&shown(&trusted, &summary, &in_force))?;
     Ok(())
 }
 
-fn shown(trusted: &Trusted, summary: &ChainSummary) -> Value {
-    json!({
+fn shown(trusted: &Trusted, summary: &ChainSummary, in_force: &InForce) -> Value {
+    let mut shown = json!({
         "name": trusted.name(),
         "chain_id": trusted.chain_id.to_string(),
         "head": {"height": trusted.header.height, "quant_hash": hex::encode(trusted.hash)},
@@ -35,5 +38,18 @@ fn shown(trusted: &Trusted, summary: &ChainSummary) -> Value {
         "closed": trusted.header.is_final,
         "created_ms": trusted.constitution.created_ms,
         "constitution": shape::constitution(&trusted.constitution),
-    })
+    });
+    // Where nothing was ever changed, the constitution is in force as it stands.
+    if let Some(index) = in_force.amended_index {
+        shown["constitution_in_force"] = shape::constitution(&in_force.constitution);
+        shown["amended"] = json!({
+            "index": index,
+            "height": in_force.amended_height,
+            "proven": in_force.proven,
+        });
+    }
+    if let Some(mining) = &summary.mining {
+        shown["mining"] = shape::mining(mining);
+    }
+    shown
 }

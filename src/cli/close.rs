@@ -3,7 +3,7 @@ use crate::{
     chain::ChainName,
     cli::{
         exit::CliError,
-        session::{Session, chain_name, say_first},
+        session::{Session, chain_name, say_first, say_mining},
         shape,
     },
 };
@@ -24,10 +24,9 @@ pub(super) struct CloseArgs {
 }
 
 pub(super) async fn run(args: CloseArgs, mut session: Session) -> Result<(), CliError> {
-    let (header, contact) = session
-        .client
-        .close(args.name.as_ref(), args.note.as_bytes(), false)
-        .await?;
+    let (client, name) = (&session.client, args.name.as_ref());
+    let sealing = Box::pin(client.close(name, args.note.as_bytes(), false));
+    let (header, contact) = say_mining(client, name, sealing).await?;
     say_first(&contact);
     session.printer.object(&shape::header(&header))?;
     Ok(())

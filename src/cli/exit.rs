@@ -38,6 +38,12 @@ pub(super) enum CliError {
     Usage(String),
     #[error("{0}")]
     Failed(String),
+    /// The state is not as the command asks.
+    #[error("{0}")]
+    Precondition(String),
+    /// What was asked for is not there.
+    #[error("{0}")]
+    NotFound(String),
     /// What was checked holds, and nothing that is trusted holds it.
     #[error("not anchored: {0}")]
     NotAnchored(String),
@@ -73,6 +79,8 @@ impl CliError {
             Self::Client(error) => client_code(error.root()),
             Self::Contact(error) => contact_code(error),
             Self::Usage(_) => USAGE,
+            Self::Precondition(_) => PRECONDITION,
+            Self::NotFound(_) => NOT_FOUND,
             Self::NotAnchored(_) => VERIFICATION,
             // Whoever read our output has seen enough.
             Self::Stdout(error) if error.kind() == io::ErrorKind::BrokenPipe => OK,

@@ -31,11 +31,11 @@ pub(super) async fn run(args: ExportArgs, mut session: Session) -> Result<(), Cl
     let trusted = session.look(&args.name).await?;
     let stream = session.client.export(&trusted).await?;
     let Some(path) = args.file else {
-        let verdict = to_stdout(stream, &mut session.printer).await?;
+        let verdict = Box::pin(to_stdout(stream, &mut session.printer)).await?;
         say(summary(&verdict));
         return Ok(());
     };
-    let verdict = to_file(stream, &path).await?;
+    let verdict = Box::pin(to_file(stream, &path)).await?;
     say(summary(&verdict));
     session.printer.object(&json!({
         "chain": verdict.name,

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, BufRead, BufReader, IsTerminal},
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -16,6 +17,7 @@ use crate::{
     cli::{
         exit::CliError,
         input::{Format, Input, InputError, Numbered, Rules, Source},
+        key_file,
         output::say,
         progress::Progress,
         session::{Session, chain_name},
@@ -60,11 +62,15 @@ pub(super) struct InjectArgs {
     /// Ask for signed receipts, check them, and keep them beside the trusted heads
     #[arg(long)]
     receipt: bool,
+    /// Sign each transaction with the key in this file; those without an id get a random one
+    #[arg(long, value_name = "KEYFILE")]
+    sign: Option<PathBuf>,
 }
 
 type Lines = mpsc::Receiver<Result<Numbered, InputError>>;
 
 pub(super) async fn run(args: InjectArgs, mut session: Session) -> Result<(), CliError> {
+    let sign = args.sign.as_deref().map(key_file::signer).transpose()?;
     let input = open(&args.file)?;
     let trusted = session.keep(&args.name).await?;
     let rules = Rules {
@@ -76,6 +82,7 @@ pub(super) async fn run(args: InjectArgs, mut session: Session) -> Result<(), Cl
     let options = InjectOptions {
         expected_next_index: args.expect_index,
         receipt: args.receipt,
+        sign: sign.map(Arc::new),
         ..InjectOptions::default()
     };
     let one_only = matches!(rules.id, Source::Fixed(_));
@@ -223,7 +230,7 @@ fn place(error: CliError, numbers: &VecDeque<u64>, forgotten: u64) -> CliError {
 
 /// A refused request is about what is in it; other errors are about the chain or the node.
 fn is_about_content(error: &ClientError) -> bool {
-    matches!(error.root(), ClientError::Rpc(failure) if failure.code == RpcCode::Invalid)
+    matches!(error.root(), ClientError::Rpc(failure) if matches!(failure.code, RpcCode::Invalid | RpcCode::Auth))
 }
 
 fn bad_line(error: &InputError) -> CliError {

@@ -2,9 +2,11 @@
 //!
 //! Data goes to stdout, talk to stderr; exit codes are in `exit`, JSON shapes in `shape`.
 
+mod amend;
 mod audit;
 mod bang;
 mod bench;
+mod bench_bound;
 mod bench_report;
 mod chain;
 mod chains;
@@ -16,8 +18,12 @@ mod discover;
 mod exit;
 mod export;
 mod head;
+mod history;
 mod inject;
 mod input;
+mod key_file;
+mod keygen;
+mod latest;
 mod leap;
 mod leave;
 mod output;
@@ -30,6 +36,7 @@ mod session;
 mod shape;
 mod tx;
 mod verify;
+mod wallet;
 
 use std::{ffi::OsString, future::Future, path::PathBuf, process::ExitCode};
 
@@ -94,6 +101,10 @@ enum Verb {
     Tx(tx::TxArgs),
     /// Show transactions in order
     Read(read::ReadArgs),
+    /// Show the transactions of a key
+    History(history::HistoryArgs),
+    /// Show the newest transaction of a key
+    Latest(latest::LatestArgs),
     /// Download a whole chain as one self-verifying file
     Export(export::ExportArgs),
     /// Make a proof file
@@ -102,6 +113,12 @@ enum Verb {
     Verify(verify::VerifyArgs),
     /// Recompute a whole chain
     Audit(audit::AuditArgs),
+    /// Make a key for an author or an admin
+    Keygen(keygen::KeygenArgs),
+    /// Change who may write to a chain, and when it seals by itself
+    Amend(amend::AmendArgs),
+    /// Accounts of a ledger: keys, balances, transfers, statements, statistics
+    Wallet(wallet::WalletArgs),
     /// Show the nodes of a cluster
     Discover(discover::DiscoverArgs),
     /// Take a node out of its cluster
@@ -126,6 +143,8 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Serve(args) => serve::run(args),
         Verb::Verify(args) => verify::run(&args, &global),
         Verb::Completions(args) => completions::run(&args),
+        Verb::Keygen(args) => keygen::run(&args, &global),
+        Verb::Amend(args) => online(&global, async |s| amend::run(args, s).await),
         Verb::Bang(args) => online(&global, async |s| bang::run(args, s).await),
         Verb::Inject(args) => online(&global, async |s| inject::run(args, s).await),
         Verb::Leap(args) => online(&global, async |s| leap::run(args, s).await),
@@ -136,9 +155,18 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Head(args) => online(&global, async |s| head::run(args, s).await),
         Verb::Tx(args) => online(&global, async |s| tx::run(args, s).await),
         Verb::Read(args) => online(&global, async |s| read::run(args, s).await),
+        Verb::History(args) => online(&global, async |s| history::run(args, s).await),
+        Verb::Latest(args) => online(&global, async |s| latest::run(args, s).await),
         Verb::Export(args) => online(&global, async |s| Box::pin(export::run(args, s)).await),
         Verb::Prove(args) => online(&global, async |s| prove::run(args, s).await),
         Verb::Audit(args) => online(&global, async |s| audit::run(args, s).await),
+        Verb::Wallet(args) => match wallet::run_offline(args, &global) {
+            None => Ok(()),
+            Some(args) => {
+                let args = args?;
+                online(&global, async |s| wallet::run(args, s).await)
+            }
+        },
         Verb::Discover(args) => in_runtime(discover::run(args, global)),
         Verb::Leave(args) => in_runtime(leave::run(args, global)),
         Verb::Bench(args) => in_runtime(bench::run(args, global)),
@@ -182,7 +210,7 @@ mod tests {
             .get_subcommands()
             .map(clap::Command::get_name)
             .collect();
-        let contract = "serve bang inject leap close chains chain quant head tx read export prove verify audit discover leave bench completions";
+        let contract = "serve bang inject leap close chains chain quant head tx read history latest export prove verify audit keygen amend wallet discover leave bench completions";
         assert_eq!(verbs, contract.split(' ').collect::<Vec<_>>());
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         output::say,
         session::{Session, chain_name},
     },
-    client::{Trusted, write_atomic},
+    client::{Subject, Trusted, write_atomic},
 };
 
 #[derive(clap::Args)]
@@ -19,8 +19,14 @@ pub(super) struct ProveArgs {
     #[arg(value_parser = chain_name)]
     name: ChainName,
     /// The transaction to prove
-    #[arg(required_unless_present = "extend", conflicts_with = "extend")]
+    #[arg(required_unless_present_any = ["extend", "key", "account"], conflicts_with_all = ["extend", "key", "account"])]
     index: Option<u64>,
+    /// Prove the latest transaction of this key, or that there is none; only on keyed chains
+    #[arg(long, value_name = "K", conflicts_with_all = ["extend", "account"])]
+    key: Option<String>,
+    /// Prove what this account has; only on ledgers
+    #[arg(long, value_name = "ACCOUNT", conflicts_with = "extend")]
+    account: Option<String>,
     /// Prove into the head of this height [default: the newest]
     #[arg(long, value_name = "HEIGHT", conflicts_with = "extend")]
     at: Option<u64>,
@@ -49,11 +55,16 @@ pub(super) async fn run(args: ProveArgs, mut session: Session) -> Result<(), Cli
     session.printer.object(&json!({
         "chain": trusted.name(),
         "chain_id": trusted.chain_id.to_string(),
-        "index": args.index,
+        "index": args.index.or(latest_of(&verdict)),
         "head": {"height": verdict.head.height, "quant_hash": hex::encode(verdict.head_hash)},
         "file": path.display().to_string(),
     }))?;
     Ok(())
+}
+
+fn latest_of(verdict: &Verdict) -> Option<u64> {
+    let transaction = verdict.transaction.as_ref()?;
+    verdict.state.as_ref().map(|_| transaction.envelope.index)
 }
 
 async fn prove(
@@ -68,6 +79,14 @@ async fn prove(
             return Err(CliError::Usage(why));
         }
         return Ok(client.prove_extension(trusted, from, Some(to)).await?);
+    }
+    let subject = match (&args.key, &args.account) {
+        (Some(key), _) => Some(Subject::Key(key.clone().into())),
+        (_, Some(account)) => Some(Subject::Account(account.clone())),
+        _ => None,
+    };
+    if let Some(subject) = subject {
+        return Ok(client.prove_state(trusted, &subject, args.at).await?);
     }
     let index = args
         .index

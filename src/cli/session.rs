@@ -1,9 +1,12 @@
 //! What the verbs that speak to a node share: the client, the printer, and how a chain is met.
 use std::{
     env,
+    future::Future,
     path::{Path, PathBuf},
     time::Duration,
 };
+
+use tokio::time::timeout;
 
 use crate::{
     chain::ChainName,
@@ -14,6 +17,11 @@ use crate::{
     },
     client::{Client, ClientConfig, Contact, ContactKind, Heads, Trusted},
 };
+
+/// How often a verb that waits for a miner says how far it is.
+const MINING_SAID_EVERY: Duration = Duration::from_secs(3);
+/// How long that word may take.
+const MINING_WORD_MAX: Duration = Duration::from_secs(1);
 
 /// One run of a verb.
 pub(super) struct Session {
@@ -58,6 +66,29 @@ pub(super) fn say_first(contact: &Contact) {
         say(format!(
             "first contact: not anchored, nobody vouches for chain id {id}"
         ));
+    }
+}
+
+/// Waits for a chain to be sealed, and says now and then how far the mining is.
+pub(super) async fn say_mining<T>(
+    client: &Client,
+    name: &str,
+    mut sealing: impl Future<Output = T> + Unpin,
+) -> T {
+    loop {
+        if let Ok(sealed) = timeout(MINING_SAID_EVERY, &mut sealing).await {
+            return sealed;
+        }
+        if let Ok(Ok(Some(mining))) = timeout(MINING_WORD_MAX, client.mining(name)).await {
+            say(format!(
+                "Quant {} is being mined: {} tries of about {} for {} bits, {} per second",
+                mining.height,
+                mining.tries,
+                mining.tries_expected,
+                mining.bits,
+                mining.tries_per_second
+            ));
+        }
     }
 }
 

@@ -3,9 +3,12 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    chain::{Constitution, Content, Header},
+    chain::{
+        Constitution, ConstitutionChange, Content, Edit, Header, TYPE_CONSTITUTION_CHANGE,
+        TYPE_DATA, TYPE_TRANSFER,
+    },
     cli::output::{Column, Row},
-    client::ReadTransaction,
+    client::{Mining, ReadTransaction},
 };
 
 /// The columns of transactions in tables.
@@ -16,6 +19,7 @@ pub(super) const TRANSACTION_COLUMNS: &[Column] = &[
     ("inject_ms", 13),
     ("key", 8),
     ("id", 8),
+    ("author", 6),
     ("payload", 0),
 ];
 
@@ -75,8 +79,48 @@ pub(super) fn constitution(rules: &Constitution) -> Value {
     present(all)
 }
 
-/// A transaction as a row; `content` says what its payload is.
+/// The search for a Quant's nonce.
+pub(super) fn mining(mining: &Mining) -> Value {
+    json!({
+        "height": mining.height,
+        "bits": mining.bits,
+        "tries": mining.tries,
+        "tries_per_second": mining.tries_per_second,
+        "tries_expected": mining.tries_expected,
+        "elapsed_ms": mining.elapsed_ms,
+    })
+}
+
+/// What a constitution change replaces; what it takes away is null.
+pub(super) fn change(change: &ConstitutionChange) -> Value {
+    let mut shown = Map::new();
+    let authors = match &change.authors {
+        Edit::Put(keys) => Edit::Put(keys.iter().map(hex::encode).collect::<Vec<_>>()),
+        Edit::Remove => Edit::Remove,
+        Edit::Keep => Edit::Keep,
+    };
+    put(&mut shown, "authors", &authors);
+    put(&mut shown, "leap_count", &change.leap_count);
+    put(&mut shown, "leap_bytes", &change.leap_bytes);
+    put(&mut shown, "leap_ms", &change.leap_ms);
+    Value::Object(shown)
+}
+
+fn put<T: serde::Serialize>(shown: &mut Map<String, Value>, name: &str, edit: &Edit<T>) {
+    match edit {
+        Edit::Keep => {}
+        Edit::Remove => drop(shown.insert(name.to_owned(), Value::Null)),
+        Edit::Put(value) => drop(shown.insert(name.to_owned(), json!(value))),
+    }
+}
+
+/// A transaction as a row; `content` says what its payload is, where it is data.
 pub(super) fn transaction(read: &ReadTransaction, content: Content) -> Row {
+    let content = match read.kind {
+        TYPE_DATA => content,
+        TYPE_TRANSFER => Content::Json,
+        _ => Content::Bytes,
+    };
     let payload = payload_json(&read.payload, content);
     let mut fields = json!({
         "index": read.index,
@@ -88,6 +132,14 @@ pub(super) fn transaction(read: &ReadTransaction, content: Content) -> Row {
     });
     if let (Some(author), Value::Object(fields)) = (read.author, &mut fields) {
         fields.insert("author".to_owned(), hex::encode(author).into());
+        // One whose signature does not hold is refused before it comes here.
+        fields.insert("author_checked".to_owned(), true.into());
+    }
+    if let (true, Value::Object(fields)) = (read.kind != TYPE_DATA, &mut fields) {
+        fields.insert("type".to_owned(), read.kind.into());
+    }
+    if let (Some(change), Value::Object(fields)) = (change_of(read), &mut fields) {
+        fields.insert("change".to_owned(), change);
     }
     // The payload goes in as the text that it is: parsing would round large numbers.
     let mut json = fields.to_string();
@@ -99,6 +151,12 @@ pub(super) fn transaction(read: &ReadTransaction, content: Content) -> Row {
         cells: cells(read, content),
         json,
     }
+}
+
+fn change_of(read: &ReadTransaction) -> Option<Value> {
+    let is_change = read.kind == TYPE_CONSTITUTION_CHANGE;
+    let parsed = is_change.then(|| ConstitutionChange::parse(&read.payload).ok());
+    parsed.flatten().map(|parsed| change(&parsed))
 }
 
 /// The name of a kind of content.
@@ -133,6 +191,9 @@ fn payload_json(payload: &[u8], content: Content) -> String {
 fn cells(read: &ReadTransaction, content: Content) -> Vec<String> {
     let bytes = |bytes: &Option<Vec<u8>>| bytes.as_deref().map_or("-".to_owned(), text_or_base64);
     let payload = match content {
+        _ if read.kind == TYPE_CONSTITUTION_CHANGE => {
+            change_of(read).map_or_else(String::new, |change| format!("amended: {change}"))
+        }
         Content::Json | Content::Text => String::from_utf8_lossy(&read.payload).into_owned(),
         // Most bytes are text after all; a table is for eyes.
         Content::Bytes => text_or_base64(&read.payload),
@@ -146,6 +207,7 @@ fn cells(read: &ReadTransaction, content: Content) -> Vec<String> {
         read.inject_ms.to_string(),
         bytes(&read.key),
         bytes(&read.id),
+        read.author.map_or("-".to_owned(), hex::encode),
         payload,
     ]
 }
@@ -215,6 +277,28 @@ mod tests {
             serde_json::from_str(&transaction(&pooled, Content::Bytes).json).unwrap();
         assert!(value["height"].is_null());
         assert_eq!(value["proven"], false);
+    }
+
+    #[test]
+    fn a_constitution_change_is_shown_as_what_it_changes_and_by_whom() {
+        let amended = ConstitutionChange {
+            authors: Edit::Remove,
+            leap_ms: Edit::Put(500),
+            ..ConstitutionChange::default()
+        };
+        let read = ReadTransaction {
+            kind: 1,
+            author: Some([7; 32]),
+            payload: amended.to_bytes().into(),
+            ..read(b"")
+        };
+        let row = transaction(&read, Content::Json);
+        let value: Value = serde_json::from_str(&row.json).unwrap();
+        assert_eq!(value["type"], 1);
+        assert_eq!(value["change"], json!({"authors": null, "leap_ms": 500}));
+        assert_eq!(value["author"], "07".repeat(32));
+        assert_eq!(value["author_checked"], true);
+        assert!(row.cells.contains(&"07".repeat(32)));
     }
 
     #[test]

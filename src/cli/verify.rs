@@ -11,14 +11,15 @@ use serde_json::{Value, json};
 
 use crate::{
     chain::{
-        Anchored, ChainId, ExportVerifier, Hash, Header, Refused, Trust, export_magic,
-        proof_from_json, verify,
+        Anchored, ChainId, ExportVerifier, Hash, Header, ProvenState, Refused, Trust,
+        balance_amount, export_magic, latest_index, proof_from_json, verify,
     },
     cli::{
         Global,
         exit::CliError,
         output::{Printer, say},
         session::heads_path,
+        shape,
     },
     client::{ClientError, Heads, Trusted},
 };
@@ -98,13 +99,26 @@ fn check_proof(
             "inject_ms": transaction.envelope.inject_ms,
             "payload_hash": hex::encode(transaction.envelope.payload_hash),
             "payload_shown": transaction.payload_shown,
+            "author": transaction.author.map(hex::encode),
         })
     });
     Ok(Found {
         anchored: verdict.anchored,
-        details: json!({"transaction": transaction}),
+        details: json!({"transaction": transaction, "state": verdict.state.as_ref().map(state)}),
         head: verdict.head,
         steps: verdict.steps,
+    })
+}
+
+fn state(state: &ProvenState) -> Value {
+    let (kind, name) = state.state_key.split_first().unwrap_or((&0, &[]));
+    let subject = if *kind == 1 { "key" } else { "account" };
+    let value = state.value.as_deref();
+    json!({
+        subject: shape::text_or_base64(name),
+        "latest_index": value.and_then(|value| latest_index(value).ok()),
+        "balance": value.and_then(|value| balance_amount(value).ok()).map(|balance| balance.to_string()),
+        "present": value.is_some(),
     })
 }
 
@@ -123,7 +137,13 @@ fn check_export(path: &Path, mut file: File, trust: Vec<Trust>) -> Result<Found,
     let verdict = verifier.finish()?;
     Ok(Found {
         anchored: verdict.anchored,
-        details: json!({"chain": verdict.name, "quants": verdict.quants, "transactions": verdict.transactions}),
+        details: json!({
+            "chain": verdict.name,
+            "quants": verdict.quants,
+            "transactions": verdict.transactions,
+            "signed": verdict.signed,
+            "amendments": verdict.changes,
+        }),
         head: verdict.head,
         steps: verdict.steps,
     })

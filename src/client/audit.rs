@@ -18,6 +18,10 @@ pub struct AuditReport {
     pub quants: u64,
     /// Transactions recomputed.
     pub transactions: u64,
+    /// Of these, how many are signed; each signature was checked.
+    pub signed: u64,
+    /// Of these, how many changed the constitution, each by one of its admins.
+    pub changes: u64,
     /// Kept receipts held against the chain.
     pub receipts: ReceiptCheck,
 }
@@ -64,8 +68,10 @@ impl Client {
                 height += 1;
             }
         }
-        auditor.finish()?;
+        let audited = auditor.finish()?;
         Ok(AuditReport {
+            signed: audited.signed,
+            changes: audited.changes,
             quants: height,
             transactions: trusted.sealed(),
             receipts: self.check_receipts(trusted).await?,

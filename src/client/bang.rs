@@ -1,11 +1,18 @@
 //! Creating and sealing chains: the answers are checked like all others.
+use std::{future::Future, time::Duration};
+
 use bytes::Bytes;
+use tokio::time::sleep;
+use tonic::{Request, Response, Status};
 
 use crate::{
     chain::{ChainId, Constitution, Content, HashAlg, Header, Refused, check_meta},
     client::{Client, ClientError, Contact, ContactKind, Trusted, convert},
     proto,
 };
+
+/// Pause before a node that mines is asked again.
+const MINED_AGAIN: Duration = Duration::from_millis(100);
 
 /// What to create.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +65,8 @@ impl Client {
         })
     }
 
-    /// Seals the pool into the next Quant and returns its header, tied to the trusted history.
+    /// Seals the pool into the next Quant and returns its header, tied to the trusted history. A chain that asks for work is
+    /// mined first, however many deadlines that takes; it goes on where this is dropped.
     pub async fn leap(
         &self,
         name: &str,
@@ -72,7 +80,7 @@ impl Client {
             expected_head: Bytes::new(),
         };
         let leap = |r| async { self.chains.clone().leap(r).await };
-        let head = convert::head(self.call(request, leap).await?.head)?;
+        let head = convert::head(self.mined(request, leap).await?.head)?;
         let contact = self.settle_header(name, &head.header, keep).await?;
         Ok((head.header, contact))
     }
@@ -90,7 +98,7 @@ impl Client {
             request_id: self.request_id().await,
         };
         let close = |r| async { self.chains.clone().close(r).await };
-        let head = convert::head(self.call(request, close).await?.head)?;
+        let head = convert::head(self.mined(request, close).await?.head)?;
         if !head.header.is_final {
             return Err(ClientError::refused(
                 "answer",
@@ -99,6 +107,24 @@ impl Client {
         }
         let contact = self.settle_header(name, &head.header, keep).await?;
         Ok((head.header, contact))
+    }
+}
+
+impl Client {
+    /// Asks again, with the same request_id, while the node says that it mines.
+    async fn mined<T, A, F, Fut>(&self, request: A, call: F) -> Result<T, ClientError>
+    where
+        A: Clone,
+        F: Fn(Request<A>) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        loop {
+            match self.call(request.clone(), &call).await {
+                // The node has waited as long as the deadline let it.
+                Err(error) if error.is_mining() => sleep(MINED_AGAIN).await,
+                other => return other,
+            }
+        }
     }
 }
 

@@ -141,10 +141,8 @@ pub(super) fn envelope_with(
     given: &proto::Transaction,
     payload_hash: Hash,
 ) -> Result<Envelope, Refused> {
-    let kind = u8::try_from(given.r#type)
-        .map_err(|_| bad(format!("transaction type {} does not exist", given.r#type)))?;
     Ok(Envelope {
-        kind,
+        kind: kind(given)?,
         salted: salt(given)?.is_some(),
         chain_id,
         index: given.index,
@@ -153,6 +151,11 @@ pub(super) fn envelope_with(
         payload_hash,
         attributes_hash: attributes_hash(alg, &given.attributes),
     })
+}
+
+pub(super) fn kind(given: &proto::Transaction) -> Result<u8, Refused> {
+    u8::try_from(given.r#type)
+        .map_err(|_| bad(format!("transaction type {} does not exist", given.r#type)))
 }
 
 pub(super) fn salt(given: &proto::Transaction) -> Result<Option<[u8; 32]>, Refused> {

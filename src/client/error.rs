@@ -8,6 +8,8 @@ use crate::chain::Refused;
 
 /// The `ErrorInfo.domain` of every error of a node.
 const DOMAIN: &str = "qbc";
+/// The reason that a call is answered with before its deadline, while its Quant is mined.
+const UNDER_WAY: &str = "WORK_UNDER_WAY";
 
 /// Why a call of the SDK failed.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +75,11 @@ impl ClientError {
     /// True if the same request may be sent again and may then succeed.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Rpc(failure) if failure.code == RpcCode::Unavailable || failure.retry.is_some())
+    }
+
+    /// True where the node mines what was asked for: the same request waits for the result.
+    pub fn is_mining(&self) -> bool {
+        matches!(self, Self::Rpc(failure) if failure.reason == UNDER_WAY)
     }
 
     /// The error under the frames that only say where it happened.

@@ -289,6 +289,27 @@ impl ChainService for FakeNode {
     type ReadStream = Pieces<proto::ReadResponse>;
     type ExportStream = Pieces<proto::ExportResponse>;
 
+    async fn list_history(
+        &self,
+        _: Request<proto::ListHistoryRequest>,
+    ) -> Answer<proto::ListHistoryResponse> {
+        Err(Status::unimplemented("this node keeps no keys"))
+    }
+
+    async fn get_latest(
+        &self,
+        _: Request<proto::GetLatestRequest>,
+    ) -> Answer<proto::GetLatestResponse> {
+        Err(Status::unimplemented("this node keeps no keys"))
+    }
+
+    async fn get_balance(
+        &self,
+        _: Request<proto::GetBalanceRequest>,
+    ) -> Answer<proto::GetBalanceResponse> {
+        Err(Status::unimplemented("this node keeps no keys"))
+    }
+
     async fn get_head(&self, _: Request<proto::GetHeadRequest>) -> Answer<proto::GetHeadResponse> {
         let chain = self.chain();
         let head = chain.head(chain.top().height)?;
@@ -479,6 +500,13 @@ impl ProofService for FakeNode {
             head: Some(chain.head(to)?),
             genesis: Some(chain.quant(0)?),
         }))
+    }
+
+    async fn prove_state(
+        &self,
+        _: Request<proto::ProveStateRequest>,
+    ) -> Answer<proto::ProveStateResponse> {
+        Err(Status::unimplemented("this node keeps no keys"))
     }
 
     async fn get_bundle(

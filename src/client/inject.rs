@@ -3,7 +3,7 @@
 //! The node answers each message with one acknowledgement, in order. A window bounds what is in flight, so the stream
 //! of acknowledgements is always read before it can fill. When the connection breaks, everything after the last
 //! acknowledgement is sent again under the same request ids: what the node had done already is answered as duplicate.
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prost::Message;
@@ -12,8 +12,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use crate::{
+    chain::{SigningKey, TYPE_DATA, TYPE_TRANSFER},
     client::{
-        Client, ClientError, KeptReceipt, Trusted,
+        Client, ClientError, KeptReceipt, Trusted, author,
         connect::{in_time, wait},
         convert,
         receipts::check_answer,
@@ -29,6 +30,8 @@ const ITEMS_MAX: usize = 1000;
 const BYTES_MAX: usize = (4 << 20) - (64 << 10);
 /// What a transaction costs in a message besides its own bytes.
 const ITEM_OVERHEAD: usize = 16;
+/// What a signature costs besides: key, signature, and an id where none was given.
+const SIGNED_OVERHEAD: usize = 128;
 /// Reconnections in a row before the node is given up.
 const RECONNECTIONS_MAX: u32 = 8;
 const RECONNECTION_FIRST: Duration = Duration::from_millis(100);
@@ -42,6 +45,8 @@ pub struct InjectOptions {
     pub expected_next_index: Option<u64>,
     /// Ask for signed receipts, check them, and keep them with the trusted heads.
     pub receipt: bool,
+    /// Sign each transaction with this key. Those without an id get a random one.
+    pub sign: Option<Arc<SigningKey>>,
 }
 
 impl Default for InjectOptions {
@@ -50,6 +55,7 @@ impl Default for InjectOptions {
             window: WINDOW_DEFAULT,
             expected_next_index: None,
             receipt: false,
+            sign: None,
         }
     }
 }
@@ -119,18 +125,29 @@ impl Client {
 impl Injector<'_> {
     /// Adds a transaction; sends a message when one is full, and waits while the window is.
     pub async fn push(&mut self, item: Item) -> Result<(), ClientError> {
-        let bytes = item.payload.len() + item.key.len() + item.id.len() + ITEM_OVERHEAD;
+        let mut bytes = item.payload.len() + item.key.len() + item.id.len() + ITEM_OVERHEAD;
+        let mut input = proto::TransactionInput {
+            payload: item.payload,
+            key: item.key,
+            id: item.id,
+            // A ledger takes nothing else.
+            r#type: u32::from(if self.trusted.constitution.ledger {
+                TYPE_TRANSFER
+            } else {
+                TYPE_DATA
+            }),
+            ..Default::default()
+        };
+        if let Some(key) = &self.options.sign {
+            author::sign(&mut input, self.trusted, key)?;
+            bytes += SIGNED_OVERHEAD;
+        }
         let full = self.filling.len() >= ITEMS_MAX || self.filling_bytes + bytes > BYTES_MAX;
         if full && !self.filling.is_empty() {
             self.flush().await?;
         }
         self.filling_bytes += bytes;
-        self.filling.push(proto::TransactionInput {
-            payload: item.payload,
-            key: item.key,
-            id: item.id,
-            ..Default::default()
-        });
+        self.filling.push(input);
         Ok(())
     }
 

@@ -5,7 +5,8 @@ use prost::Message;
 use tonic::{Request, transport::Channel};
 
 use crate::{
-    client::{ClientError, connect::open_channel},
+    chain::SigningKey,
+    client::{ClientError, Trusted, author, connect::open_channel},
     proto::{
         self, chain_service_client::ChainServiceClient, proof_service_client::ProofServiceClient,
     },
@@ -98,5 +99,13 @@ impl LoadRequest {
             transactions: transactions.collect(),
             ..Default::default()
         })
+    }
+    /// The same, each transaction with a fresh id and signed for this chain: sent once, it is new.
+    pub fn signed(&self, trusted: &Trusted, key: &SigningKey) -> Result<Self, ClientError> {
+        let mut request = self.0.clone();
+        for input in &mut request.transactions {
+            author::sign(input, trusted, key)?;
+        }
+        Ok(Self(request))
     }
 }

@@ -6,8 +6,10 @@
 //!
 //! Only what sits in a pool is passed on unproved, and is marked so.
 
+mod amend;
 mod atomic;
 mod audit;
+mod author;
 mod bang;
 mod connect;
 mod contact;
@@ -20,6 +22,7 @@ mod heads;
 mod heads_book;
 mod heads_file;
 mod inject;
+mod keys;
 #[cfg(test)]
 mod lies;
 mod load;
@@ -30,6 +33,7 @@ mod receipts;
 mod request_id;
 mod trusted;
 
+pub use amend::{Amendment, InForce};
 pub use atomic::{AtomicFile, write_atomic};
 pub use audit::{AuditReport, AuditedTransaction};
 pub use bang::{BangOptions, Banged};
@@ -39,8 +43,9 @@ pub use error::{ClientError, RpcCode, RpcFailure};
 pub use export::ExportStream;
 pub use heads::{HeadEntry, Heads};
 pub use inject::{InjectOptions, InjectTotals, Injector, Item, WINDOW_DEFAULT};
+pub use keys::{HistoryPage, Subject};
 pub use load::{Load, LoadRequest, LoadWorker};
-pub use query::{ChainPage, ChainSummary, ServerInfo};
+pub use query::{ChainPage, ChainSummary, Mining, ServerInfo};
 pub use read::{ReadTransaction, Reader};
 pub use receipts::{KeptReceipt, ReceiptCheck};
 pub use trusted::Trusted;

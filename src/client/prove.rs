@@ -83,7 +83,11 @@ impl Client {
     }
 
     /// The head of a proof is the trusted one or lies in its history.
-    async fn check_tied(&self, trusted: &Trusted, head: &Header) -> Result<(), ClientError> {
+    pub(super) async fn check_tied(
+        &self,
+        trusted: &Trusted,
+        head: &Header,
+    ) -> Result<(), ClientError> {
         if head.hash() == trusted.hash {
             return Ok(());
         }
@@ -96,7 +100,9 @@ impl Client {
 }
 
 /// The answer as a proof, and the height of the Quant that seals the transaction.
-fn inclusion_proof(answer: proto::ProveInclusionResponse) -> Result<(Proof, u64), Refused> {
+pub(super) fn inclusion_proof(
+    answer: proto::ProveInclusionResponse,
+) -> Result<(Proof, u64), Refused> {
     let head = convert::head(answer.head)?;
     let sealing = answer.header.to_vec();
     let height = Header::parse(&sealing)?.height;
@@ -143,7 +149,7 @@ fn extension_proof(answer: proto::ProveExtensionResponse) -> Result<Proof, Refus
 }
 
 /// A proof that leaves the house must convince others too: by the chain id, not by our own trusted head.
-fn verify_anchored(proof: &Proof, trusted: &Trusted) -> Result<Verdict, Refused> {
+pub(super) fn verify_anchored(proof: &Proof, trusted: &Trusted) -> Result<Verdict, Refused> {
     let verdict = verify(proof, &[Trust::Chain(trusted.chain_id)])?;
     check_anchored(&verdict)?;
     Ok(verdict)
@@ -172,7 +178,7 @@ fn check_index(verdict: &Verdict, index: u64) -> Result<(), Refused> {
 }
 
 /// A true proof about another height is no answer.
-fn check_height(header: &Header, height: u64) -> Result<(), Refused> {
+pub(super) fn check_height(header: &Header, height: u64) -> Result<(), Refused> {
     if header.height == height {
         return Ok(());
     }

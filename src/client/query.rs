@@ -2,7 +2,7 @@
 use crate::{
     chain::{ChainId, Hash, Header, check_meta, verify_history_link},
     client::{
-        Client, ClientError, Trusted, contact::equivocation, convert, error::not_denied,
+        Client, ClientError, InForce, Trusted, contact::equivocation, convert, error::not_denied,
         heads_book::other_id,
     },
     proto,
@@ -38,7 +38,12 @@ pub struct ChainSummary {
     pub closed: bool,
     /// Of the bang, Unix milliseconds.
     pub created_ms: u64,
+    /// How far the leader is with the work for the next Quant; none where nothing is mined, and in listings.
+    pub mining: Option<Mining>,
 }
+
+/// The search for the nonce of a chain's next Quant.
+pub type Mining = proto::Mining;
 
 /// What a node says about itself.
 pub type ServerInfo = proto::GetServerInfoResponse;
@@ -66,8 +71,9 @@ impl Client {
         })
     }
 
-    /// What the node says about one chain now; refused where it contradicts the trusted head.
-    pub async fn chain(&self, trusted: &Trusted) -> Result<ChainSummary, ClientError> {
+    /// What the node says about one chain now, and the constitution in force; refused where it contradicts the trusted
+    /// history.
+    pub async fn chain(&self, trusted: &Trusted) -> Result<(ChainSummary, InForce), ClientError> {
         let request = proto::GetChainRequest {
             any_replica: false,
             chain: trusted.name().to_owned(),
@@ -87,7 +93,18 @@ impl Client {
             );
             return Err(ClientError::refused("head-went-back", why));
         }
-        Ok(summary)
+        Ok((summary, self.in_force(trusted, &chain).await?))
+    }
+
+    /// How far a chain's leader is with the work for its next Quant, if it mines one. The node's word.
+    pub async fn mining(&self, name: &str) -> Result<Option<Mining>, ClientError> {
+        let request = proto::GetChainRequest {
+            any_replica: false,
+            chain: name.to_owned(),
+        };
+        let get = |r| async { self.chains.clone().get_chain(r).await };
+        let chain = self.call(request, get).await?.chain;
+        Ok(chain.and_then(|chain| chain.mining))
     }
 
     /// The Quant at a height at or below the trusted head, proved to lie in its history, with its meta.
@@ -139,6 +156,7 @@ impl Client {
             pool_bytes: chain.pool_bytes,
             closed: chain.closed,
             created_ms: chain.created_ms,
+            mining: chain.mining,
         })
     }
 }

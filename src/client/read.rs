@@ -4,7 +4,7 @@ use tonic::Streaming;
 
 use crate::{
     chain::{Hash, HashAlg, Header, Refused, payload_hash, tree_root},
-    client::{Client, ClientError, RpcCode, Trusted, convert, error::not_denied},
+    client::{Client, ClientError, RpcCode, Trusted, author, convert, error::not_denied},
     proto,
 };
 
@@ -31,7 +31,7 @@ pub struct ReadTransaction {
     pub key: Option<Vec<u8>>,
     /// Its id.
     pub id: Option<Vec<u8>>,
-    /// Its author's public key.
+    /// The public key of its author, whose signature was checked.
     pub author: Option<[u8; 32]>,
     /// Its content.
     pub payload: Bytes,
@@ -70,7 +70,7 @@ impl Client {
             return self.proven_transaction(trusted, index).await;
         }
         let given = self.raw_transaction(trusted, index).await?;
-        Ok(ReadTransaction::of(&given, None)?)
+        Ok(ReadTransaction::of(trusted, &given, None)?)
     }
 
     /// Up to `limit` transactions from `from` on (none: all that there are).
@@ -159,7 +159,7 @@ impl Reader<'_> {
         let read = stretch
             .given
             .iter()
-            .map(|given| ReadTransaction::of(given, stretch.height));
+            .map(|given| ReadTransaction::of(self.trusted, given, stretch.height));
         let batch = read.collect::<Result<Vec<_>, _>>()?;
         Ok((!batch.is_empty()).then_some(batch))
     }
@@ -370,15 +370,20 @@ impl Reader<'_> {
 }
 
 impl ReadTransaction {
-    /// What a received transaction says, by its hashed bytes only.
-    fn of(given: &proto::Transaction, height: Option<u64>) -> Result<Self, Refused> {
+    /// What a received transaction says, by its hashed bytes only; a signature on it holds.
+    pub(super) fn of(
+        trusted: &Trusted,
+        given: &proto::Transaction,
+        height: Option<u64>,
+    ) -> Result<Self, Refused> {
         let attributes = convert::attributes(&given.attributes)?;
+        author::check(trusted, given, &attributes)?;
         Ok(Self {
             index: given.index,
             height,
             proven: height.is_some(),
             inject_ms: given.inject_ms,
-            kind: given.r#type as u8,
+            kind: convert::kind(given)?,
             key: attributes.key,
             id: attributes.id,
             author: attributes.author,

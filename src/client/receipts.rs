@@ -254,7 +254,7 @@ fn root_of(
             let salt: Option<[u8; 32]> = item.salt.as_ref().try_into().ok();
             let attributes = convert::input_attributes(item).to_bytes();
             let envelope = Envelope {
-                kind: 0,
+                kind: item.r#type as u8,
                 salted: salt.is_some(),
                 chain_id: receipt.chain_id,
                 index,

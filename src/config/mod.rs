@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 /// Less would move the replicas of members that only restart.
 const REPLACE_AFTER_MS_MIN: u64 = 1000;
+/// More cores than any machine that this was made for.
+const MINING_THREADS_MAX: usize = 1024;
 
 /// What a node needs to know.
 #[allow(clippy::struct_excessive_bools)] // independent switches, each a key of the file
@@ -54,6 +56,8 @@ pub struct Config {
     pub stop_ms_max: u64,
     /// Pause of the background scrub after each Quant, in milliseconds.
     pub scrub_pause_ms: u64,
+    /// Threads that mine, for chains that ask for work; 0: one less than the cores, at least 1.
+    pub mining_threads: usize,
 }
 
 impl Default for Config {
@@ -76,6 +80,7 @@ impl Default for Config {
             waiting_mib_max: 256,
             stop_ms_max: 5000,
             scrub_pause_ms: 100,
+            mining_threads: 0,
         }
     }
 }
@@ -210,7 +215,8 @@ impl Config {
         set(&get, "QBC_CACHE_MIB", &mut self.cache_mib)?;
         set(&get, "QBC_WAITING_MIB_MAX", &mut self.waiting_mib_max)?;
         set(&get, "QBC_STOP_MS_MAX", &mut self.stop_ms_max)?;
-        set(&get, "QBC_SCRUB_PAUSE_MS", &mut self.scrub_pause_ms)
+        set(&get, "QBC_SCRUB_PAUSE_MS", &mut self.scrub_pause_ms)?;
+        set(&get, "QBC_MINING_THREADS", &mut self.mining_threads)
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -225,6 +231,13 @@ impl Config {
                 "waiting_mib_max",
                 &self.waiting_mib_max,
                 "give 8 to 65536",
+            ));
+        }
+        if self.mining_threads > MINING_THREADS_MAX {
+            return Err(bad(
+                "mining_threads",
+                &self.mining_threads,
+                "give 0 to 1024; 0 takes all cores but one",
             ));
         }
         if !self.address()?.ip().is_loopback() && !self.insecure {
@@ -344,6 +357,10 @@ mod tests {
                 .to_string()
                 .contains("QBC_GROUPS")
         );
+        let get = |name: &str| (name == "QBC_MINING_THREADS").then(|| "1025".to_owned());
+        config.environment(get).unwrap();
+        let refused = config.check().unwrap_err().to_string();
+        assert!(refused.contains("mining_threads = 1025 is refused: give 0 to 1024"));
         let unknown: Result<Config, _> = toml::from_str("grups = 3");
         assert!(unknown.unwrap_err().to_string().contains("grups"));
     }

@@ -215,12 +215,15 @@ impl Groups {
         true
     }
 
-    /// A replica with a damaged chain is given up as a whole, where others hold the group.
+    /// A replica with a damaged chain, or damaged rows, is given up as a whole, where others hold the group.
     async fn stop_damaged_chains(&self) {
         let state = self.cluster();
         for group in self.held() {
-            let damages = group.engine().damages();
-            let Some(first) = damages.first() else {
+            let engine = group.engine();
+            let stopped = engine.damages().into_iter().next();
+            // What any read met counts, also one whose chain goes on: the scrub takes its time to come by.
+            let met = || self.0.parts.store.damage_in(engine.slot().0);
+            let Some(first) = stopped.or_else(met) else {
                 continue;
             };
             let row = state.seats.get(&group.id().0);
@@ -228,7 +231,7 @@ impl Groups {
                 let voters = row.seats.iter().filter(|seat| seat.votes);
                 voters.count() >= 3 && row.settled
             });
-            if others && let Err(error) = self.mark_damaged(&group, first).await {
+            if others && let Err(error) = self.mark_damaged(&group, &first).await {
                 tracing::error!(%error, "a damaged replica can't be given up");
             }
         }

@@ -17,6 +17,7 @@ use super::{
     leap,
     outcome::{Outcome, Rejection},
     request::{self, Pending},
+    state::Touch,
 };
 use crate::chain::Hash;
 use crate::store::{Batch, ChainNo, Slot, Store, StoreError};
@@ -69,6 +70,8 @@ pub(super) struct Work<'a> {
     pub time_ms: u64,
     /// Accepted transactions whose leaf hashes are still to be computed.
     pub accepted: Vec<Accepted>,
+    /// What they change in the state, in order.
+    pub touches: Vec<Touch>,
     /// Chains that were unknown when the payloads were hashed: this entry may bang them.
     pub unknown: BTreeSet<ChainNo>,
 }
@@ -108,6 +111,7 @@ impl Engine {
             batch,
             time_ms,
             accepted: Vec::new(),
+            touches: Vec::new(),
             unknown: BTreeSet::new(),
         };
         let hashes = inject::payload_hashes(&mut work, &commands)?;

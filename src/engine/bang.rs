@@ -3,7 +3,7 @@
 use super::{
     apply::Work,
     command::{Bang, body_hash},
-    hot::{HotChain, rules_of},
+    hot::HotChain,
     outcome::{Banged, Rejection},
     request,
 };
@@ -140,17 +140,12 @@ fn make(
     let header = genesis_header(command.alg, constitution.created_ms, 0, command.meta);
     let bytes = header.to_bytes().to_vec();
     let hash = header.hash();
-    let chain = HotChain::new(
-        no,
-        constitution.name.clone(),
-        header,
-        rules_of(constitution),
-        constitution.created_ms,
-    );
+    let chain = HotChain::new(no, header, constitution);
     let row = ChainRow {
         head: bytes.clone(),
         chain_id: ChainId(hash),
         sealed_bytes: 0,
+        amended_height: 0,
         name: chain.name.clone(),
         peaks: Vec::new(),
     };

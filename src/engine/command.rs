@@ -76,8 +76,21 @@ pub struct InjectItem<'a> {
     pub id: &'a [u8],
     /// The salt of an erasable payload.
     pub salt: Option<&'a [u8; 32]>,
+    /// Of a transfer: what the leader read in the payload.
+    pub transfer: Option<Move<'a>>,
     /// The content.
     pub payload: &'a [u8],
+}
+
+/// What a transfer moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move<'a> {
+    /// Whose it was.
+    pub sender: &'a [u8],
+    /// Whose it becomes.
+    pub receiver: &'a [u8],
+    /// How much.
+    pub amount: u128,
 }
 
 /// Seals a pool: the header as the leader built it, to be recomputed by every replica.
@@ -220,12 +233,17 @@ impl InjectHead<'_> {
 impl InjectItem<'_> {
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.kind);
-        out.push(u8::from(self.salt.is_some()));
+        out.push(u8::from(self.salt.is_some()) | u8::from(self.transfer.is_some()) << 1);
         out.extend_from_slice(&(self.attributes.len() as u16).to_be_bytes());
         out.extend_from_slice(self.attributes);
         short(out, self.id);
         if let Some(salt) = self.salt {
             out.extend_from_slice(salt);
+        }
+        if let Some(transfer) = self.transfer {
+            short(out, transfer.sender);
+            short(out, transfer.receiver);
+            out.extend_from_slice(&transfer.amount.to_be_bytes());
         }
         out.extend_from_slice(&(self.payload.len() as u32).to_be_bytes());
         out.extend_from_slice(self.payload);
@@ -367,13 +385,27 @@ impl<'a> Cursor<'a> {
         } else {
             None
         };
+        let transfer = if flags & 2 != 0 {
+            Some(self.transfer()?)
+        } else {
+            None
+        };
         let payload_len = self.u32()?;
         Some(InjectItem {
             kind,
             attributes,
             id,
             salt,
+            transfer,
             payload: self.take(payload_len as usize)?,
+        })
+    }
+
+    fn transfer(&mut self) -> Option<Move<'a>> {
+        Some(Move {
+            sender: self.short()?,
+            receiver: self.short()?,
+            amount: u128::from_be_bytes(self.array()?),
         })
     }
 
@@ -451,6 +483,11 @@ mod tests {
             attributes: b"at",
             id: b"i",
             salt: Some(&salt),
+            transfer: Some(Move {
+                sender: b"a",
+                receiver: b"b",
+                amount: u128::MAX,
+            }),
             payload: b"pay",
         };
         let head = InjectHead {

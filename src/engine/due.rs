@@ -2,7 +2,7 @@
 
 use std::{ops::ControlFlow, sync::atomic::Ordering};
 
-use super::{apply::Engine, hot::HotChain};
+use super::{apply::Engine, hot::HotChain, outcome::Rejection};
 use crate::store::{Batch, Cf, ChainNo, DueKey, Slot, StoreError, View, due_between, due_key};
 
 /// A pool that reached its count or its bytes is due at once.
@@ -28,6 +28,16 @@ impl Engine {
         due.extend(timed);
         due.dedup();
         Ok(due)
+    }
+
+    /// Whether a pool is due, by what is applied now: it may have been sealed since `due` named it.
+    pub fn is_due(&self, no: ChainNo, now_ms: u64) -> Result<Result<bool, Rejection>, StoreError> {
+        let mut state = self.lock();
+        let chain = self.hot_chain(&mut state, no)?;
+        Ok(chain.map(|chain| {
+            let late = timer(chain).is_some_and(|due_ms| due_ms <= now_ms);
+            chain.pooled() > 0 && (late || full(chain))
+        }))
     }
 
     /// What is stopped on this node is not due: it can't be sealed here.
@@ -64,16 +74,7 @@ impl Engine {
 
 /// Notes what the pool's rules ask for. Writing the same row again changes nothing.
 fn note(batch: &mut Batch, slot: Slot, chain: &HotChain) {
-    let pooled = chain.pooled();
-    let counted = chain
-        .rules
-        .leap_count
-        .is_some_and(|count| pooled >= u64::from(count));
-    let weighed = chain
-        .rules
-        .leap_bytes
-        .is_some_and(|bytes| chain.pooled_bytes() >= bytes);
-    if counted || weighed {
+    if full(chain) {
         batch.put(
             Cf::Index,
             due_key(
@@ -127,6 +128,18 @@ pub(super) fn forget(batch: &mut Batch, slot: Slot, chain: &HotChain) {
             ),
         );
     }
+}
+
+/// The pool reached its count or its bytes.
+fn full(chain: &HotChain) -> bool {
+    let (rules, pooled) = (&chain.rules, chain.pooled());
+    let counted = rules
+        .leap_count
+        .is_some_and(|most| pooled >= u64::from(most));
+    let weighed = rules
+        .leap_bytes
+        .is_some_and(|most| chain.pooled_bytes() >= most);
+    counted || weighed
 }
 
 fn timer(chain: &HotChain) -> Option<u64> {

@@ -3,13 +3,19 @@
 //! Owned by the engine's lock. A chain is checked when it is loaded: its head must be the stored Quant, its peaks must
 //! give the head's history root, its pool must be whole.
 
-use std::{borrow::Cow, collections::HashMap, ops::ControlFlow};
+use std::{borrow::Cow, collections::HashMap, ops::ControlFlow, sync::Arc};
 
-use super::outcome::Rejection;
-use crate::chain::{ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta};
+use super::{
+    amend::{self, Amended, Law, Place},
+    outcome::Rejection,
+    state::{self, StateRules},
+};
+use crate::chain::{
+    ChainId, Constitution, Difficulty, Frontier, Hash, HashAlg, Header, Meta, Work,
+};
 use crate::store::{
-    Cf, ChainNo, ChainRow, PoolLeavesRow, PoolRow, QuantRow, Slot, StoreError, View, chain_key,
-    history_edge_from, pool_key, pool_leaves_key, quant_key,
+    Cf, ChainNo, ChainRow, PoolLeavesRow, PoolRow, QuantRow, Slot, StateWrite, StoreError, View,
+    chain_key, history_edge_from, pool_key, pool_leaves_key, quant_key,
 };
 
 /// Chains kept per group.
@@ -38,7 +44,16 @@ pub(super) struct HotChain {
     /// Over the heights below the head's.
     pub history: Frontier,
     pub pool: PoolRow,
+    /// When the constitution in force seals by itself.
     pub rules: SealRules,
+    /// Whom the constitution in force lets write.
+    pub law: Arc<Law>,
+    /// None while the genesis's constitution is in force.
+    pub amended: Option<Arc<Amended>>,
+    /// What is kept per key and account; fixed at the bang.
+    pub keeps: StateRules,
+    /// The work that the next Quant needs.
+    pub difficulty: Difficulty,
     /// The part of the pool's tree that came since the chain was loaded.
     pub recent: PoolParts,
     /// Payload bytes in all Quants.
@@ -50,22 +65,26 @@ pub(super) struct HotChain {
 
 impl HotChain {
     /// A chain that was just banged.
-    pub fn new(no: ChainNo, name: String, head: Header, rules: SealRules, time_ms: u64) -> Self {
+    pub fn new(no: ChainNo, head: Header, constitution: &Constitution) -> Self {
         let head_hash = head.hash();
         let pool = PoolRow {
-            last_inject_ms: time_ms,
+            last_inject_ms: constitution.created_ms,
             ..PoolRow::default()
         };
         Self {
             no,
             chain_id: ChainId(head_hash),
-            name,
+            name: constitution.name.clone(),
             alg: head.hash_alg,
+            difficulty: Difficulty::begin(constitution.work, &head),
             head,
             head_hash,
             history: Frontier::new(),
             pool,
-            rules,
+            rules: rules_of(constitution),
+            law: Arc::new(Law::of(constitution)),
+            amended: None,
+            keeps: StateRules::of(constitution),
             recent: PoolParts::default(),
             sealed_bytes: 0,
             edges: Some(vec![vec![head_hash]]),
@@ -92,10 +111,25 @@ impl HotChain {
             name: self.name.clone(),
             head: self.head.clone(),
             history: self.history.clone(),
+            law: self.law.clone(),
+            amended: self.amended.clone(),
+            keeps: self.keeps.clone(),
             recent: PoolParts::default(),
             edges: None,
             ..*self
         }
+    }
+
+    /// The Quant that seals the last change of the constitution; 0: none does.
+    pub fn amended_height(&self) -> u64 {
+        let sealed_at = self.amended.as_ref().and_then(|amended| amended.sealed_at);
+        sealed_at.map_or(0, |(height, _)| height)
+    }
+
+    /// Another constitution is in force from now on.
+    pub fn obey(&mut self, constitution: &Constitution) {
+        self.rules = rules_of(constitution);
+        self.law = Arc::new(Law::of(constitution));
     }
 
     /// Transactions in the pool.
@@ -184,6 +218,8 @@ impl HotChains {
 pub(super) struct PoolParts {
     pub parts: Vec<PoolPart>,
     pub hashes: Vec<Hash>,
+    /// What they change in the state, by rising index.
+    pub writes: Vec<StateWrite>,
 }
 
 /// What one entry added to a pool.
@@ -210,6 +246,8 @@ impl PoolParts {
             .saturating_sub(first.first)
             .min(self.hashes.len() as u64);
         self.hashes.drain(..count as usize);
+        let sealed = self.writes.partition_point(|write| write.index < end);
+        self.writes.drain(..sealed);
         self.parts.retain(|part| part.first >= end);
     }
 }
@@ -225,6 +263,10 @@ pub(super) fn pool_parts<'a>(
         (Cow::Borrowed(&chain.recent), true)
     } else {
         let (mut pool, whole) = stored_parts(view, slot, chain.no, (first, until))?;
+        if chain.keeps.any() {
+            pool.writes = state::stored_writes(view, slot, chain.no, (first, until))?;
+            pool.writes.extend_from_slice(&chain.recent.writes);
+        }
         pool.parts.extend_from_slice(&chain.recent.parts);
         pool.hashes.extend_from_slice(&chain.recent.hashes);
         (Cow::Owned(pool), whole)
@@ -317,23 +359,73 @@ fn load(
     let genesis = view
         .get(Cf::Quant, &quant_key(slot, no, 0))?
         .and_then(|row| QuantRow::decode(&row));
+    let first = genesis.as_ref().and_then(|genesis| genesis.parse().ok());
+    let genesis = genesis.and_then(|genesis| Meta::parse(&genesis.meta).ok()?.constitution);
     let parts = pool
         .zip(genesis)
-        .and_then(|(pool, genesis)| assemble(no, &row, pool, &genesis));
-    let Some(chain) = parts else {
+        .zip(first)
+        .and_then(|((pool, constitution), first)| {
+            let (chain, work) = assemble(no, &row, (pool, &first), &constitution)?;
+            Some((chain, first, work, constitution))
+        });
+    let Some((mut chain, first, work, constitution)) = parts else {
         return Ok(Err(Rejection::Damaged {
             chain: row.name,
             why: "its rows cannot be decoded".into(),
         }));
     };
-    Ok(check(view, slot, &chain, &row)?.map_or(Ok(chain), Err))
+    if let Some(rejection) = check(view, slot, &chain, &row)? {
+        return Ok(Err(rejection));
+    }
+    match difficulty(view, slot, &chain, (&first, work))? {
+        Some(difficulty) => chain.difficulty = difficulty,
+        None => {
+            return Ok(Err(
+                chain.damaged("the Quant that its work counts from is missing")
+            ));
+        }
+    }
+    let place = Place {
+        slot,
+        no,
+        alg: chain.alg,
+        amended_height: row.amended_height,
+        pool: (chain.head.tx_end(), chain.pool),
+    };
+    match amended(view, place, &mut chain, &constitution) {
+        Err(StoreError::Corrupt(why)) => Ok(Err(chain.damaged(why))),
+        read => read.map(|()| Ok(chain)),
+    }
 }
 
-fn assemble(no: ChainNo, row: &ChainRow, pool: PoolRow, genesis: &QuantRow) -> Option<HotChain> {
+/// The work that the next Quant needs, from the Quant that began the window. All rows of a chain that is loaded are in the
+/// store.
+fn difficulty(
+    view: &dyn View,
+    slot: Slot,
+    chain: &HotChain,
+    (first, work): (&Header, Option<Work>),
+) -> Result<Option<Difficulty>, StoreError> {
+    let at = Difficulty::window_at(first.height, chain.head.height);
+    let resume = |window: &Header| Difficulty::resume(work, first, window, &chain.head);
+    if work.is_none_or(|work| work.target_ms == 0) || at == first.height {
+        return Ok(Some(resume(first)));
+    }
+    let row = view.get(Cf::Quant, &quant_key(slot, chain.no, at))?;
+    let window = row.and_then(|row| QuantRow::decode(&row)?.parse().ok());
+    Ok(window.as_ref().map(resume))
+}
+
+/// The chain, and the work that its constitution asks for.
+fn assemble(
+    no: ChainNo,
+    row: &ChainRow,
+    (pool, first): (PoolRow, &Header),
+    constitution: &[u8],
+) -> Option<(HotChain, Option<Work>)> {
     let head = Header::parse(&row.head).ok()?;
-    let meta = Meta::parse(&genesis.meta).ok()?;
-    let constitution = Constitution::parse(&meta.constitution?).ok()?;
-    Some(HotChain {
+    let constitution = Constitution::parse(constitution).ok()?;
+    let chain = HotChain {
         no,
         chain_id: row.chain_id,
         name: row.name.clone(),
@@ -343,14 +435,36 @@ fn assemble(no: ChainNo, row: &ChainRow, pool: PoolRow, genesis: &QuantRow) -> O
         head,
         pool,
         rules: rules_of(&constitution),
+        law: Arc::new(Law::of(&constitution)),
+        amended: None,
+        keeps: StateRules::of(&constitution),
+        difficulty: Difficulty::begin(constitution.work, first),
         recent: PoolParts::default(),
         sealed_bytes: row.sealed_bytes,
         edges: None,
         used: 0,
-    })
+    };
+    Some((chain, constitution.work))
 }
 
-pub(super) fn rules_of(constitution: &Constitution) -> SealRules {
+/// Reads what became of the genesis's constitution.
+fn amended(
+    view: &dyn View,
+    place: Place,
+    chain: &mut HotChain,
+    genesis: &[u8],
+) -> Result<(), StoreError> {
+    let Some(amended) = amend::stored(view, place, genesis)? else {
+        return Ok(());
+    };
+    let constitution = Constitution::parse(&amended.current)
+        .map_err(|refused| StoreError::Corrupt(refused.to_string()))?;
+    chain.obey(&constitution);
+    chain.amended = Some(Arc::new(amended));
+    Ok(())
+}
+
+fn rules_of(constitution: &Constitution) -> SealRules {
     SealRules {
         leap_count: constitution.leap_count,
         leap_bytes: constitution.leap_bytes,

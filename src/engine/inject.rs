@@ -1,16 +1,22 @@
-//! Inject: transactions get their indexes. Order of the checks: request_id seen? -> ids seen? -> preconditions -> limits.
+//! Inject: transactions get their indexes. Order of the checks: request_id seen? -> ids seen? -> preconditions -> limits ->
+//! who may write.
 
 use std::collections::BTreeMap;
 
 use super::{
     POOL_BYTES_MAX, POOL_TRANSACTIONS_MAX,
+    amend::{self, Amendment},
     apply::Work,
     command::{Command, Inject, InjectItem, body_hash},
     hot::{HotChain, PoolPart},
     outcome::{Injected, Rejection},
     request,
+    state::{self, Moved},
 };
-use crate::chain::{ENVELOPE_BYTES, Envelope, Hash, HashAlg, attributes_hash, payload_hash};
+use crate::chain::{
+    ENVELOPE_BYTES, Envelope, Hash, HashAlg, TYPE_CONSTITUTION_CHANGE, attributes_hash,
+    payload_hash,
+};
 use crate::store::{
     Cf, ChainNo, IdRow, PoolLeavesRow, RequestRow, RequestRun, StoreError, TxRow, id_key, pool_key,
     pool_leaves_key, request_key, tx_key,
@@ -88,13 +94,22 @@ pub(super) fn apply(
         Ok(places) => places,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    let fresh = places.iter().filter(|place| place.is_none()).count();
-    if fresh > 0
-        && let Err(rejection) = request.allowed(work, &places)?
-    {
-        return Ok(Err(rejection));
+    let mut amendment = None;
+    let any = places.iter().any(Option::is_none);
+    if any {
+        if let Err(rejection) = request.allowed(work, &places)? {
+            return Ok(Err(rejection));
+        }
+        amendment = match amend::judge(work, command, &places)? {
+            Ok(amendment) => amendment,
+            Err(rejection) => return Ok(Err(rejection)),
+        };
     }
-    let injected = request.add(work, &places, fresh > 0)?;
+    let moved = match state::moves(work, command, &places)? {
+        Ok(moved) => moved,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    let injected = request.add(work, &places, &moved, amendment)?;
     request.remember(work, &injected);
     Ok(Ok(injected))
 }
@@ -266,7 +281,8 @@ impl<'a> Request<'a> {
         &self,
         work: &mut Work<'_>,
         places: &[Option<u64>],
-        any: bool,
+        moved: &Moved,
+        amendment: Option<Amendment>,
     ) -> Result<Injected, StoreError> {
         let (no, time_ms) = (self.command.head.chain, work.time_ms);
         let Ok(chain) = work.chain(no)? else {
@@ -275,7 +291,7 @@ impl<'a> Request<'a> {
         let inject_ms = time_ms.max(chain.pool.last_inject_ms);
         let (chain_id, first, was_empty) =
             (chain.chain_id, chain.pool.next_index, chain.pooled() == 0);
-        let mut runs = Runs::default();
+        let (mut runs, mut changes) = (Runs::default(), Vec::new());
         let (mut next, mut bytes) = (first, 0);
         for (number, place) in places.iter().enumerate() {
             if let Some(index) = place {
@@ -283,11 +299,17 @@ impl<'a> Request<'a> {
                 continue;
             }
             self.write(work, number, (chain_id, next, inject_ms));
-            bytes += self.command.items[number].payload.len() as u64;
+            let item = &self.command.items[number];
+            state::note(work, (no, next), item, moved.of(number));
+            bytes += item.payload.len() as u64;
+            changes.extend((item.kind == TYPE_CONSTITUTION_CHANGE).then_some(next));
             runs.push(next, false);
             next += 1;
         }
-        if any {
+        if let (Some(amendment), Ok(chain)) = (amendment, work.engine.hot_chain(work.state, no)?) {
+            amendment.enact(work.batch, work.engine.slot, chain, &changes);
+        }
+        if next > first {
             self.move_pool(work, (next, bytes, inject_ms), was_empty)?;
         }
         Ok(Injected {
@@ -444,6 +466,7 @@ impl Runs {
 /// Hashes what was accepted, many at a time, and adds it to the pools: one row of leaf hashes and one pool row per chain.
 pub(super) fn finish(work: &mut Work<'_>) {
     let accepted = std::mem::take(&mut work.accepted);
+    let mut changes = state::changes(work);
     let mut by_chain: BTreeMap<ChainNo, (Vec<(u64, Hash)>, u64)> = BTreeMap::new();
     for alg in [HashAlg::Sha3_256, HashAlg::Sha2_256] {
         let own: Vec<&Accepted> = accepted.iter().filter(|one| one.alg == alg).collect();
@@ -455,7 +478,9 @@ pub(super) fn finish(work: &mut Work<'_>) {
         }
     }
     for (chain, (leaves, bytes)) in by_chain {
+        let writes = changes.remove(&chain).unwrap_or_default();
         add_leaves(work, chain, &leaves, bytes);
+        state::add(work, chain, leaves[0].0, &writes);
     }
 }
 

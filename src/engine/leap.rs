@@ -3,18 +3,20 @@
 use std::borrow::Cow;
 
 use super::{
+    amend,
     apply::{Engine, Work},
     command::{Seal, body_hash},
     due,
     hot::{self, HotChain, PoolPart, PoolParts},
     outcome::{Rejection, Sealed},
-    request::{self, Pending},
+    request::{self, Pending, StatesDecided},
+    state::{self, StateNow},
 };
-use crate::chain::{Hash, HashAlg, Header, Meta, check_meta, tree_root};
+use crate::chain::{Hash, HashAlg, Header, Meta, StateChange, check_meta, tree_root};
 use crate::store::{
     Batch, Cf, ChainNo, ChainRow, QuantRow, QuantTree, RequestRow, RequestRun, Slot, StoreError,
-    TILE_HASHES, View, chain_key, history_edge_key, history_tile_key, pool_key, pool_leaves_key,
-    quant_key, quant_tile_key, request_key,
+    TILE_HASHES, chain_key, history_edge_key, history_tile_key, pool_key, pool_leaves_key,
+    pool_state_key, quant_key, quant_tile_key, request_key,
 };
 
 /// Rows deleted one by one before a range is.
@@ -43,7 +45,8 @@ pub struct Template {
 }
 
 impl Engine {
-    /// Builds the next header of a chain over all that is in its pool. Hashing happens outside of the lock.
+    /// Builds the next header of a chain over all that is in its pool; its nonce is still to be found where `pow_bits` is
+    /// not 0. Hashing happens outside of the lock.
     pub fn template(
         &self,
         no: ChainNo,
@@ -57,13 +60,34 @@ impl Engine {
         if let Err(rejection) = sealable(chain, request.is_final) {
             return Ok(Err(rejection));
         }
-        let leaves = match hot::pool_parts(&self.store, self.slot, chain)? {
-            Ok(parts) => parts.into_owned().hashes,
+        let pool = match hot::pool_parts(&self.store, self.slot, chain)? {
+            Ok(parts) => parts.into_owned(),
             Err(rejection) => return Ok(Err(rejection)),
         };
         let chain = chain.without_pool();
+        let decided = state.pending.states(no);
         drop(state);
-        Ok(Ok(build(&chain, &leaves, request)))
+        let now = self.state_now(&chain, &decided);
+        let next = state::next(&now, &chain, &pool.writes, chain.pool.next_index)?;
+        let root = next.map(|next| next.root());
+        Ok(Ok(build(&chain, &pool.hashes, root, request)))
+    }
+
+    fn state_now<'a>(&'a self, chain: &HotChain, decided: &'a StatesDecided) -> StateNow<'a> {
+        StateNow {
+            view: &self.store,
+            slot: self.slot,
+            chain: chain.no,
+            height: chain.head.height,
+            decided,
+        }
+    }
+
+    /// Height of a chain's next Quant, and the leading zero bits that it needs; 0: no work.
+    pub fn next_work(&self, no: ChainNo) -> Result<Result<(u64, u16), Rejection>, StoreError> {
+        let mut state = self.lock();
+        let chain = self.hot_chain(&mut state, no)?;
+        Ok(chain.map(|chain| (chain.head.height + 1, chain.difficulty.bits())))
     }
 
     /// The first answer to a leap or close with this request_id.
@@ -116,10 +140,17 @@ fn sealable(chain: &HotChain, is_final: bool) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn build(chain: &HotChain, leaves: &[Hash], request: &TemplateRequest<'_>) -> Template {
+fn build(
+    chain: &HotChain,
+    leaves: &[Hash],
+    state_root: Option<Hash>,
+    request: &TemplateRequest<'_>,
+) -> Template {
     let note = (!request.note.is_empty()).then(|| request.note.to_vec());
     let meta = Meta {
         sealing_node: Some(request.node_id),
+        constitution_in_force: in_force(chain, chain.head.tx_end() + leaves.len() as u64),
+        state_root: state_root.map(|root| (chain.alg as u8, root)),
         note,
         ..Meta::default()
     }
@@ -131,7 +162,7 @@ fn build(chain: &HotChain, leaves: &[Hash], request: &TemplateRequest<'_>) -> Te
         genesis: false,
         fork_genesis: false,
         is_final: request.is_final,
-        pow_bits: 0,
+        pow_bits: chain.difficulty.bits(),
         chain_id: chain.chain_id,
         height: chain.head.height + 1,
         time_ms: request
@@ -152,6 +183,12 @@ fn build(chain: &HotChain, leaves: &[Hash], request: &TemplateRequest<'_>) -> Te
     Template { header, meta }
 }
 
+/// What meta record 7 of the next Quant says, where it seals the pool up to `end`.
+fn in_force(chain: &HotChain, end: u64) -> Option<(Hash, u64)> {
+    let hash = chain.amended.as_ref()?.in_force_at(end)?;
+    Some((hash, chain.head.height + 1))
+}
+
 pub(super) fn apply(
     work: &mut Work<'_>,
     command: &Seal<'_>,
@@ -162,11 +199,13 @@ pub(super) fn apply(
     }
     let slot = work.engine.slot;
     let store = &work.engine.store;
+    let decided = work.state.pending.states(no);
     let chain = match work.engine.hot_chain(work.state, no)? {
         Ok(chain) => chain,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    let checked = check(store, slot, chain, command)?;
+    let now = work.engine.state_now(chain, &decided);
+    let checked = check(&now, chain, command)?;
     let seal = match checked {
         Ok(seal) => seal,
         Err(rejection) => return Ok(Err(work.engine.note_damage(work.state, no, rejection))),
@@ -174,12 +213,16 @@ pub(super) fn apply(
     if chain.edges.is_none() {
         chain.edges = Some(hot::history_edges(store, slot, no, chain.head.height + 1)?);
     }
+    let (seal, next) = seal;
     let sealed = commit(work.batch, slot, chain, command, seal);
     work.engine.note_due(work.batch, chain);
     let quant = QuantRow {
         header: command.header.to_vec(),
         meta: command.meta.to_vec(),
     };
+    if let Some(next) = next {
+        state::commit(work.batch, &mut work.state.pending, (slot, no), &next);
+    }
     let key = quant_key(slot, no, sealed.header.height);
     work.state
         .pending
@@ -250,11 +293,11 @@ struct CheckedSeal {
 }
 
 fn check(
-    view: &dyn View,
-    slot: Slot,
+    now: &StateNow<'_>,
     chain: &HotChain,
     command: &Seal<'_>,
-) -> Result<Result<CheckedSeal, Rejection>, StoreError> {
+) -> Result<Result<(CheckedSeal, Option<StateChange>), Rejection>, StoreError> {
+    let (view, slot) = (now.view, now.slot);
     let header = match Header::parse(command.header) {
         Ok(header) => header,
         Err(refused) => return Ok(Err(Rejection::SealDiffers(refused.to_string()))),
@@ -270,16 +313,37 @@ fn check(
         Ok(checked) => checked,
         Err(rejection) => return Ok(Err(rejection)),
     };
+    let next = state::next(now, chain, &pool.writes, header.tx_end())?;
+    if let Err(rejection) = check_state(chain, &header, command.meta, next.as_ref()) {
+        return Ok(Err(rejection));
+    }
     let stored = match pool {
         Cow::Owned(pool) => Some(pool),
         Cow::Borrowed(_) => None,
     };
-    Ok(Ok(CheckedSeal {
+    let seal = CheckedSeal {
         header,
         tree,
         stored,
         rest,
-    }))
+    };
+    Ok(Ok((seal, next)))
+}
+
+/// The state root of the meta is the one that this replica computes, or absent where the chain keeps no state.
+fn check_state(
+    chain: &HotChain,
+    header: &Header,
+    meta: &[u8],
+    next: Option<&StateChange>,
+) -> Result<(), Rejection> {
+    let own = next.map(|next| (chain.alg as u8, next.root()));
+    let told = Meta::parse(meta).map(|meta| meta.state_root);
+    if told.is_ok_and(|told| told == own) {
+        return Ok(());
+    }
+    let what = format!("state root of height {}", header.height);
+    Err(Rejection::SealDiffers(what))
 }
 
 /// Another Quant may have come first: that is no difference, the leader builds anew.
@@ -316,10 +380,13 @@ fn check_content(
         |what: &str| Rejection::SealDiffers(format!("{what} of height {}", header.height));
     let mut history = chain.history.clone();
     history.push(chain.alg, chain.head_hash);
-    crate::chain::check_next(&chain.head, &chain.head_hash, header, &history)
+    let meta = crate::chain::check_next(&chain.head, &chain.head_hash, header, &history)
         .and_then(|()| check_meta(header, meta))
-        .and_then(|()| Meta::parse(meta).map(|_| ()))
+        .and_then(|()| Meta::parse(meta))
         .map_err(|refused| Rejection::SealDiffers(refused.to_string()))?;
+    if meta.constitution_in_force != in_force(chain, header.tx_end()) {
+        return Err(differs("meta record 7, the constitution in force,"));
+    }
     let count = header.tx_count as usize;
     if count > pool.hashes.len() {
         return Err(differs("tx_count"));
@@ -328,9 +395,10 @@ fn check_content(
     if tree.root != header.tx_root {
         return Err(differs("tx_root"));
     }
-    if (header.anchor_count, header.pow_bits, header.nonce) != (0, 0, 0) {
-        return Err(differs("anchor_count, pow_bits or nonce"));
+    if header.anchor_count != 0 {
+        return Err(differs("anchor_count"));
     }
+    check_work(chain, header)?;
     let newest = pool
         .parts
         .iter()
@@ -348,6 +416,19 @@ fn check_content(
         return Err(differs("tx_count"));
     }
     Ok((tree, rest))
+}
+
+/// The bits are exactly those that the constitution and the Quants before ask for; that the hash has them is checked
+/// where the header is parsed.
+fn check_work(chain: &HotChain, header: &Header) -> Result<(), Rejection> {
+    let checked = chain.difficulty.check(header);
+    checked.map_err(|refused| Rejection::SealDiffers(refused.to_string()))?;
+    let idle = (header.pow_bits, header.nonce) == (0, 0);
+    if chain.difficulty.bits() == 0 && !idle {
+        let why = format!("pow_bits or nonce of height {}", header.height);
+        return Err(Rejection::SealDiffers(why));
+    }
+    Ok(())
 }
 
 fn commit(
@@ -370,13 +451,16 @@ fn commit(
         let key = quant_tile_key(slot, chain.no, header.height, level, tile);
         batch.put(Cf::Tree, key, hashes.as_flattened());
     });
-    drop_pool_rows(batch, slot, chain.no, pool, &header);
+    let of = (chain.no, chain.keeps.any());
+    drop_pool_rows(batch, slot, of, pool, &header);
     due::forget(batch, slot, chain);
+    amend::seal(batch, slot, chain, &header);
     chain.history.push(chain.alg, chain.head_hash);
     push_edge(batch, slot, chain, header.height, quant_hash);
     chain.sealed_bytes = rest.map_or(chain.pool.bytes, |part| part.bytes_before);
     chain.pool.first_ms = rest.map_or(0, |part| part.inject_ms);
     chain.recent.seal(header.tx_end());
+    chain.difficulty.push(&header);
     chain.head = header.clone();
     chain.head_hash = quant_hash;
     write_rows(batch, slot, chain, command.header);
@@ -387,19 +471,35 @@ fn commit(
     }
 }
 
-fn drop_pool_rows(batch: &mut Batch, slot: Slot, no: ChainNo, pool: &PoolParts, header: &Header) {
+fn drop_pool_rows(
+    batch: &mut Batch,
+    slot: Slot,
+    (no, stateful): (ChainNo, bool),
+    pool: &PoolParts,
+    header: &Header,
+) {
     let sealed = pool
         .parts
         .iter()
         .filter(|part| part.first < header.tx_end());
     if pool.parts.len() <= POINT_DELETES_MAX {
-        sealed.for_each(|part| batch.delete(Cf::Tree, pool_leaves_key(slot, no, part.first)));
+        for part in sealed {
+            batch.delete(Cf::Tree, pool_leaves_key(slot, no, part.first));
+            if stateful {
+                batch.delete(Cf::Index, pool_state_key(slot, no, part.first));
+            }
+        }
     } else {
         let (from, to) = (
             pool_leaves_key(slot, no, header.tx_start),
             pool_leaves_key(slot, no, header.tx_end()),
         );
         batch.delete_range(Cf::Tree, &from, &to);
+        if stateful {
+            let bound = |index| pool_state_key(slot, no, index);
+            let (from, to) = (bound(header.tx_start), bound(header.tx_end()));
+            batch.delete_range(Cf::Index, &from, &to);
+        }
     }
 }
 
@@ -408,6 +508,7 @@ fn write_rows(batch: &mut Batch, slot: Slot, chain: &HotChain, header: &[u8]) {
         head: header.to_vec(),
         chain_id: chain.chain_id,
         sealed_bytes: chain.sealed_bytes,
+        amended_height: chain.amended_height(),
         name: chain.name.clone(),
         peaks: chain.history.peaks().to_vec(),
     };

@@ -4,6 +4,7 @@
 //! randomness, no task. What it decides goes into one batch, which the consensus room writes together with the applied
 //! log id. Timers and miners live outside and ask `due` and `template` what there is to do.
 
+mod amend;
 mod apply;
 mod bang;
 mod cluster;
@@ -20,6 +21,7 @@ mod outcome;
 mod read;
 mod request;
 mod scrub;
+mod state;
 
 pub use apply::{ApplyError, Engine};
 pub use cluster::{
@@ -27,7 +29,7 @@ pub use cluster::{
 };
 pub use command::{
     AddNode, Bang, Command, CommandError, CommandWriter, Founding, Inject, InjectHead, InjectItem,
-    Seal, entry_seals,
+    Move, Seal, entry_seals,
 };
 pub use image::{
     Closing, Holding, IMAGE_PIECE_BYTES_MAX, ImageClaim, ImageError, ImageReceiver, ImageSender,
@@ -36,7 +38,7 @@ pub use image::{
 pub use leap::{Template, TemplateRequest};
 pub use member::MemberCommand;
 pub use outcome::{Banged, Injected, Outcome, Rejection, Sealed};
-pub use read::{ChainView, ReadError, Reader, TransactionView};
+pub use read::{ChainView, InForce, ReadError, Reader, TransactionView};
 pub use scrub::{Damage, check_quant};
 
 /// A group: the replicas that share one log for many chains. Group 0 is the meta group.
@@ -52,6 +54,10 @@ pub const REQUEST_KEPT_MS: u64 = 24 * 3600 * 1000;
 pub const POOL_TRANSACTIONS_MAX: u64 = 16 << 20;
 /// Payload bytes that a pool may hold.
 pub const POOL_BYTES_MAX: u64 = 16 << 30;
+/// Constitution changes that a pool may hold.
+pub const POOL_CHANGES_MAX: usize = 64;
+/// Authors, and admins, that a constitution may name.
+pub const AUTHORS_MAX: usize = 1024;
 /// Longest request_id, in bytes.
 pub const REQUEST_ID_BYTES_MAX: usize = 64;
 /// Longest note of a leap, in bytes.

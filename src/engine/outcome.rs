@@ -108,6 +108,65 @@ pub enum Rejection {
         /// Its height.
         height: u64,
     },
+    /// A transaction that must be signed is not.
+    #[error(
+        "transactions[{item}].author is missing: chain {chain} takes {} only; sign it, as with qbc {} --sign KEYFILE",
+        if *change { "constitution changes signed by one of its admins" } else { "transactions signed by one of its authors" },
+        if *change { "amend" } else { "inject" }
+    )]
+    Unsigned {
+        /// Which item of the request.
+        item: usize,
+        /// Whose rule it is.
+        chain: String,
+        /// It is a constitution change.
+        change: bool,
+    },
+    /// The author is none of the chain's, now.
+    #[error(
+        "transactions[{item}].author {} is none of the authors of chain {chain} now; sign with the key of one who is, or have an admin add this one (qbc amend)",
+        hex::encode(author)
+    )]
+    AuthorUnknown {
+        /// Which item of the request.
+        item: usize,
+        /// Whose authors.
+        chain: String,
+        /// Who signed.
+        author: [u8; 32],
+    },
+    /// A signed transaction could be sent again.
+    #[error(
+        "transactions[{item}].id is missing: a signed transaction without one could be sent again by whoever saw it; give it 1 to 64 bytes of its own and sign them too"
+    )]
+    IdMissing {
+        /// Which item of the request.
+        item: usize,
+    },
+    /// A constitution change by one who may not.
+    #[error(
+        "transactions[{item}].author {} is none of the admins of chain {chain}{}",
+        hex::encode(author),
+        if *any { ": only they change its constitution; sign with the key of one of them" } else { ", which has none: its constitution never changes" }
+    )]
+    NotAdmin {
+        /// Which item of the request.
+        item: usize,
+        /// Whose admins.
+        chain: String,
+        /// Who signed.
+        author: [u8; 32],
+        /// The chain has admins.
+        any: bool,
+    },
+    /// What it would make is no constitution.
+    #[error("transactions[{item}].payload: {why}")]
+    BadChange {
+        /// Which item of the request.
+        item: usize,
+        /// What is wrong.
+        why: String,
+    },
     /// The pool is at a limit.
     #[error("the pool of chain {chain} is full ({limit}); leap first, then inject again")]
     PoolFull {
@@ -115,6 +174,20 @@ pub enum Rejection {
         chain: String,
         /// Which limit.
         limit: String,
+    },
+    /// A transfer moves more than its sender has.
+    #[error(
+        "transactions[{item}]: account {account} has {balance}, the transfer moves {amount}; move at most that, or fund the account first"
+    )]
+    Overdraft {
+        /// Which item of the request.
+        item: usize,
+        /// The sender.
+        account: String,
+        /// What it has when the item's turn comes.
+        balance: u128,
+        /// What was to move.
+        amount: u128,
     },
     /// Nothing to seal.
     #[error("chain {0} has nothing to seal: its pool is empty; inject first")]

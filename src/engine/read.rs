@@ -2,14 +2,18 @@
 
 use std::ops::ControlFlow;
 
-use super::outcome::Rejection;
+use super::{
+    amend::{self, Amended, Place},
+    outcome::Rejection,
+    state::parse_balance,
+};
 use crate::chain::{
     ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta, NodeReader, inclusion_path,
 };
 use crate::store::{
-    Cf, ChainNo, ChainRow, HistoryReader, PoolRow, QuantReader, QuantRow, Slot, StoreError,
-    TileError, TxRow, View, chain_key, name_key, names_from, pool_key, quant_key, quant_tile_key,
-    tx_key,
+    Cf, ChainNo, ChainRow, EachRow, HistoryReader, PoolRow, QuantReader, QuantRow, Slot, StateAt,
+    StoreError, TileError, TxRow, View, account_key, chain_key, index_of_touch, name_key,
+    names_from, pool_key, quant_key, quant_tile_key, touches_between, tx_key,
 };
 
 /// A read could not be answered.
@@ -81,6 +85,19 @@ pub struct ChainView {
     pub pool: PoolRow,
     /// Payload bytes in Quants.
     pub sealed_bytes: u64,
+    /// The Quant that seals the last change of the constitution; 0: none does.
+    pub amended_height: u64,
+}
+
+/// The constitution that decides about the next transaction, and where it was changed last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InForce {
+    /// Its records.
+    pub constitution: Vec<u8>,
+    /// The index of the last change; none where the genesis's is in force.
+    pub index: Option<u64>,
+    /// The Quant that seals that change; none while it is in the pool.
+    pub height: Option<u64>,
 }
 
 /// A transaction as stored.
@@ -239,6 +256,42 @@ impl<'a> Reader<'a> {
         Ok((bytes, constitution))
     }
 
+    /// The constitution in force, changes in the pool included; `genesis` is the one of Quant 0.
+    pub fn in_force(&self, chain: &ChainView, genesis: &[u8]) -> Result<InForce, ReadError> {
+        let amended = self.amended(chain, genesis)?;
+        Ok(match amended {
+            None => InForce {
+                constitution: genesis.to_vec(),
+                index: None,
+                height: None,
+            },
+            Some(amended) => InForce {
+                index: amended.last_index(),
+                height: amended
+                    .sealed_at
+                    .filter(|(_, index)| Some(*index) == amended.last_index())
+                    .map(|(height, _)| height),
+                constitution: amended.current,
+            },
+        })
+    }
+
+    /// How the constitution was changed, held against Quants and transactions.
+    pub(super) fn amended(
+        &self,
+        chain: &ChainView,
+        genesis: &[u8],
+    ) -> Result<Option<Amended>, StoreError> {
+        let place = Place {
+            slot: self.slot,
+            no: chain.no,
+            alg: chain.alg(),
+            amended_height: chain.amended_height,
+            pool: (chain.head.tx_end(), chain.pool),
+        };
+        amend::stored(self.view, place, genesis)
+    }
+
     /// A transaction, sealed or pooled.
     pub fn transaction(&self, chain: &ChainView, index: u64) -> Result<TransactionView, ReadError> {
         if index >= chain.pool.next_index {
@@ -318,6 +371,55 @@ impl<'a> Reader<'a> {
             });
         }
         Ok(quant)
+    }
+
+    /// Indexes in `[from, to)` of the transactions that touch a state key, ascending or descending, at most `limit`.
+    pub fn touching(
+        &self,
+        chain: &ChainView,
+        state_key: &[u8],
+        bounds: (u64, u64),
+        (newest_first, limit): (bool, usize),
+    ) -> Result<Vec<u64>, ReadError> {
+        let (from, to) = touches_between(self.slot, chain.no, state_key, bounds);
+        let (mut found, mut whole) = (Vec::new(), true);
+        let each: EachRow<'_> = &mut |key, _| {
+            let index = index_of_touch(key);
+            whole &= index.is_some();
+            found.extend(index);
+            if found.len() < limit {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        };
+        if newest_first {
+            self.view.scan_down(Cf::Index, &from, &to, each)?;
+        } else {
+            self.view.scan(Cf::Index, &from, &to, each)?;
+        }
+        if whole {
+            Ok(found)
+        } else {
+            Err(StoreError::row("index").into())
+        }
+    }
+
+    /// What an account of a ledger has after its newest transfer; none where no transfer touched it.
+    pub fn balance(&self, chain: &ChainView, account: &[u8]) -> Result<Option<u128>, ReadError> {
+        let key = account_key(self.slot, chain.no, account);
+        let row = self.view.get(Cf::Index, &key)?;
+        Ok(row.map(|row| parse_balance(&row)).transpose()?)
+    }
+
+    /// The state tree as the Quant of a height left it.
+    pub fn state(&self, chain: &ChainView, height: u64) -> StateAt<'a, dyn View + 'a> {
+        StateAt {
+            view: self.view,
+            slot: self.slot,
+            chain: chain.no,
+            height,
+        }
     }
 
     /// Path from a transaction to its Quant's tx_root.
@@ -429,5 +531,6 @@ fn decode(no: ChainNo, row: &[u8], pool: PoolRow) -> Option<ChainView> {
         history,
         pool,
         sealed_bytes: row.sealed_bytes,
+        amended_height: row.amended_height,
     })
 }

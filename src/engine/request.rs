@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{REQUEST_KEPT_MS, outcome::Rejection};
-use crate::chain::Hash;
+use crate::chain::{Hash, StatePath};
 use crate::store::{
     Batch, Cf, ChainNo, QuantRow, RequestRow, RequestRun, Slot, StoreError, View, request_key,
     request_of_time_key, request_time_key, requests_between,
@@ -25,9 +25,14 @@ pub(super) struct Pending {
     /// The keys among them that find requests by their time; false = removed.
     times: BTreeMap<Vec<u8>, bool>,
     quants: HashMap<Vec<u8>, Vec<u8>>,
+    /// Newest rows of state trees.
+    states: HashMap<ChainNo, StatesDecided>,
     /// No request is older than this; 0 = look. Saves most entries the look, decides nothing.
     oldest_ms: u64,
 }
+
+/// Rows of a chain's state tree by their path, as the newest decided Quant left them.
+pub(super) type StatesDecided = HashMap<StatePath, Vec<u8>>;
 
 impl Pending {
     pub fn get(&self, view: &dyn View, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -55,8 +60,18 @@ impl Pending {
         self.quants.insert(key, row);
     }
 
+    /// A copy of what is decided of a chain's state tree; mostly nothing.
+    pub fn states(&self, chain: ChainNo) -> StatesDecided {
+        self.states.get(&chain).cloned().unwrap_or_default()
+    }
+
+    pub fn put_states(&mut self, chain: ChainNo, rows: impl Iterator<Item = (StatePath, Vec<u8>)>) {
+        self.states.entry(chain).or_default().extend(rows);
+    }
+
     pub fn clear(&mut self) {
         self.rows.clear();
+        self.states.clear();
         self.times.clear();
         self.quants.clear();
     }

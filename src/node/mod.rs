@@ -11,7 +11,8 @@ mod scrub;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -94,10 +95,12 @@ pub fn serve(
         .build();
     let runtime = runtime.map_err(|error| NodeError::System(error.to_string()))?;
     let stop_max = Duration::from_millis(config.stop_ms_max);
-    let mut store = None;
-    let result = runtime.block_on(run(config, &mut store, ready, on_failure(failed)));
+    let opened = Opened::default();
+    let failing = on_failure(failed, opened.clone());
+    let result = runtime.block_on(run(config, &opened, ready, failing));
     runtime.shutdown_timeout(stop_max);
-    if store.is_some_and(|store: Store| !store.close(stop_max)) {
+    let store = opened.take();
+    if store.is_some_and(|(_, store)| !store.close(stop_max)) {
         tracing::warn!("the database was still in use at the end of the stop; nothing is lost");
     }
     result
@@ -112,13 +115,42 @@ fn small_pages() {
 }
 
 /// A failed write or sync is final: after it the page cache can't be believed. The node stops and recovers by restarting.
-fn on_failure(failed: Arc<impl Fn(&str) + Send + Sync + 'static>) -> OnFailure {
+fn on_failure(failed: Arc<impl Fn(&str) + Send + Sync + 'static>, opened: Opened) -> OnFailure {
     Arc::new(move |why: String| {
+        opened.note_damage();
         failed(&why);
         // One failure makes others follow, and a follower may be first to tell: the cause gets its moment too.
         std::thread::sleep(LAST_WORDS);
         end_now()
     })
+}
+
+/// The data folder and its store, once they are open.
+#[derive(Clone, Default)]
+struct Opened(Arc<Mutex<Option<(PathBuf, Store)>>>);
+
+impl Opened {
+    fn set(&self, data: &Path, store: Store) {
+        *self.lock() = Some((data.to_owned(), store));
+    }
+
+    fn take(&self) -> Option<(PathBuf, Store)> {
+        self.lock().take()
+    }
+
+    /// Where damage in a file stopped the database, it would do so again at every start: the next one sets it aside.
+    fn note_damage(&self) {
+        let Some((data, store)) = self.lock().clone() else {
+            return;
+        };
+        if let Some(StoreError::Corrupt(why)) = store.background_error() {
+            open::suspect(&data, &why);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(PathBuf, Store)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A panic is a broken invariant: what it leaves in memory can't be believed. The restart recovers from what is on disk.
@@ -141,7 +173,7 @@ fn end_now() -> ! {
 
 async fn run(
     config: Config,
-    opened: &mut Option<Store>,
+    opened: &Opened,
     ready: impl FnOnce(SocketAddr),
     failed: OnFailure,
 ) -> Result<(), NodeError> {
@@ -149,7 +181,7 @@ async fn run(
     let address = config.address()?;
     let trust = Trust::load(config.secret_file(), config.trust_loopback)?;
     let data = open::open(&config)?;
-    *opened = Some(data.folder.store.clone());
+    opened.set(&config.data, data.folder.store.clone());
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(|why| NodeError::Listen { address, why })?;
     let address = listener.local_addr();
@@ -228,7 +260,7 @@ impl Beginning {
             ..NodeFacts::default()
         });
         Ok(Node {
-            sealer: Sealer::new(own.node_id, clock),
+            sealer: Sealer::new(own.node_id, clock, mining_threads(&self.config)),
             groups,
             links,
             signer,
@@ -309,6 +341,15 @@ impl Beginning {
             }
         }
     }
+}
+
+/// All cores but one, unless the configuration says otherwise.
+fn mining_threads(config: &Config) -> usize {
+    if config.mining_threads > 0 {
+        return config.mining_threads;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    cores.saturating_sub(1).max(1)
 }
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -441,7 +482,7 @@ async fn watch_store(groups: Groups, failed: OnFailure) {
     loop {
         tokio::time::sleep(WATCH_EVERY).await;
         if let Some(why) = groups.store().background_error() {
-            failed(why);
+            failed(why.to_string());
         }
     }
 }

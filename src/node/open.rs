@@ -6,7 +6,8 @@
 //! node joins anew under another id: what it voted for and signed is not known any more.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -16,6 +17,9 @@ use super::{
 };
 use crate::config::Config;
 use crate::store::{Folder, FolderError, StoreError, StoreOptions};
+
+/// The note of a node that stopped at damage in a file.
+const SUSPECT: &str = "suspect";
 
 /// A folder, and what is wrong with what lies in it.
 pub(super) struct Opened {
@@ -41,6 +45,9 @@ pub(super) fn open(config: &Config) -> Result<Opened, NodeError> {
         cache_bytes: config.cache_mib << 20,
     };
     let members = MembersFile::of(&config.data).read();
+    if let Some(why) = suspected(&config.data).filter(|_| !members.others.is_empty()) {
+        return open_anew(config, options, members, why);
+    }
     let error = match Folder::open(&config.data, options) {
         Ok(folder) => {
             // A node that was set aside and did not get to join anew.
@@ -90,13 +97,43 @@ pub(super) fn open(config: &Config) -> Result<Opened, NodeError> {
             Err(error) => return Err(error.into()),
         }
     }
+    match doubt {
+        Doubt::Lost(why) | Doubt::Shorter(why) => open_anew(config, options, members, why),
+        Doubt::None => Err(NodeError::System(why)),
+    }
+}
+
+/// Sets the old data aside and opens a folder that has none.
+fn open_anew(
+    config: &Config,
+    options: StoreOptions,
+    members: Members,
+    why: String,
+) -> Result<Opened, NodeError> {
     set_aside(&config.data).map_err(|error| NodeError::System(error.to_string()))?;
-    let folder = Folder::open(&config.data, options)?;
     Ok(Opened {
-        folder,
-        doubt,
+        folder: Folder::open(&config.data, options)?,
+        doubt: Doubt::Lost(why),
         members,
     })
+}
+
+/// Notes that the database stopped at damage in a file of its own. Best effort: the node ends, and the disk may fail too.
+pub(super) fn suspect(data: &Path, why: &str) {
+    let noted = fs::File::create(data.join(SUSPECT)).and_then(|mut file| {
+        file.write_all(why.as_bytes())?;
+        file.sync_all()?;
+        fs::File::open(data)?.sync_all()
+    });
+    if let Err(error) = noted {
+        tracing::error!(%error, "the damage could not be noted for the next start");
+    }
+}
+
+fn suspected(data: &Path) -> Option<String> {
+    let why = fs::read_to_string(data.join(SUSPECT)).ok()?;
+    tracing::error!(%why, "the database stopped at damage in a file; this node is repaired from its peers");
+    Some(why)
 }
 
 /// Moves everything that is the old node's into a folder of its own.
@@ -104,7 +141,7 @@ fn set_aside(data: &Path) -> io::Result<()> {
     let aside = free_name(data);
     fs::create_dir(&aside)?;
     // The members stay: whoever starts next must find them, not found a cluster of its own.
-    for name in ["db", "synced", "FORMAT"] {
+    for name in ["db", "synced", "FORMAT", SUSPECT] {
         let from = data.join(name);
         if from.exists() {
             fs::rename(from, aside.join(name))?;

@@ -7,13 +7,18 @@ use super::{
     Service, convert,
     edge::Deadline,
     inject::check_request_id,
+    ledger::check_ledger,
     limits::{BANG_BATCH_MAX, PAYLOAD_BYTES_MAX},
     route::{self, Method, Route, at_once, elsewhere, of_propose},
     status::{invalid, of_name, of_read, of_rejection, status},
 };
-use crate::chain::{Birth, ChainName, Constitution, GENESIS_META_BYTES_MAX, HashAlg, Meta};
+use crate::chain::{
+    Birth, ChainName, Constitution, GENESIS_META_BYTES_MAX, HashAlg, Meta, check_author_key,
+};
 use crate::consensus::Group;
-use crate::engine::{Bang, Banged, Outcome, Reader};
+use crate::engine::{
+    AUTHORS_MAX, Bang, Banged, Outcome, POOL_BYTES_MAX, POOL_TRANSACTIONS_MAX, Reader,
+};
 use crate::proto;
 
 impl Service {
@@ -212,32 +217,71 @@ fn genesis_meta(alg: HashAlg, constitution: &Constitution) -> Result<Vec<u8>, St
 fn check_supported(asked: &proto::Constitution) -> Result<(), Status> {
     let later = [
         ("constitution.schema", !asked.schema.is_empty()),
-        ("constitution.authors", !asked.authors.is_empty()),
-        ("constitution.admins", !asked.admins.is_empty()),
-        ("constitution.work_bits_min", asked.work_bits_min.is_some()),
-        (
-            "constitution.work_target_ms",
-            asked.work_target_ms.is_some(),
-        ),
         (
             "constitution.quorum",
             asked.quorum.is_some_and(|quorum| quorum > 1),
         ),
-        ("constitution.keyed", asked.keyed),
         ("constitution.erasable", asked.erasable),
-        ("constitution.rules_ledger", asked.rules_ledger),
-        ("constitution.mint_account", !asked.mint_account.is_empty()),
     ];
     if let Some((field, _)) = later.iter().find(|(_, given)| *given) {
         let why = "this version of the server does not support it; leave it out";
         return Err(super::status::refused_field("NOT_SUPPORTED", field, why));
     }
+    check_ledger(asked)?;
+    check_keys("constitution.authors", &asked.authors)?;
+    check_keys("constitution.admins", &asked.admins)?;
     let max = asked.payload_bytes_max.unwrap_or(1);
     if max == 0 || max as usize > PAYLOAD_BYTES_MAX {
         return Err(invalid(
             "constitution.payload_bytes_max",
             format!("{max} is refused, give 1 to {PAYLOAD_BYTES_MAX}"),
         ));
+    }
+    check_timers(asked)
+}
+
+/// A pool that reaches its limit takes no more: a chain that waits for more than that would never seal by itself.
+fn check_timers(asked: &proto::Constitution) -> Result<(), Status> {
+    let timers = [
+        (
+            "leap_count",
+            asked.leap_count.map(u64::from),
+            POOL_TRANSACTIONS_MAX,
+        ),
+        ("leap_bytes", asked.leap_bytes, POOL_BYTES_MAX),
+        ("leap_ms", asked.leap_ms, u64::MAX),
+    ];
+    for (field, given, max) in timers {
+        if let Some(given) = given.filter(|given| !(1..=max).contains(given)) {
+            let most = if max == u64::MAX {
+                "1 or more".to_owned()
+            } else {
+                format!("1 to {max}")
+            };
+            let why = format!(
+                "{given} is refused, give {most}, or leave it out: the chain is sealed when told then"
+            );
+            return Err(invalid(&format!("constitution.{field}"), why));
+        }
+    }
+    Ok(())
+}
+
+/// Keys by which signatures can hold, each named once; their length is checked where they are converted.
+fn check_keys(field: &str, keys: &[bytes::Bytes]) -> Result<(), Status> {
+    if keys.len() > AUTHORS_MAX {
+        let why = format!("there are {}, give at most {AUTHORS_MAX}", keys.len());
+        return Err(invalid(field, why));
+    }
+    for (at, key) in keys.iter().enumerate() {
+        let field = format!("{field}[{at}]");
+        check_author_key(&convert::bytes32(&field, key)?).map_err(|refused| {
+            let why = format!("{}; give the one that qbc keygen printed", refused.why);
+            invalid(&field, why)
+        })?;
+        if keys[..at].contains(key) {
+            return Err(invalid(&field, "it is named before; name each key once"));
+        }
     }
     Ok(())
 }

@@ -49,8 +49,27 @@ impl Service {
                 self.lead(route, body, |s, r| Box::pin(s.do_inject(r)))
                     .await
             }
-            Method::Leap => self.lead(route, body, |s, r| Box::pin(s.do_leap(r))).await,
-            Method::Close => self.lead(route, body, |s, r| Box::pin(s.do_close(r))).await,
+            Method::Leap => {
+                let until = route.until;
+                self.lead(route, body, |s, r| Box::pin(s.do_leap(r, until)))
+                    .await
+            }
+            Method::Close => {
+                let until = route.until;
+                self.lead(route, body, |s, r| Box::pin(s.do_close(r, until)))
+                    .await
+            }
+            Method::GetMining => {
+                self.lead(route, body, |s, r| at_once(s.do_get_mining(r)))
+                    .await
+            }
+            _ => self.carried_read(route, body).await,
+        }
+    }
+
+    /// Calls that any replica answers.
+    async fn carried_read(&self, route: Route, body: Bytes) -> Bytes {
+        match route.method {
             Method::GetChain => {
                 self.show(route, body, |s, r| at_once(s.do_get_chain(r)))
                     .await
@@ -88,7 +107,23 @@ impl Service {
                 self.show(route, body, |s, r| Box::pin(s.do_get_bundle(r)))
                     .await
             }
-            Method::Read | Method::Export => write_answer::<proto::ReadResponse>(&Err(elsewhere())),
+            Method::ListHistory => {
+                self.show(route, body, |s, r| at_once(s.do_list_history(r)))
+                    .await
+            }
+            Method::GetLatest => {
+                self.show(route, body, |s, r| at_once(s.do_get_latest(r)))
+                    .await
+            }
+            Method::GetBalance => {
+                self.show(route, body, |s, r| at_once(s.do_get_balance(r)))
+                    .await
+            }
+            Method::ProveState => {
+                self.show(route, body, |s, r| Box::pin(s.do_prove_state(r)))
+                    .await
+            }
+            _ => write_answer::<proto::ReadResponse>(&Err(elsewhere())),
         }
     }
 

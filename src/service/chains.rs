@@ -1,5 +1,7 @@
 //! GetChain, ListChains, GetQuant, ListQuants, GetHead.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -10,9 +12,13 @@ use super::{
     route::{Method, Route, at_once, cluster_unknown, elsewhere},
     status::{invalid, of_read},
 };
+use crate::chain::Constitution;
 use crate::engine::{ChainView, GroupId, Reader};
 use crate::proto;
 use crate::store::Slot;
+
+/// So long GetChain waits for the leader's word about mining.
+const MINING_WAIT_MAX: Duration = Duration::from_millis(500);
 
 impl Service {
     pub(super) fn do_get_chain(
@@ -23,6 +29,42 @@ impl Service {
         Ok(proto::GetChainResponse {
             chain: Some(chain(&reads.reader(), &reads.chain)?),
         })
+    }
+
+    /// Adds what only the leader knows: how far it is with the work for the next Quant. Where it does not answer soon, the
+    /// chain is shown without.
+    pub(super) async fn with_mining(
+        &self,
+        route: Route,
+        request: &proto::GetChainRequest,
+        mut shown: proto::GetChainResponse,
+    ) -> proto::GetChainResponse {
+        let Some(chain) = shown.chain.as_mut().filter(|chain| may_be_mined(chain)) else {
+            return shown;
+        };
+        if request.any_replica {
+            return shown;
+        }
+        let route = Route {
+            method: Method::GetMining,
+            until: route.until.min(Instant::now() + MINING_WAIT_MAX),
+            ..route
+        };
+        let asked = self.at_leader(route, request, |service, request| {
+            at_once(service.do_get_mining(request))
+        });
+        chain.mining = asked.await.ok().filter(|mining| mining.bits > 0);
+        shown
+    }
+
+    /// What this node mines for a chain; no bits where it does not.
+    pub(super) fn do_get_mining(
+        &self,
+        request: &proto::GetChainRequest,
+    ) -> Result<proto::Mining, Status> {
+        let known = self.catalog.find(&request.chain)?;
+        let mining = self.sealer.mining(known.group, known.no);
+        Ok(mining.as_ref().map(convert::mining).unwrap_or_default())
     }
 
     /// Every group has its own names: the page is merged from all of them. The token is the last name given.
@@ -166,6 +208,11 @@ impl Service {
     }
 }
 
+fn may_be_mined(chain: &proto::Chain) -> bool {
+    let constitution = Constitution::parse(&chain.constitution);
+    !chain.closed && constitution.is_ok_and(|constitution| constitution.work.is_some())
+}
+
 fn listed(
     snapshot: &crate::store::Snapshot<'_>,
     slot: Slot,
@@ -185,6 +232,8 @@ fn listed(
 
 fn chain(reader: &Reader<'_>, view: &ChainView) -> Result<proto::Chain, Status> {
     let (constitution, parsed) = reader.constitution(view).map_err(|error| of_read(&error))?;
+    let in_force = reader.in_force(view, &constitution);
+    let in_force = in_force.map_err(|error| of_read(&error))?;
     Ok(proto::Chain {
         name: view.name.clone(),
         chain_id: view.chain_id.0.to_vec().into(),
@@ -197,10 +246,14 @@ fn chain(reader: &Reader<'_>, view: &ChainView) -> Result<proto::Chain, Status> 
         constitution: constitution.into(),
         created_ms: parsed.created_ms,
         hash_alg: view.alg() as u32,
+        constitution_in_force: in_force.constitution.into(),
+        amended_index: in_force.index,
+        amended_height: in_force.height,
+        mining: None,
     })
 }
 
-fn page_size(asked: u32) -> usize {
+pub(super) fn page_size(asked: u32) -> usize {
     if asked == 0 {
         PAGE_DEFAULT
     } else {

@@ -3,12 +3,14 @@
 use bytes::Bytes;
 use tonic::Status;
 
+use super::limits::WORK_BITS_MIN_MAX;
 use super::status::{invalid, of_store, status};
 use crate::chain::{
     Attributes, Birth, Constitution, Content, Hash, HashAlg, HeadSignature, Header, Mint, Work,
 };
 use crate::engine::TransactionView;
 use crate::proto;
+use crate::seal::MiningProgress;
 use crate::store::QuantRow;
 
 pub fn bytes32(field: &str, bytes: &[u8]) -> Result<Hash, Status> {
@@ -61,6 +63,17 @@ pub fn signature(signature: &HeadSignature) -> proto::HeadSignature {
         time_s: signature.time_s,
         signature: signature.signature.clone().into(),
         certificate: signature.certificate.to_bytes().into(),
+    }
+}
+
+pub fn mining(progress: &MiningProgress) -> proto::Mining {
+    proto::Mining {
+        height: progress.height,
+        bits: u32::from(progress.bits),
+        tries: progress.tries,
+        tries_per_second: progress.tries_per_second(),
+        tries_expected: progress.tries_expected(),
+        elapsed_ms: progress.elapsed.as_millis() as u64,
     }
 }
 
@@ -136,6 +149,7 @@ pub fn constitution(asked: &proto::Constitution, birth: Birth) -> Result<Constit
 fn content(asked: &proto::Constitution) -> Result<Content, Status> {
     use proto::constitution::Content as Asked;
     match Asked::try_from(asked.content) {
+        Ok(Asked::Unspecified) if asked.rules_ledger => Ok(Content::Json),
         Ok(Asked::Unspecified | Asked::Bytes) => Ok(Content::Bytes),
         Ok(Asked::Text) => Ok(Content::Text),
         Ok(Asked::Json) => Ok(Content::Json),
@@ -159,15 +173,26 @@ fn keys(field: &str, keys: &[Bytes]) -> Result<Vec<[u8; 32]>, Status> {
 
 fn work(asked: &proto::Constitution) -> Result<Option<Work>, Status> {
     let Some(bits) = asked.work_bits_min else {
+        if asked.work_target_ms.is_some() {
+            let why = "without work_bits_min there is no work; give both, or leave it out";
+            return Err(invalid("constitution.work_target_ms", why));
+        }
         return Ok(None);
     };
-    let bits_min = u16::try_from(bits).ok().filter(|bits| *bits <= 256);
+    let bits_min = u16::try_from(bits).ok();
+    let bits_min = bits_min.filter(|bits| (1..=WORK_BITS_MIN_MAX).contains(bits));
     let bits_min = bits_min.ok_or_else(|| {
         invalid(
             "constitution.work_bits_min",
-            format!("{bits} is too many; give at most 256"),
+            format!(
+                "{bits} is refused, give 1 to {WORK_BITS_MIN_MAX}, or leave it out for no work"
+            ),
         )
     })?;
+    if asked.work_target_ms == Some(0) {
+        let why = "0 is refused, give 1 or more, or leave it out for a fixed difficulty";
+        return Err(invalid("constitution.work_target_ms", why));
+    }
     Ok(Some(Work {
         bits_min,
         target_ms: asked.work_target_ms.unwrap_or(0),

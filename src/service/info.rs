@@ -10,6 +10,7 @@ impl Service {
     pub(super) fn do_get_server_info(&self) -> proto::GetServerInfoResponse {
         let cluster = self.groups.cluster();
         let cluster_id = cluster.founded.as_ref().map(|row| row.cluster_id);
+        let miner = self.sealer.miner_facts();
         proto::GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             format_version: DATA_FORMAT,
@@ -21,6 +22,9 @@ impl Service {
             resident_bytes: resident_bytes(),
             disk_bytes: self.groups.store().disk_bytes(),
             started_ms: self.facts.started_ms,
+            mining_threads: miner.threads as u32,
+            mining_chains: miner.chains as u32,
+            mining_tries: miner.tries,
             scrubbed_quants: self.facts.scrubbed_quants.load(Ordering::Relaxed),
             damaged_chains: self
                 .groups

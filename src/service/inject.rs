@@ -11,15 +11,19 @@ use super::{
     catalog::Known,
     convert::{self, bytes32},
     edge::Deadline,
-    limits::{INJECT_BATCH_MAX, PAYLOAD_BYTES_MAX, PIECES_WAITING, RECEIPT_BATCH_MAX},
+    ledger::{check_data_allowed, check_transfer},
+    limits::{
+        CHECKS_PER_LANE_MIN, INJECT_BATCH_MAX, PAYLOAD_BYTES_MAX, PIECES_WAITING, RECEIPT_BATCH_MAX,
+    },
     route::{Method, Route, elsewhere, of_propose},
     status::{invalid, of_content, of_read, of_rejection, of_transport, refused_field, status},
 };
 use crate::chain::{
-    Attributes, ChainId, Content, ID_BYTES_MAX, KEY_BYTES_MAX, check_content, payload_hash,
-    tree_root, verify_author,
+    Attributes, ChainId, ConstitutionChange, Content, Edit, ID_BYTES_MAX, KEY_BYTES_MAX,
+    TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_TRANSFER, Transfer, check_author_key, check_content,
+    payload_hash, tree_root, verify_author,
 };
-use crate::engine::{InjectHead, InjectItem, Injected, Outcome, REQUEST_ID_BYTES_MAX};
+use crate::engine::{InjectHead, InjectItem, Injected, Move, Outcome, REQUEST_ID_BYTES_MAX};
 use crate::proto;
 use crate::store::RequestRun;
 
@@ -58,7 +62,7 @@ impl Service {
         request: &proto::InjectRequest,
     ) -> Result<proto::InjectResponse, Status> {
         let known = self.known_at_leader(&request.chain).await?;
-        let command = command(&known, request)?;
+        let command = self.command(&known, request).await?;
         match self
             .catalog
             .group(&known)?
@@ -76,6 +80,43 @@ impl Service {
                 &[],
             )),
         }
+    }
+
+    async fn command(
+        &self,
+        known: &Known,
+        request: &proto::InjectRequest,
+    ) -> Result<Vec<u8>, Status> {
+        check_request_id(&request.request_id)?;
+        check_count(request)?;
+        let head = InjectHead {
+            chain: known.no,
+            request_id: request.request_id.as_bytes(),
+            expected_next_index: request.expected_next_index,
+            expected_head: convert::optional_hash("expected_head", &request.expected_head)?,
+        };
+        let transactions = &request.transactions;
+        let costly = transactions.iter().filter(|one| !one.signature.is_empty());
+        let lanes = costly.count() / CHECKS_PER_LANE_MIN;
+        let check = |at: usize, one: &proto::TransactionInput| check(known, at, one);
+        let checked = self.lanes.each(transactions, lanes, check).await?;
+        let bytes = transactions
+            .iter()
+            .zip(&checked)
+            .map(|(one, checked)| one.payload.len() + checked.attributes.len() + one.id.len())
+            .sum();
+        let items = transactions
+            .iter()
+            .zip(&checked)
+            .map(|(one, checked)| InjectItem {
+                kind: checked.kind,
+                attributes: &checked.attributes,
+                id: &one.id,
+                salt: None,
+                transfer: checked.transfer.as_ref().map(moved),
+                payload: &one.payload,
+            });
+        Ok(head.encode(items, bytes))
     }
 
     fn injected(
@@ -192,8 +233,7 @@ pub(super) fn check_request_id(request_id: &str) -> Result<(), Status> {
     Ok(())
 }
 
-fn command(known: &Known, request: &proto::InjectRequest) -> Result<Vec<u8>, Status> {
-    check_request_id(&request.request_id)?;
+fn check_count(request: &proto::InjectRequest) -> Result<(), Status> {
     let count = request.transactions.len();
     let (limit, with) = if request.receipt {
         (RECEIPT_BATCH_MAX, " with a receipt")
@@ -204,39 +244,20 @@ fn command(known: &Known, request: &proto::InjectRequest) -> Result<Vec<u8>, Sta
         let why = format!("there are {count}, give 1 to {limit}{with}");
         return Err(invalid("transactions", why));
     }
-    let head = InjectHead {
-        chain: known.no,
-        request_id: request.request_id.as_bytes(),
-        expected_next_index: request.expected_next_index,
-        expected_head: convert::optional_hash("expected_head", &request.expected_head)?,
-    };
-    let mut attributes = Vec::with_capacity(count);
-    let mut bytes = 0;
-    for (at, one) in request.transactions.iter().enumerate() {
-        attributes.push(check(known, at, one)?);
-        bytes += one.payload.len() + attributes[at].len() + one.id.len();
-    }
-    let items = request
-        .transactions
-        .iter()
-        .zip(&attributes)
-        .map(|(one, attributes)| InjectItem {
-            kind: 0,
-            attributes,
-            id: &one.id,
-            salt: None,
-            payload: &one.payload,
-        });
-    Ok(head.encode(items, bytes))
+    Ok(())
+}
+
+/// A transaction as it was checked.
+struct Checked {
+    kind: u8,
+    attributes: Vec<u8>,
+    transfer: Option<Transfer>,
 }
 
 /// What needs no state is checked here, by the leader before it proposes: a library upgrade must not make replicas differ.
-fn check(known: &Known, at: usize, one: &proto::TransactionInput) -> Result<Vec<u8>, Status> {
-    let limit = known
-        .constitution
-        .payload_max
-        .map_or(PAYLOAD_BYTES_MAX, |max| max as usize);
-    check_length(at, "payload", one.payload.len(), limit)?;
+/// A node that hands the request on checks nothing: each signature is verified once, by who proposes it.
+fn check(known: &Known, at: usize, one: &proto::TransactionInput) -> Result<Checked, Status> {
+    let (kind, transfer) = check_type(known, at, one)?;
     check_length(at, "key", one.key.len(), KEY_BYTES_MAX)?;
     check_length(at, "id", one.id.len(), ID_BYTES_MAX)?;
     if !one.salt.is_empty() {
@@ -245,17 +266,101 @@ fn check(known: &Known, at: usize, one: &proto::TransactionInput) -> Result<Vec<
             "the chain is not erasable; leave the salt out",
         ));
     }
-    if known.constitution.content != Content::Bytes {
-        check_content(known.constitution.content, &one.payload)
-            .map_err(|error| of_content(at, &error))?;
-    }
     if one.key.is_empty() && one.id.is_empty() && one.author.is_empty() && one.signature.is_empty()
     {
-        return Ok(Vec::new());
+        return Ok(Checked {
+            kind,
+            attributes: Vec::new(),
+            transfer,
+        });
     }
     let attributes = attributes(at, one)?;
-    check_author(known, at, one, &attributes)?;
-    Ok(attributes.to_bytes())
+    check_author(known, (at, kind), one, &attributes)?;
+    Ok(Checked {
+        kind,
+        attributes: attributes.to_bytes(),
+        transfer,
+    })
+}
+
+/// The types that clients may write, and what the payload of each must be.
+fn check_type(
+    known: &Known,
+    at: usize,
+    one: &proto::TransactionInput,
+) -> Result<(u8, Option<Transfer>), Status> {
+    let field = || format!("transactions[{at}].type");
+    let kind = u8::try_from(one.r#type).unwrap_or(u8::MAX);
+    let mut transfer = None;
+    match kind {
+        TYPE_DATA => {
+            check_data_allowed(known, at)?;
+            check_data(known, at, &one.payload)?;
+        }
+        TYPE_CONSTITUTION_CHANGE => check_change(at, &one.payload)?,
+        TYPE_TRANSFER => {
+            check_data(known, at, &one.payload)?;
+            transfer = Some(check_transfer(known, at, one)?);
+        }
+        2 => {
+            let why = format!("this version of the server does not take type {kind} yet");
+            return Err(refused_field("NOT_SUPPORTED", &field(), why));
+        }
+        4 | 5 => {
+            let why = format!("type {kind} is made by the nodes; give 0, 1 or 3");
+            return Err(invalid(&field(), why));
+        }
+        _ => {
+            let why = format!(
+                "{} is no type of docs/FORMAT.md; give 0, 1 or 3",
+                one.r#type
+            );
+            return Err(invalid(&field(), why));
+        }
+    }
+    Ok((kind, transfer))
+}
+
+/// What the engine is told of a transfer: it reads no payload.
+fn moved(transfer: &Transfer) -> Move<'_> {
+    Move {
+        sender: transfer.sender.as_bytes(),
+        receiver: transfer.receiver.as_bytes(),
+        amount: transfer.amount,
+    }
+}
+
+fn check_data(known: &Known, at: usize, payload: &[u8]) -> Result<(), Status> {
+    let limit = known
+        .constitution
+        .payload_max
+        .map_or(PAYLOAD_BYTES_MAX, |max| max as usize);
+    check_length(at, "payload", payload.len(), limit)?;
+    if known.constitution.content != Content::Bytes {
+        check_content(known.constitution.content, payload)
+            .map_err(|error| of_content(at, &error))?;
+    }
+    Ok(())
+}
+
+fn check_change(at: usize, payload: &[u8]) -> Result<(), Status> {
+    check_length(at, "payload", payload.len(), PAYLOAD_BYTES_MAX)?;
+    let change = ConstitutionChange::parse(payload).and_then(|change| {
+        if let Edit::Put(keys) = &change.authors {
+            keys.iter().try_for_each(check_author_key)?;
+        }
+        Ok(())
+    });
+    change.map_err(|refused| {
+        let why = format!(
+            "{refused}; make it of the records 7, 9, 10 and 11 of docs/FORMAT.md, as qbc amend does"
+        );
+        refused_field(
+            "CHANGE_REFUSED",
+            &format!("transactions[{at}].payload"),
+            why,
+        )
+    })
 }
 
 fn check_length(at: usize, field: &str, length: usize, limit: usize) -> Result<(), Status> {
@@ -308,10 +413,11 @@ fn signature(at: usize, bytes: &[u8]) -> Result<[u8; 64], Status> {
     })
 }
 
-/// In an open chain a signature is the author's own choice; a wrong one is refused all the same.
+/// In an open chain a signature is the author's own choice; a wrong one is refused all the same. Whether the chain takes
+/// this author's transactions now is the engine's to decide: admins may have changed it.
 fn check_author(
     known: &Known,
-    at: usize,
+    (at, kind): (usize, u8),
     one: &proto::TransactionInput,
     attributes: &Attributes,
 ) -> Result<(), Status> {
@@ -322,7 +428,7 @@ fn check_author(
     let hash = payload_hash(known.alg, &one.payload, None);
     verify_author(
         &family,
-        0,
+        kind,
         0,
         attributes.key.as_deref(),
         attributes.id.as_deref(),
@@ -334,7 +440,9 @@ fn check_author(
         refused_field(
             "SIGNATURE_INVALID",
             &format!("transactions[{at}].signature"),
-            refused.to_string(),
+            format!(
+                "{refused}; sign the message qbc/tx/v1 of docs/FORMAT.md over just these: a signature for another chain, type, key or id does not serve here"
+            ),
         )
     })
 }

@@ -1,5 +1,8 @@
 //! Leap and Close.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::{
@@ -11,14 +14,19 @@ use crate::engine::{NOTE_BYTES_MAX, Sealed};
 use crate::proto;
 use crate::seal::SealRequest;
 
+/// So long before its caller stops waiting a leap that is mined answers how far it is: the answer may have to travel over
+/// another node.
+const TOLD_BEFORE: Duration = Duration::from_millis(250);
+
 impl Service {
     pub(super) async fn do_leap(
         &self,
         request: &proto::LeapRequest,
+        until: Instant,
     ) -> Result<proto::LeapResponse, Status> {
         let expected_head = convert::optional_hash("expected_head", &request.expected_head)?;
         let seal = seal_request(&request.note, &request.request_id, expected_head, false)?;
-        let (head, duplicate) = self.seal(&request.chain, seal).await?;
+        let (head, duplicate) = self.seal(&request.chain, seal, until).await?;
         Ok(proto::LeapResponse {
             head: Some(head),
             duplicate,
@@ -28,19 +36,26 @@ impl Service {
     pub(super) async fn do_close(
         &self,
         request: &proto::CloseRequest,
+        until: Instant,
     ) -> Result<proto::CloseResponse, Status> {
         let seal = seal_request(&request.note, &request.request_id, None, true)?;
-        let (head, duplicate) = self.seal(&request.chain, seal).await?;
+        let (head, duplicate) = self.seal(&request.chain, seal, until).await?;
         Ok(proto::CloseResponse {
             head: Some(head),
             duplicate,
         })
     }
 
-    async fn seal(&self, chain: &str, request: SealRequest) -> Result<(proto::Head, bool), Status> {
+    async fn seal(
+        &self,
+        chain: &str,
+        request: SealRequest,
+        until: Instant,
+    ) -> Result<(proto::Head, bool), Status> {
         let known = self.known_at_leader(chain).await?;
         let group = self.catalog.group(&known)?;
-        let sealed = self.sealer.seal(&group, known.no, &request).await;
+        let until = told_until(until);
+        let sealed = self.sealer.seal(&group, known.no, &request, until).await;
         let Sealed {
             header, duplicate, ..
         } = sealed.map_err(|error| of_seal(&error))?;
@@ -76,6 +91,12 @@ impl Service {
             signatures: vec![convert::signature(&signature)],
         })
     }
+}
+
+/// When a caller is told how far the miner is, so that the word still reaches it.
+fn told_until(until: Instant) -> Instant {
+    let left = until.saturating_duration_since(Instant::now());
+    Instant::now() + left - TOLD_BEFORE.min(left / 4)
 }
 
 fn seal_request(

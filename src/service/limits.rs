@@ -16,6 +16,8 @@ pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 pub const INJECT_BATCH_MAX: usize = 10_000;
 /// Transactions of one inject that asks for receipts: in the worst case each has a receipt of its own.
 pub const RECEIPT_BATCH_MAX: usize = 1000;
+/// Signatures that are worth a core of their own: 16 take about a millisecond.
+pub const CHECKS_PER_LANE_MIN: usize = 16;
 /// Chains of one batch bang.
 pub const BANG_BATCH_MAX: usize = 5_000;
 /// Bytes of a chain's name.
@@ -32,6 +34,10 @@ pub const PIECES_WAITING: usize = 2;
 pub const READER_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Streams of reads and exports at once: what readers that never read may cost is so many times their pieces.
 pub const READERS_MAX: usize = 256;
+
+/// Most leading zero bits that a bang may ask for: 2^48 tries are a week for a machine that makes 500 million per second,
+/// and the minimum of a chain can never be taken back. The format knows up to 256.
+pub const WORK_BITS_MIN_MAX: u16 = 48;
 
 /// As the rpc tells them.
 pub fn shown() -> ServerLimits {

@@ -10,9 +10,12 @@ mod cluster;
 mod convert;
 mod edge;
 mod export;
+mod history;
 mod info;
 mod inject;
+mod lanes;
 mod leap;
+mod ledger;
 mod limits;
 mod prove;
 mod read;
@@ -36,6 +39,7 @@ use crate::seal::Sealer;
 
 use catalog::Catalog;
 use edge::{Deadline, Edge, Timely};
+use lanes::Lanes;
 pub use limits::MESSAGE_BYTES_MAX;
 use limits::READERS_MAX;
 use route::{Method, Route, at_once};
@@ -64,6 +68,8 @@ pub struct Service {
     trust: Trust,
     /// Places for streams that read.
     readers: Arc<Semaphore>,
+    /// Cores for checks that are costly.
+    lanes: Arc<Lanes>,
 }
 
 impl Service {
@@ -84,6 +90,7 @@ impl Service {
             facts,
             trust,
             readers: Arc::new(Semaphore::new(READERS_MAX)),
+            lanes: Arc::default(),
         }
     }
 
@@ -193,7 +200,7 @@ impl chain_service_server::ChainService for Service {
             ..self.route(Method::Leap, &request.chain, deadline)?
         };
         self.at_leader(route, &request, |service, request| {
-            Box::pin(service.do_leap(request))
+            Box::pin(service.do_leap(request, route.until))
         })
         .await
         .map(Response::new)
@@ -205,7 +212,7 @@ impl chain_service_server::ChainService for Service {
             ..self.route(Method::Close, &request.chain, deadline)?
         };
         self.at_leader(route, &request, |service, request| {
-            Box::pin(service.do_close(request))
+            Box::pin(service.do_close(request, route.until))
         })
         .await
         .map(Response::new)
@@ -216,11 +223,11 @@ impl chain_service_server::ChainService for Service {
     ) -> Answer<proto::GetChainResponse> {
         let (deadline, request) = opened(request);
         let route = self.route(Method::GetChain, &request.chain, deadline)?;
-        self.at_reader(route, request.any_replica, &request, |service, request| {
+        let read = self.at_reader(route, request.any_replica, &request, |service, request| {
             at_once(service.do_get_chain(request))
-        })
-        .await
-        .map(Response::new)
+        });
+        let shown = self.with_mining(route, &request, read.await?).await;
+        Ok(Response::new(shown))
     }
     async fn list_chains(
         &self,
@@ -274,6 +281,42 @@ impl chain_service_server::ChainService for Service {
         let pieces = self.clone().read_on(route, deadline, request, begun);
         Ok(Response::new(Timely::new(pieces, deadline)))
     }
+    async fn list_history(
+        &self,
+        request: Request<proto::ListHistoryRequest>,
+    ) -> Answer<proto::ListHistoryResponse> {
+        let (deadline, request) = opened(request);
+        let route = self.route(Method::ListHistory, &request.chain, deadline)?;
+        self.at_reader(route, request.any_replica, &request, |service, request| {
+            at_once(service.do_list_history(request))
+        })
+        .await
+        .map(Response::new)
+    }
+    async fn get_latest(
+        &self,
+        request: Request<proto::GetLatestRequest>,
+    ) -> Answer<proto::GetLatestResponse> {
+        let (deadline, request) = opened(request);
+        let route = self.route(Method::GetLatest, &request.chain, deadline)?;
+        self.at_reader(route, request.any_replica, &request, |service, request| {
+            at_once(service.do_get_latest(request))
+        })
+        .await
+        .map(Response::new)
+    }
+    async fn get_balance(
+        &self,
+        request: Request<proto::GetBalanceRequest>,
+    ) -> Answer<proto::GetBalanceResponse> {
+        let (deadline, request) = opened(request);
+        let route = self.route(Method::GetBalance, &request.chain, deadline)?;
+        self.at_reader(route, request.any_replica, &request, |service, request| {
+            at_once(service.do_get_balance(request))
+        })
+        .await
+        .map(Response::new)
+    }
     async fn get_head(
         &self,
         request: Request<proto::GetHeadRequest>,
@@ -320,6 +363,18 @@ impl proof_service_server::ProofService for Service {
         let route = self.route(Method::ProveExtension, &request.chain, deadline)?;
         self.at_reader(route, false, &request, |service, request| {
             Box::pin(service.do_prove_extension(request))
+        })
+        .await
+        .map(Response::new)
+    }
+    async fn prove_state(
+        &self,
+        request: Request<proto::ProveStateRequest>,
+    ) -> Answer<proto::ProveStateResponse> {
+        let (deadline, request) = opened(request);
+        let route = self.route(Method::ProveState, &request.chain, deadline)?;
+        self.at_reader(route, false, &request, |service, request| {
+            Box::pin(service.do_prove_state(request))
         })
         .await
         .map(Response::new)

@@ -1,4 +1,4 @@
-//! ProveInclusion, ProveExtension, GetBundle.
+//! ProveInclusion, ProveState, ProveExtension, GetBundle.
 
 use bytes::Bytes;
 use tonic::Status;
@@ -6,9 +6,11 @@ use tonic::Status;
 use super::{
     Service, convert,
     convert::paths,
-    status::{invalid, of_read, of_store},
+    history,
+    status::{invalid, of_read, of_store, status},
 };
-use crate::proto;
+use crate::chain::{StateTerminal, StateTree, latest_index, state_key_hash};
+use crate::proto::{self, prove_state_request::Subject};
 
 impl Service {
     pub(super) async fn do_prove_inclusion(
@@ -64,6 +66,78 @@ impl Service {
             )?),
         };
         Ok((response, top))
+    }
+
+    pub(super) async fn do_prove_state(
+        &self,
+        request: &proto::ProveStateRequest,
+    ) -> Result<proto::ProveStateResponse, Status> {
+        let (mut response, height, latest) = self.state_proof(request)?;
+        let head = self.signed_head(&request.chain, Some(height)).await?;
+        if let Some(index) = latest {
+            let request = proto::ProveInclusionRequest {
+                chain: request.chain.clone(),
+                index,
+                at_height: Some(height),
+                without_payload: request.without_payload,
+            };
+            let (mut latest, _) = self.inclusion(&request)?;
+            latest.head = Some(head.clone());
+            response.latest = Some(latest);
+        }
+        response.head = Some(head);
+        Ok(response)
+    }
+
+    /// The proof, its height, and of a key the index that it holds.
+    fn state_proof(
+        &self,
+        request: &proto::ProveStateRequest,
+    ) -> Result<(proto::ProveStateResponse, u64, Option<u64>), Status> {
+        let reads = self.reads(&request.chain)?;
+        let (reader, chain) = (reads.reader(), &reads.chain);
+        let (state_key, keyed) = match &request.subject {
+            Some(Subject::Key(key)) => (history::keyed(&reads.known, key)?, true),
+            Some(Subject::Account(account)) => (history::account_of(&reads.known, account)?, false),
+            None => {
+                return Err(invalid(
+                    "subject",
+                    "it is missing; give a key or an account",
+                ));
+            }
+        };
+        let height = request.at_height.unwrap_or(chain.head.height);
+        reader
+            .quant(chain, height)
+            .map_err(|error| of_read(&error))?;
+        if height == 0 {
+            let why = "a genesis has no state: give 1 or more, or leap first";
+            return Err(invalid("at_height", why));
+        }
+        let rows = reader.state(chain, height);
+        let tree = StateTree {
+            alg: reads.known.alg,
+            rows: &rows,
+        };
+        let proof = tree
+            .prove(&state_key_hash(reads.known.alg, &state_key))
+            .map_err(|error| of_store(&error.into()))?;
+        let latest = match &proof.terminal {
+            StateTerminal::Own(value) if keyed => Some(latest_index(value)),
+            _ => None,
+        };
+        let latest = latest
+            .transpose()
+            .map_err(|refused| status("CHAIN_DAMAGED", refused.to_string(), &[]))?;
+        let genesis = reader.quant(chain, 0).map_err(|error| of_read(&error))?;
+        let response = proto::ProveStateResponse {
+            state_key: state_key.into(),
+            proof: proof.to_bytes().into(),
+            genesis: Some(convert::quant(genesis)?),
+            head: None,
+            latest: None,
+        };
+        Ok((response, height, latest))
     }
 
     pub(super) async fn do_prove_extension(

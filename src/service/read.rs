@@ -233,14 +233,14 @@ struct Wanted {
 
 /// The Quant of an index; the last answer serves its neighbours.
 #[derive(Default)]
-struct Heights {
+pub(super) struct Heights {
     height: u64,
     from: u64,
     to: u64,
 }
 
 impl Heights {
-    fn of(&mut self, reads: &ChainReads<'_>, index: u64) -> Result<Option<u64>, Status> {
+    pub fn of(&mut self, reads: &ChainReads<'_>, index: u64) -> Result<Option<u64>, Status> {
         if index >= reads.chain.head.tx_end() {
             return Ok(None);
         }

@@ -44,13 +44,19 @@ pub enum Method {
     GetBundle = 13,
     Read = 14,
     Export = 15,
+    ListHistory = 16,
+    GetLatest = 17,
+    GetBalance = 18,
+    ProveState = 19,
+    GetMining = 20,
 }
 
 impl Method {
     pub fn from_u8(byte: u8) -> Option<Self> {
         use Method::{
-            Bang, Close, Export, GetBundle, GetChain, GetHead, GetQuant, GetTransaction, Inject,
-            Leap, ListGroup, ListQuants, ProveExtension, ProveInclusion, Read,
+            Bang, Close, Export, GetBalance, GetBundle, GetChain, GetHead, GetLatest, GetMining,
+            GetQuant, GetTransaction, Inject, Leap, ListGroup, ListHistory, ListQuants,
+            ProveExtension, ProveInclusion, ProveState, Read,
         };
         let all = [
             Bang,
@@ -68,6 +74,11 @@ impl Method {
             GetBundle,
             Read,
             Export,
+            ListHistory,
+            GetLatest,
+            GetBalance,
+            ProveState,
+            GetMining,
         ];
         all.into_iter().find(|method| *method as u8 == byte)
     }
@@ -455,7 +466,7 @@ mod tests {
     #[test]
     fn every_method_has_a_number_of_its_own() {
         let found: Vec<Method> = (0..=u8::MAX).filter_map(Method::from_u8).collect();
-        assert_eq!(found.len(), 15);
+        assert_eq!(found.len(), 20);
         assert!(
             found
                 .iter()

@@ -25,10 +25,13 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// Every reason with its code. Sorted.
 pub const REASONS: &[(&str, Code)] = &[
+    ("AUTHOR_MISSING", Code::Unauthenticated),
+    ("AUTHOR_UNKNOWN", Code::PermissionDenied),
     ("CHAIN_CLOSED", Code::FailedPrecondition),
     ("CHAIN_DAMAGED", Code::DataLoss),
     ("CHAIN_EXISTS", Code::AlreadyExists),
     ("CHAIN_UNKNOWN", Code::NotFound),
+    ("CHANGE_REFUSED", Code::InvalidArgument),
     ("CLUSTER_REFUSES", Code::FailedPrecondition),
     ("CONTENT_REFUSED", Code::InvalidArgument),
     ("DEADLINE_EXCEEDED", Code::DeadlineExceeded),
@@ -36,10 +39,12 @@ pub const REASONS: &[(&str, Code)] = &[
     ("HEAD_CONFLICT", Code::FailedPrecondition),
     ("HEAD_MOVED", Code::Aborted),
     ("HEIGHT_UNKNOWN", Code::NotFound),
+    ("ID_MISSING", Code::InvalidArgument),
     ("ID_REUSED", Code::AlreadyExists),
     ("INDEX_CONFLICT", Code::FailedPrecondition),
     ("INDEX_UNKNOWN", Code::NotFound),
     ("INTERNAL", Code::Internal),
+    ("KEY_UNKNOWN", Code::NotFound),
     ("MESSAGE_INVALID", Code::InvalidArgument),
     ("MESSAGE_TOO_LARGE", Code::ResourceExhausted),
     ("NAME_INVALID", Code::InvalidArgument),
@@ -47,13 +52,20 @@ pub const REASONS: &[(&str, Code)] = &[
     ("NODE_BUSY", Code::ResourceExhausted),
     ("NODE_UNAVAILABLE", Code::Unavailable),
     ("NOTHING_TO_SEAL", Code::FailedPrecondition),
+    ("NOT_ADMIN", Code::PermissionDenied),
+    ("NOT_A_LEDGER", Code::FailedPrecondition),
+    ("NOT_KEYED", Code::FailedPrecondition),
     ("NOT_SEALED", Code::FailedPrecondition),
+    ("NOT_SENDER", Code::PermissionDenied),
     ("NOT_SUPPORTED", Code::Unimplemented),
     ("NOT_TRUSTED", Code::PermissionDenied),
+    ("OVERDRAFT", Code::FailedPrecondition),
     ("POOL_FULL", Code::ResourceExhausted),
     ("REQUEST_ID_REUSED", Code::InvalidArgument),
     ("SIGNATURE_INVALID", Code::InvalidArgument),
     ("STORE_FAILED", Code::Internal),
+    ("TRANSFER_REFUSED", Code::InvalidArgument),
+    ("WORK_UNDER_WAY", Code::Unavailable),
 ];
 
 /// A status with its reason, and the facts a program may need.
@@ -99,7 +111,10 @@ fn status_with(
         .collect();
     let mut details = ErrorDetails::new();
     details.set_error_info(reason, DOMAIN, metadata);
-    if matches!(reason, "NODE_BUSY" | "NODE_UNAVAILABLE" | "HEAD_MOVED") {
+    if matches!(
+        reason,
+        "NODE_BUSY" | "NODE_UNAVAILABLE" | "HEAD_MOVED" | "WORK_UNDER_WAY"
+    ) {
         details.set_retry_info(Some(RETRY_AFTER));
     }
     more(&mut details);
@@ -146,6 +161,13 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
             ];
             status("HEAD_CONFLICT", message, &facts)
         }
+        Rejection::Unsigned { item, .. } => of_item("AUTHOR_MISSING", (*item, "author"), message),
+        Rejection::AuthorUnknown { item, .. } => {
+            of_item("AUTHOR_UNKNOWN", (*item, "author"), message)
+        }
+        Rejection::IdMissing { item } => of_item("ID_MISSING", (*item, "id"), message),
+        Rejection::NotAdmin { item, .. } => of_item("NOT_ADMIN", (*item, "author"), message),
+        Rejection::BadChange { item, .. } => of_item("CHANGE_REFUSED", (*item, "payload"), message),
         Rejection::PoolFull { limit, .. } => status_with(
             "POOL_FULL",
             message,
@@ -154,6 +176,20 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
                 details.add_quota_failure_violation("pool", limit.clone());
             },
         ),
+        Rejection::Overdraft {
+            item,
+            account,
+            balance,
+            amount,
+        } => {
+            let facts = [
+                ("item", item.to_string()),
+                ("account", account.clone()),
+                ("balance", balance.to_string()),
+                ("amount", amount.to_string()),
+            ];
+            status("OVERDRAFT", message, &facts)
+        }
         Rejection::NothingToSeal(_) => status("NOTHING_TO_SEAL", message, &[]),
         Rejection::HeadMoved { .. } | Rejection::PoolGrew { .. } => {
             status("HEAD_MOVED", message, &[])
@@ -163,6 +199,16 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
         }
         Rejection::Cluster(_) => status("INTERNAL", message, &[]),
     }
+}
+
+/// A field of one transaction is refused, in words that name it already.
+fn of_item(reason: &'static str, (item, field): (usize, &str), message: String) -> Status {
+    let field = format!("transactions[{item}].{field}");
+    let facts = [("item", item.to_string()), ("field", field.clone())];
+    let why = message.clone();
+    status_with(reason, message, &facts, |details| {
+        details.add_bad_request_violation(field, why);
+    })
 }
 
 pub fn of_read(error: &ReadError) -> Status {
@@ -209,6 +255,18 @@ pub fn of_seal(error: &SealError) -> Status {
         SealError::Rejected(rejection) => of_rejection(rejection),
         SealError::Propose(error) => super::route::of_propose(error),
         SealError::Store(error) => of_store(error),
+        SealError::Mining(progress) => {
+            let facts = [
+                ("height", progress.height.to_string()),
+                ("bits", progress.bits.to_string()),
+                ("tries", progress.tries.to_string()),
+                ("tries_per_second", progress.tries_per_second().to_string()),
+                ("tries_expected", progress.tries_expected().to_string()),
+            ];
+            status("WORK_UNDER_WAY", error.to_string(), &facts)
+        }
+        SealError::MinerFull => status("NODE_BUSY", error.to_string(), &[]),
+        SealError::Stopping => status("NODE_UNAVAILABLE", error.to_string(), &[]),
     }
 }
 

@@ -1,7 +1,10 @@
-//! Key family `chain`: the two rows of a chain.
+//! Key family `chain`: the rows of a chain, two of each, more of those whose constitution was changed.
 //! Sealed row, key `slot | chain | 0`, rewritten by a leap: `head header 256 | chain id 32 | sealed_bytes u64 |
-//! name_len u16 | name | peaks`.
-//! Pool row, key `slot | chain | 1`, rewritten by an inject: `next_index | last_inject_ms | bytes | first_ms`, u64 each.
+//! amended_height u64 | name_len u16 | name | peaks`.
+//! Pool row, key `slot | chain | 1`, rewritten by an inject: `next_index | last_inject_ms | bytes | first_ms | changes`,
+//! u64 each.
+//! Amended row, key `slot | chain | 2`, rewritten by a leap that seals a change: `height u64 | index u64 | constitution`.
+//! Change rows, key `slot | chain | 3 | index u64`: nothing; the constitution change at that index is in the pool.
 
 use super::{ChainNo, RowReader, Slot, chain_prefix};
 use crate::chain::{ChainId, HEADER_BYTES, Hash};
@@ -15,6 +18,8 @@ pub struct ChainRow {
     pub chain_id: ChainId,
     /// Payload bytes in all Quants.
     pub sealed_bytes: u64,
+    /// The Quant that seals the last change of the constitution; 0: that of Quant 0 is in force.
+    pub amended_height: u64,
     /// Its name.
     pub name: String,
     /// Peaks of the history tree over the heights below the head's.
@@ -25,10 +30,11 @@ impl ChainRow {
     /// The stored bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut row =
-            Vec::with_capacity(HEADER_BYTES + 34 + self.name.len() + 32 * self.peaks.len());
+            Vec::with_capacity(HEADER_BYTES + 50 + self.name.len() + 32 * self.peaks.len());
         row.extend_from_slice(&self.head);
         row.extend_from_slice(&self.chain_id.0);
         row.extend_from_slice(&self.sealed_bytes.to_be_bytes());
+        row.extend_from_slice(&self.amended_height.to_be_bytes());
         row.extend_from_slice(&(self.name.len() as u16).to_be_bytes());
         row.extend_from_slice(self.name.as_bytes());
         self.peaks
@@ -42,7 +48,7 @@ impl ChainRow {
         let mut reader = RowReader(row);
         let head = reader.take(HEADER_BYTES)?.to_vec();
         let chain_id = ChainId(reader.array()?);
-        let sealed_bytes = reader.u64()?;
+        let (sealed_bytes, amended_height) = (reader.u64()?, reader.u64()?);
         let name_len = reader.u16()?;
         let name = String::from_utf8(reader.take(name_len as usize)?.to_vec()).ok()?;
         let (peaks, rest) = reader.0.as_chunks::<32>();
@@ -50,6 +56,7 @@ impl ChainRow {
             head,
             chain_id,
             sealed_bytes,
+            amended_height,
             name,
             peaks: peaks.to_vec(),
         })
@@ -67,6 +74,8 @@ pub struct PoolRow {
     pub bytes: u64,
     /// When the pool's first transaction came; 0 while the pool is empty.
     pub first_ms: u64,
+    /// Constitution changes in the pool.
+    pub changes: u64,
 }
 
 impl PoolRow {
@@ -77,6 +86,7 @@ impl PoolRow {
             self.last_inject_ms,
             self.bytes,
             self.first_ms,
+            self.changes,
         ]
         .map(u64::to_be_bytes)
         .concat()
@@ -90,8 +100,42 @@ impl PoolRow {
             last_inject_ms: reader.u64()?,
             bytes: reader.u64()?,
             first_ms: reader.u64()?,
+            changes: reader.u64()?,
         };
         reader.end().map(|()| pool)
+    }
+}
+
+/// The constitution in force after the newest Quant, where it is not the genesis's any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AmendedRow {
+    /// The Quant that seals the last change.
+    pub height: u64,
+    /// The index of that change.
+    pub index: u64,
+    /// The constitution's records.
+    pub constitution: Vec<u8>,
+}
+
+impl AmendedRow {
+    /// The stored bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        [
+            self.height.to_be_bytes().as_slice(),
+            &self.index.to_be_bytes(),
+            &self.constitution,
+        ]
+        .concat()
+    }
+
+    /// Reads stored bytes.
+    pub fn decode(row: &[u8]) -> Option<Self> {
+        let mut reader = RowReader(row);
+        Some(Self {
+            height: reader.u64()?,
+            index: reader.u64()?,
+            constitution: reader.0.to_vec(),
+        })
     }
 }
 
@@ -103,6 +147,23 @@ pub fn chain_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
 /// The key of a pool row.
 pub fn pool_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
     tagged(slot, chain, 1)
+}
+
+/// The key of an amended row.
+pub fn amended_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
+    tagged(slot, chain, 2)
+}
+
+/// The key of a change that is in the pool.
+pub fn change_key(slot: Slot, chain: ChainNo, index: u64) -> Vec<u8> {
+    let mut key = tagged(slot, chain, 3);
+    key.extend_from_slice(&index.to_be_bytes());
+    key
+}
+
+/// The bounds of a chain's amended row and its change rows.
+pub fn amended_bounds(slot: Slot, chain: ChainNo) -> (Vec<u8>, Vec<u8>) {
+    (tagged(slot, chain, 2), tagged(slot, chain, 4))
 }
 
 /// The bounds of all rows of the chains from `chain` on.
@@ -129,18 +190,27 @@ mod tests {
             head: vec![3; HEADER_BYTES],
             chain_id: ChainId([9; 32]),
             sealed_bytes: 12,
+            amended_height: 13,
             name: "orders/0".into(),
             peaks: vec![[1; 32], [2; 32]],
         };
         assert_eq!(ChainRow::decode(&row.encode()), Some(row.clone()));
-        assert_eq!(ChainRow::decode(&row.encode()[..340]), None);
+        assert_eq!(ChainRow::decode(&row.encode()[..348]), None);
         let pool = PoolRow {
             next_index: 1,
             last_inject_ms: 2,
             bytes: 3,
             first_ms: 4,
+            changes: 5,
         };
         assert_eq!(PoolRow::decode(&pool.encode()), Some(pool));
         assert_eq!(PoolRow::decode(&pool.encode()[1..]), None);
+        let amended = AmendedRow {
+            height: 1,
+            index: 2,
+            constitution: b"records".to_vec(),
+        };
+        assert_eq!(AmendedRow::decode(&amended.encode()), Some(amended.clone()));
+        assert_eq!(AmendedRow::decode(&amended.encode()[..15]), None);
     }
 }

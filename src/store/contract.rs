@@ -23,8 +23,8 @@ enum Op {
     /// A view of now is kept, and read after every later operation.
     Snapshot,
     Get(usize, Vec<u8>),
-    /// So many rows of `[from, to)`.
-    Scan(usize, Vec<u8>, Vec<u8>, usize),
+    /// So many rows of `[from, to)`, ascending or descending.
+    Scan(usize, Vec<u8>, Vec<u8>, usize, bool),
     GetEach(usize, Vec<Vec<u8>>),
 }
 
@@ -64,7 +64,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Sync),
         1 => Just(Op::Snapshot),
         2 => (family.clone(), key()).prop_map(|(cf, key)| Op::Get(cf, key)),
-        2 => (family.clone(), keys(), 0..6usize).prop_map(|(cf, (from, to), rows)| Op::Scan(cf, from, to, rows)),
+        2 => (family.clone(), keys(), 0..6usize, any::<bool>())
+            .prop_map(|(cf, (from, to), rows, down)| Op::Scan(cf, from, to, rows, down)),
         2 => (family, vec(key(), 0..6)).prop_map(|(cf, keys)| Op::GetEach(cf, keys)),
     ]
 }
@@ -72,6 +73,10 @@ fn op() -> impl Strategy<Value = Op> {
 type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
 fn scan(view: &dyn View, cf: Cf, from: &[u8], to: &[u8], most: usize) -> Rows {
+    scan_in(false, view, cf, (from, to), most)
+}
+
+fn scan_in(down: bool, view: &dyn View, cf: Cf, (from, to): (&[u8], &[u8]), most: usize) -> Rows {
     let mut rows = Vec::new();
     let mut each = |key: &[u8], value: &[u8]| {
         if rows.len() == most {
@@ -80,7 +85,11 @@ fn scan(view: &dyn View, cf: Cf, from: &[u8], to: &[u8], most: usize) -> Rows {
         rows.push((key.to_vec(), value.to_vec()));
         ControlFlow::Continue(())
     };
-    view.scan(cf, from, to, &mut each).unwrap();
+    if down {
+        view.scan_down(cf, from, to, &mut each).unwrap();
+    } else {
+        view.scan(cf, from, to, &mut each).unwrap();
+    }
     rows
 }
 
@@ -152,8 +161,8 @@ impl Pair {
                     let row = store.get(FAMILIES[*cf], key).unwrap();
                     row.map(|row| (key.clone(), row)).into_iter().collect()
                 }),
-                Op::Scan(cf, from, to, most) => {
-                    self.each(|store| scan(store, FAMILIES[*cf], from, to, *most))
+                Op::Scan(cf, from, to, most, down) => {
+                    self.each(|store| scan_in(*down, store, FAMILIES[*cf], (from, to), *most))
                 }
                 Op::GetEach(cf, keys) => self.each(|store| get_each(store, FAMILIES[*cf], keys)),
                 Op::Sync => self.each(|store| {
@@ -176,8 +185,13 @@ impl Pair {
     }
 
     fn check(&self, views: &[(Snapshot<'_>, Snapshot<'_>)]) {
-        let (rocks, memory) =
-            self.each(|store| (all(store), store.sequence(), store.background_error()));
+        let (rocks, memory) = self.each(|store| {
+            (
+                all(store),
+                store.sequence(),
+                store.background_error().is_some(),
+            )
+        });
         assert_eq!(rocks, memory, "the live rows");
         for (rocks, memory) in views {
             assert_eq!(all(rocks), all(memory), "a view of an earlier moment");

@@ -2,11 +2,12 @@
 //! the node): after a failed write or fsync the page cache can no longer be believed.
 
 use std::{
+    collections::BTreeMap,
     fs,
-    ops::ControlFlow,
+    ops::{ControlFlow, Deref},
     os::unix::fs::OpenOptionsExt,
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -132,8 +133,23 @@ pub trait View: Send + Sync {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
     /// Calls `each` for the keys of `[from, to)` in ascending order until it breaks.
     fn scan(&self, cf: Cf, from: &[u8], to: &[u8], each: EachRow<'_>) -> Result<(), StoreError>;
+    /// The same in descending order.
+    fn scan_down(
+        &self,
+        cf: Cf,
+        from: &[u8],
+        to: &[u8],
+        each: EachRow<'_>,
+    ) -> Result<(), StoreError>;
     /// Calls `each` for those of many keys that are there, in the order of the list. Costs less than `get` for each.
     fn get_each(&self, cf: Cf, keys: &[Vec<u8>], each: EachFound<'_>) -> Result<(), StoreError>;
+}
+
+/// Which way a scan goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    Ascending,
+    Descending,
 }
 
 /// Writes that become visible together and in order.
@@ -141,7 +157,7 @@ pub struct Batch(BatchOf);
 
 /// Two variants instead of a trait object: a put on the way of an inject stays a plain call.
 enum BatchOf {
-    Rocks(WriteBatch, Arc<DB>),
+    Rocks(WriteBatch, Arc<Rocks>),
     Memory(MemoryBatch),
 }
 
@@ -189,8 +205,38 @@ pub struct Store(StoreOf);
 
 #[derive(Clone)]
 enum StoreOf {
-    Rocks(Arc<DB>),
+    Rocks(Arc<Rocks>),
     Memory(MemoryStore),
+}
+
+/// RocksDB, and what reads of it found damaged.
+struct Rocks {
+    db: DB,
+    /// By the number of the slot: what the first read said that met damage there.
+    damaged: Mutex<BTreeMap<u32, String>>,
+}
+
+impl Deref for Rocks {
+    type Target = DB;
+
+    fn deref(&self) -> &DB {
+        &self.db
+    }
+}
+
+impl Rocks {
+    /// A read at this key failed. Damage is noted under its slot: whoever met it, the replica is not whole.
+    fn failed(&self, cf: Cf, key: &[u8], error: rocksdb::Error) -> StoreError {
+        let error = StoreError::from(error);
+        if let (StoreError::Corrupt(why), Some(slot)) = (&error, key.first_chunk())
+            && DATA_FAMILIES.contains(&cf)
+        {
+            let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+            let slot = u32::from_be_bytes(*slot);
+            damaged.entry(slot).or_insert_with(|| why.clone());
+        }
+        error
+    }
 }
 
 impl From<MemoryStore> for Store {
@@ -206,7 +252,10 @@ impl Store {
         let families =
             ALL.map(|cf| ColumnFamilyDescriptor::new(cf.name(), family_options(cf, &cache)));
         let db = DB::open_cf_descriptors(&database_options(dir), dir, families)?;
-        Ok(Self(StoreOf::Rocks(Arc::new(db))))
+        Ok(Self(StoreOf::Rocks(Arc::new(Rocks {
+            db,
+            damaged: Mutex::default(),
+        }))))
     }
 
     /// An empty store in memory. `MemoryStore` is the way to let it crash.
@@ -299,8 +348,17 @@ impl Store {
         true
     }
 
+    /// What a read said that met damage in a slot's data, since the start.
+    pub fn damage_in(&self, slot: u32) -> Option<String> {
+        let StoreOf::Rocks(db) = &self.0 else {
+            return None;
+        };
+        let damaged = db.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        damaged.get(&slot).cloned()
+    }
+
     /// An error that a background flush or compaction met: the database takes no more writes.
-    pub fn background_error(&self) -> Option<String> {
+    pub fn background_error(&self) -> Option<StoreError> {
         let StoreOf::Rocks(db) = &self.0 else {
             return None;
         };
@@ -309,31 +367,62 @@ impl Store {
             .ok()
             .flatten()
             .unwrap_or(0);
-        (count > 0).then(|| format!("RocksDB reports {count} background errors"))
+        if count == 0 {
+            return None;
+        }
+        // Which error it was a write tells, that nobody needs.
+        let told = db.put_cf(family(db, Cf::Sys), b"probe", []);
+        Some(match told.map_err(StoreError::from) {
+            Err(error) => error,
+            Ok(()) => StoreError::Io(format!("RocksDB reports {count} background errors")),
+        })
     }
 }
 
 impl View for Store {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         match &self.0 {
-            StoreOf::Rocks(db) => Ok(db.get_cf(family(db, cf), key)?),
+            StoreOf::Rocks(db) => db
+                .get_cf(family(db, cf), key)
+                .map_err(|error| db.failed(cf, key, error)),
             StoreOf::Memory(memory) => Ok(memory.get(cf, key)),
         }
     }
     fn scan(&self, cf: Cf, from: &[u8], to: &[u8], each: EachRow<'_>) -> Result<(), StoreError> {
-        match &self.0 {
-            StoreOf::Rocks(db) => scan_with(db, ReadOptions::default(), cf, from, to, each),
-            StoreOf::Memory(memory) => {
-                memory.rows().scan(cf, from, to, each);
-                Ok(())
-            }
-        }
+        self.scan_in(Order::Ascending, cf, (from, to), each)
+    }
+    fn scan_down(
+        &self,
+        cf: Cf,
+        from: &[u8],
+        to: &[u8],
+        each: EachRow<'_>,
+    ) -> Result<(), StoreError> {
+        self.scan_in(Order::Descending, cf, (from, to), each)
     }
     fn get_each(&self, cf: Cf, keys: &[Vec<u8>], each: EachFound<'_>) -> Result<(), StoreError> {
         match &self.0 {
             StoreOf::Rocks(db) => get_with(db, &ReadOptions::default(), cf, keys, each),
             StoreOf::Memory(memory) => {
                 memory.rows().get_each(cf, keys, each);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Store {
+    fn scan_in(
+        &self,
+        order: Order,
+        cf: Cf,
+        bounds: (&[u8], &[u8]),
+        each: EachRow<'_>,
+    ) -> Result<(), StoreError> {
+        match &self.0 {
+            StoreOf::Rocks(db) => scan_with(db, ReadOptions::default(), order, cf, bounds, each),
+            StoreOf::Memory(memory) => {
+                memory.rows().scan(order, cf, bounds, each);
                 Ok(())
             }
         }
@@ -348,7 +437,7 @@ pub struct Snapshot<'a> {
 }
 
 enum SnapshotOf<'a> {
-    Rocks(&'a DB, rocksdb::Snapshot<'a>),
+    Rocks(&'a Rocks, rocksdb::Snapshot<'a>),
     Memory(MemoryRows),
 }
 
@@ -367,29 +456,49 @@ impl Snapshot<'_> {
         options.fill_cache(self.keeps);
         options
     }
+
+    fn scan_in(
+        &self,
+        order: Order,
+        cf: Cf,
+        bounds: (&[u8], &[u8]),
+        each: EachRow<'_>,
+    ) -> Result<(), StoreError> {
+        match &self.of {
+            SnapshotOf::Rocks(db, snapshot) => {
+                let mut options = self.options();
+                options.set_snapshot(snapshot);
+                scan_with(db, options, order, cf, bounds, each)
+            }
+            SnapshotOf::Memory(rows) => {
+                rows.scan(order, cf, bounds, each);
+                Ok(())
+            }
+        }
+    }
 }
 
 impl View for Snapshot<'_> {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         match &self.of {
             SnapshotOf::Rocks(db, snapshot) => {
-                Ok(snapshot.get_cf_opt(family(db, cf), key, self.options())?)
+                let read = snapshot.get_cf_opt(family(db, cf), key, self.options());
+                read.map_err(|error| db.failed(cf, key, error))
             }
             SnapshotOf::Memory(rows) => Ok(rows.get(cf, key)),
         }
     }
     fn scan(&self, cf: Cf, from: &[u8], to: &[u8], each: EachRow<'_>) -> Result<(), StoreError> {
-        match &self.of {
-            SnapshotOf::Rocks(db, snapshot) => {
-                let mut options = self.options();
-                options.set_snapshot(snapshot);
-                scan_with(db, options, cf, from, to, each)
-            }
-            SnapshotOf::Memory(rows) => {
-                rows.scan(cf, from, to, each);
-                Ok(())
-            }
-        }
+        self.scan_in(Order::Ascending, cf, (from, to), each)
+    }
+    fn scan_down(
+        &self,
+        cf: Cf,
+        from: &[u8],
+        to: &[u8],
+        each: EachRow<'_>,
+    ) -> Result<(), StoreError> {
+        self.scan_in(Order::Descending, cf, (from, to), each)
     }
     fn get_each(&self, cf: Cf, keys: &[Vec<u8>], each: EachFound<'_>) -> Result<(), StoreError> {
         match &self.of {
@@ -407,28 +516,34 @@ impl View for Snapshot<'_> {
 }
 
 fn scan_with(
-    db: &DB,
+    db: &Rocks,
     mut options: ReadOptions,
+    order: Order,
     cf: Cf,
-    from: &[u8],
-    to: &[u8],
+    (from, to): (&[u8], &[u8]),
     each: EachRow<'_>,
 ) -> Result<(), StoreError> {
     options.set_iterate_lower_bound(from);
     options.set_iterate_upper_bound(to);
     let mut cursor = db.raw_iterator_cf_opt(family(db, cf), options);
-    cursor.seek_to_first();
+    match order {
+        Order::Ascending => cursor.seek_to_first(),
+        Order::Descending => cursor.seek_to_last(),
+    }
     while let Some((key, value)) = cursor.item() {
         if each(key, value).is_break() {
             return Ok(());
         }
-        cursor.next();
+        match order {
+            Order::Ascending => cursor.next(),
+            Order::Descending => cursor.prev(),
+        }
     }
-    Ok(cursor.status()?)
+    cursor.status().map_err(|error| db.failed(cf, from, error))
 }
 
 fn get_with(
-    db: &DB,
+    db: &Rocks,
     options: &ReadOptions,
     cf: Cf,
     keys: &[Vec<u8>],
@@ -436,7 +551,7 @@ fn get_with(
 ) -> Result<(), StoreError> {
     let found = db.batched_multi_get_cf_opt(family(db, cf), keys, false, options);
     for (at, value) in found.into_iter().enumerate() {
-        if let Some(value) = value? {
+        if let Some(value) = value.map_err(|error| db.failed(cf, &keys[at], error))? {
             each(at, &value);
         }
     }

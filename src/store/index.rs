@@ -1,7 +1,10 @@
 //! Key family `index`: what is looked up by something else than a number. Key: `slot | chain | tag u8 | ...`, chain 0 for
 //! what belongs to the group (chain numbers begin at 1).
 //! tag 1 name -> chain u64; tag 2 id -> `index u64 | body 32`; tag 3 request_id -> `time u64 | body 32 | runs`;
-//! tag 4 `time u64 | chain u64 | request_id` -> nothing (finds expired requests); tag 5 `due_ms u64 | chain u64` -> nothing.
+//! tag 4 `time u64 | chain u64 | request_id` -> nothing (finds expired requests); tag 5 `due_ms u64 | chain u64` -> nothing;
+//! tag 6 `state key length u16 | state key | index u64` -> nothing (the transactions of a key or an account);
+//! tag 7 `account` -> `balance u128`, as the newest transfer left it; tag 8 `first_index u64` -> what the transactions that
+//! one entry gave to the pool change in the chain's state, gone when a Quant seals them.
 
 use super::{ChainNo, RowReader, Slot, chain_prefix};
 use crate::chain::Hash;
@@ -12,6 +15,9 @@ const ID: u8 = 2;
 const REQUEST: u8 = 3;
 const REQUEST_TIME: u8 = 4;
 const DUE: u8 = 5;
+const TOUCH: u8 = 6;
+const BALANCE: u8 = 7;
+const POOL_STATE: u8 = 8;
 
 /// Where a transaction with a client's id stands, and the hash of what it said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +176,100 @@ pub fn due_between(slot: Slot, first_ms: u64, last_ms: u64) -> (Vec<u8>, Vec<u8>
     (bound(first_ms), bound(last_ms.saturating_add(1)))
 }
 
+/// The key that finds a transaction by a state key (a key of its own, or an account that it moves).
+pub fn touch_key(slot: Slot, chain: ChainNo, state_key: &[u8], index: u64) -> Vec<u8> {
+    tagged(
+        slot,
+        chain,
+        TOUCH,
+        &[
+            &(state_key.len() as u16).to_be_bytes(),
+            state_key,
+            &index.to_be_bytes(),
+        ],
+    )
+}
+
+/// The bounds of the transactions of a state key whose index is in `[from, to)`.
+pub fn touches_between(
+    slot: Slot,
+    chain: ChainNo,
+    state_key: &[u8],
+    (from, to): (u64, u64),
+) -> (Vec<u8>, Vec<u8>) {
+    let bound = |index| touch_key(slot, chain, state_key, index);
+    (bound(from), bound(to))
+}
+
+/// The index at the end of a key between those bounds.
+pub fn index_of_touch(key: &[u8]) -> Option<u64> {
+    key.last_chunk().map(|index| u64::from_be_bytes(*index))
+}
+
+/// The key of an account's balance.
+pub fn account_key(slot: Slot, chain: ChainNo, account: &[u8]) -> Vec<u8> {
+    tagged(slot, chain, BALANCE, &[account])
+}
+
+/// The key of what the pooled transactions from an index on change in the state.
+pub fn pool_state_key(slot: Slot, chain: ChainNo, first_index: u64) -> Vec<u8> {
+    tagged(slot, chain, POOL_STATE, &[&first_index.to_be_bytes()])
+}
+
+/// One change of a chain's state by a pooled transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateWrite {
+    /// The transaction.
+    pub index: u64,
+    /// Hash of the state key.
+    pub key_hash: Hash,
+    /// The balance that it leaves; absent: the key's latest transaction is this one.
+    pub balance: Option<u128>,
+}
+
+impl StateWrite {
+    /// The value that the state tree holds.
+    pub fn value(&self) -> Vec<u8> {
+        match self.balance {
+            None => self.index.to_be_bytes().to_vec(),
+            Some(balance) => balance.to_be_bytes().to_vec(),
+        }
+    }
+
+    /// The row of many: `index u64 | key_hash 32 | kind u8 (0 latest, 1 balance) | balance u128 (of kind 1)` each.
+    pub fn encode_all(writes: &[Self]) -> Vec<u8> {
+        let mut row = Vec::with_capacity(57 * writes.len());
+        for write in writes {
+            row.extend_from_slice(&write.index.to_be_bytes());
+            row.extend_from_slice(&write.key_hash);
+            row.push(u8::from(write.balance.is_some()));
+            if let Some(balance) = write.balance {
+                row.extend_from_slice(&balance.to_be_bytes());
+            }
+        }
+        row
+    }
+
+    /// Reads such a row to the end of `writes`.
+    pub fn decode_all(row: &[u8], writes: &mut Vec<Self>) -> Option<()> {
+        let mut reader = RowReader(row);
+        while reader.end().is_none() {
+            let (index, key_hash) = (reader.u64()?, reader.array()?);
+            let balance = match reader.u8()? {
+                0 => None,
+                1 => Some(u128::from_be_bytes(reader.array()?)),
+                _ => return None,
+            };
+            writes.push(Self {
+                index,
+                key_hash,
+                balance,
+            });
+        }
+        Some(())
+    }
+}
+
 fn tagged(slot: Slot, chain: ChainNo, tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut key = chain_prefix(slot, chain);
     key.push(tag);
@@ -223,6 +323,42 @@ mod tests {
         assert!(from <= key && key < to);
         assert!(key >= due_between(Slot(3), 0, 999).1);
         assert_eq!(DueKey::decode(&key), Some(due));
+    }
+
+    #[test]
+    fn the_transactions_of_a_key_lie_together_and_apart_from_those_of_longer_keys() {
+        let (slot, chain) = (Slot(3), ChainNo(9));
+        let (from, to) = touches_between(slot, chain, b"ab", (0, u64::MAX));
+        let key = touch_key(slot, chain, b"ab", 7);
+        assert!(from <= key && key < to);
+        assert_eq!(index_of_touch(&key), Some(7));
+        for other in [&b"a"[..], b"abc", b"ab\0\0\0\0\0\0\0\0"] {
+            let key = touch_key(slot, chain, other, 7);
+            assert!(key < from || key >= to, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn changes_of_the_state_come_back() {
+        let writes = [
+            StateWrite {
+                index: 4,
+                key_hash: [1; 32],
+                balance: None,
+            },
+            StateWrite {
+                index: 5,
+                key_hash: [2; 32],
+                balance: Some(u128::MAX),
+            },
+        ];
+        let row = StateWrite::encode_all(&writes);
+        let mut read = Vec::new();
+        assert_eq!(StateWrite::decode_all(&row, &mut read), Some(()));
+        assert_eq!(read, writes);
+        assert_eq!(StateWrite::decode_all(&row[1..], &mut Vec::new()), None);
+        assert_eq!(read[0].value(), 4u64.to_be_bytes());
+        assert_eq!(read[1].value(), u128::MAX.to_be_bytes());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::db::{ALL, Cf, EachFound, EachRow, StoreError};
+use super::db::{ALL, Cf, EachFound, EachRow, Order, StoreError};
 
 /// Shared by the live rows, the durable rows and the views.
 type Bytes = Arc<[u8]>;
@@ -31,8 +31,13 @@ impl MemoryRows {
         Some(row.to_vec())
     }
 
-    pub fn scan(&self, cf: Cf, from: &[u8], to: &[u8], each: EachRow<'_>) {
-        for (key, value) in range(&self.families[cf as usize], from, to) {
+    pub fn scan(&self, order: Order, cf: Cf, (from, to): (&[u8], &[u8]), each: EachRow<'_>) {
+        let mut rows = range(&self.families[cf as usize], from, to);
+        let mut next = || match order {
+            Order::Ascending => rows.next(),
+            Order::Descending => rows.next_back(),
+        };
+        while let Some((key, value)) = next() {
             if each(key, value).is_break() {
                 return;
             }
@@ -76,7 +81,7 @@ fn range<'a>(
     rows: &'a BTreeMap<Bytes, Bytes>,
     from: &[u8],
     to: &[u8],
-) -> impl Iterator<Item = (&'a Bytes, &'a Bytes)> {
+) -> impl DoubleEndedIterator<Item = (&'a Bytes, &'a Bytes)> {
     let bounds = (Bound::Included(from), Bound::Excluded(to));
     let range = (from < to).then(|| rows.range::<[u8], _>(bounds));
     range.into_iter().flatten()

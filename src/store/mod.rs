@@ -24,14 +24,18 @@ mod tile;
 mod tree;
 mod tx;
 
-pub use chain::{ChainRow, PoolRow, chain_key, chains_from, pool_key};
+pub use chain::{
+    AmendedRow, ChainRow, PoolRow, amended_bounds, amended_key, chain_key, chains_from, change_key,
+    pool_key,
+};
 pub use db::{
     Batch, Cf, DATA_FAMILIES, EachFound, EachRow, Snapshot, Store, StoreError, StoreOptions, View,
 };
 pub use folder::{DATA_FORMAT, Folder, FolderError, HeldFolder};
 pub use index::{
-    DueKey, IdRow, RequestRow, RequestRun, due_between, due_key, id_key, name_key, names_from,
-    request_key, request_of_time_key, request_time_key, requests_between,
+    DueKey, IdRow, RequestRow, RequestRun, StateWrite, account_key, due_between, due_key, id_key,
+    index_of_touch, name_key, names_from, pool_state_key, request_key, request_of_time_key,
+    request_time_key, requests_between, touch_key, touches_between,
 };
 pub use log::{LogRow, log_key, log_range};
 pub use memory::MemoryStore;

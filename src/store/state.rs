@@ -129,8 +129,11 @@ mod tests {
         writes
     }
 
+    /// The entries of each chain's state at each height.
+    type States = BTreeMap<(ChainNo, u64), BTreeMap<Hash, [u8; 8]>>;
+
     /// Six heights of all chains; height 4 writes nothing. With what each height's state is.
-    fn filled() -> (Store, BTreeMap<(ChainNo, u64), BTreeMap<Hash, [u8; 8]>>) {
+    fn filled() -> (Store, States) {
         let (store, mut states) = (Store::memory(), BTreeMap::new());
         for (chain, keys) in CHAINS {
             let mut state = BTreeMap::new();

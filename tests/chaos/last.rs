@@ -6,7 +6,7 @@ use qbc::{
     proto::{ExportRequest, GetChainRequest, ListQuantsRequest, ReadRequest},
 };
 use tokio::time;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::{
     book::item,
@@ -67,7 +67,7 @@ pub async fn replicas(ground: &Ground) -> Result<Vec<Replica>, String> {
     for slot in ground.in_play.slots() {
         let mut ledgers = Vec::new();
         for plot in ground.plots.iter() {
-            let read = time::timeout(LEDGER_MAX, ledger(&ground.doors, slot, &plot.name)).await;
+            let read = time::timeout(LEDGER_MAX, mended(&ground.doors, slot, &plot.name)).await;
             let told = |why: &dyn std::fmt::Display| format!("{} of n{slot}: {why}", plot.name);
             ledgers.push(
                 read.map_err(|late| told(&late))?
@@ -77,6 +77,18 @@ pub async fn replicas(ground: &Ground) -> Result<Vec<Replica>, String> {
         replicas.push(Replica { slot, ledgers });
     }
     Ok(replicas)
+}
+
+/// A chain of a replica. What the first read that meets damage is told has the replica replaced: it is asked again.
+async fn mended(doors: &Doors, slot: usize, name: &str) -> Result<Ledger, Status> {
+    loop {
+        match ledger(doors, slot, name).await {
+            Err(status) if matches!(status.code(), Code::DataLoss | Code::Unavailable) => {
+                time::sleep(POLL).await;
+            }
+            read => return read,
+        }
+    }
 }
 
 /// What can be read of the replicas, where many are damaged: a chain that is not answered is left empty.

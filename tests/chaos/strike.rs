@@ -1,6 +1,6 @@
 //! Faults of processes and disks, done to a fleet one after the other.
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -21,6 +21,8 @@ const NODES_MAX: usize = 5;
 const FAILING_MAX: Duration = Duration::from_secs(15);
 /// How long `qbc leave` is tried.
 const LEAVE_MAX: Duration = Duration::from_secs(90);
+/// How a node words damage in a file.
+const DAMAGED_FILE: &str = "stored data is damaged";
 const POLL: Duration = Duration::from_millis(100);
 /// Syncs that succeed before a disk fails.
 const SYNCS_BEFORE: std::ops::Range<u64> = 30..400;
@@ -33,6 +35,9 @@ pub struct Striker<'a> {
     seen: Seen,
     /// Slots whose files were damaged, with the node id that they had: they may refuse to serve.
     damaged: BTreeMap<usize, u64>,
+    /// Slots with flipped bytes that nothing may have read yet: a compaction that does ends the node, and its next start
+    /// sets the database aside.
+    flipped: BTreeSet<usize>,
 }
 
 /// What went wrong with the cluster, in words.
@@ -46,6 +51,7 @@ impl<'a> Striker<'a> {
             tally: Tally::default(),
             seen,
             damaged: BTreeMap::new(),
+            flipped: BTreeSet::new(),
         }
     }
 
@@ -100,6 +106,11 @@ impl<'a> Striker<'a> {
                 continue;
             }
             let words = self.fleet.member(slot).words();
+            if self.flipped.contains(&slot) && words.contains(DAMAGED_FILE) {
+                self.tally.note("(stopped at a damaged file)");
+                self.revive(slot).await?;
+                continue;
+            }
             if !self.damaged.contains_key(&slot) {
                 return Err(format!("n{slot} ended by itself: {words}"));
             }
@@ -234,6 +245,7 @@ impl<'a> Striker<'a> {
         let what = damage::flip(&data, &mut self.chance);
         self.fleet.member(slot).note(&format!("flipped {what}"));
         self.damaged.insert(slot, id);
+        self.flipped.insert(slot);
         self.tally.happened(Fault::FlipBytes);
         self.revive(slot).await
     }
@@ -267,6 +279,7 @@ impl<'a> Striker<'a> {
             .damaged
             .remove(&slot)
             .expect("only the damaged are replaced");
+        self.flipped.remove(&slot);
         self.tally.note("(replaced)");
         self.fleet.renew(slot);
         let join = self.fleet.someone(&mut self.chance, Some(slot));

@@ -36,10 +36,12 @@ mod plot;
 mod process;
 mod story;
 
+mod authors;
 mod claims;
 mod cut;
 mod failover;
 mod followers;
 mod grow;
 mod join;
+mod sealing;
 mod strangers;

@@ -61,7 +61,7 @@ pub fn take(receiver: &mut ImageReceiver, pieces: &[Vec<u8>]) -> Result<Closing,
     Ok(closed.expect("an image that is whole has an end"))
 }
 
-fn moved(sender: &Replica, store: &Store, fresh: u32, base: Option<Slot>) -> Moved {
+pub fn moved(sender: &Replica, store: &Store, fresh: u32, base: Option<Slot>) -> Moved {
     let mut receiver = ImageReceiver::new(store.clone(), Slot(fresh), base).unwrap();
     let (pieces, kept) = pieces(sender, &mut receiver);
     take(&mut receiver, &pieces).unwrap();
@@ -122,7 +122,8 @@ impl Group {
 /// Transactions with everything that one can have.
 fn rich(number: u64) -> InjectAsk {
     let item = |at: u64| crate::model::Item {
-        kind: (at % 2) as u8,
+        // Type 1 is signed by an admin: `amend` has those.
+        kind: 2 * (at % 2) as u8,
         id: if at.is_multiple_of(3) {
             format!("id {number} {at}").into_bytes()
         } else {

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qbc::chain::{
     Attributes, Authority, Birth, ChainId, ChainName, Constitution, Envelope, Frontier, Hash,
-    HashAlg, Header, Meta, SigningKey, attributes_hash, genesis_header, payload_hash, tree_root,
+    HashAlg, Header, Meta, SigningKey, attributes_hash, genesis_header, payload_hash, state_root,
+    tree_root,
 };
 use qbc::engine::{Banged, Injected, Outcome, REQUEST_KEPT_MS, Rejection, Sealed};
 use qbc::store::{ChainNo, PoolRow, RequestRun, TxRow};
@@ -172,6 +173,7 @@ impl Chain {
             last_inject_ms: self.last_inject_ms,
             bytes: self.bytes,
             first_ms: self.first_ms,
+            changes: 0,
         }
     }
 
@@ -192,11 +194,29 @@ impl Chain {
         cuts
     }
 
+    /// The latest transaction of each key before `end`.
+    pub fn latest(&self, end: u64) -> BTreeMap<Vec<u8>, u64> {
+        let keys = self.txs[..end as usize].iter().zip(0..);
+        keys.filter_map(|(tx, index)| Some((tx.item.key.clone()?, index)))
+            .collect()
+    }
+
+    fn state_root(&self, end: u64) -> Option<(u8, Hash)> {
+        let entry = |(key, index): (Vec<u8>, u64)| {
+            let hash = self.alg.hash(&[&[1], &key]);
+            (hash, index.to_be_bytes())
+        };
+        let entries: BTreeMap<Hash, [u8; 8]> = self.latest(end).into_iter().map(entry).collect();
+        let root = state_root(self.alg, &entries);
+        self.constitution.keyed.then_some((self.alg as u8, root))
+    }
+
     /// The next header over the pool up to `end`.
     pub fn next_header(&self, end: u64, time_ms: u64, note: &[u8], is_final: bool) -> SealAsk {
         let head = self.head();
         let meta = Meta {
             sealing_node: Some(NODE),
+            state_root: self.state_root(end),
             note: (!note.is_empty()).then(|| note.to_vec()),
             ..Meta::default()
         }
@@ -208,7 +228,7 @@ impl Chain {
             genesis: false,
             fork_genesis: false,
             is_final,
-            pow_bits: 0,
+            pow_bits: self.next_bits(),
             chain_id: self.id(),
             height: head.height + 1,
             time_ms: time_ms.max(head.time_ms).max(self.last_inject_ms),
@@ -223,12 +243,35 @@ impl Chain {
             meta_hash: self.alg.hash(&[&meta]),
             nonce: 0,
         };
+        let header = mined(&header);
         SealAsk {
             request_id: Vec::new(),
             body: [0; 32],
             header,
             meta,
         }
+    }
+
+    /// The bits that the next header needs: the rule of docs/FORMAT.md, from the first window on.
+    pub fn next_bits(&self) -> u16 {
+        let Some(work) = self.constitution.work else {
+            return 0;
+        };
+        let minimum = i64::from(work.bits_min);
+        let (mut bits, expected) = (minimum, 8 * u128::from(work.target_ms));
+        for end in (8..self.headers.len()).step_by(8) {
+            let span = u128::from(self.headers[end].time_ms - self.headers[end - 8].time_ms);
+            bits += match () {
+                () if expected == 0 => 0,
+                () if 3 * span <= expected => 2,
+                () if 3 * span <= 2 * expected => 1,
+                () if span >= 3 * expected => -2,
+                () if 2 * span >= 3 * expected => -1,
+                () => 0,
+            };
+            bits = bits.min(255).max(minimum);
+        }
+        bits as u16
     }
 
     /// When the chain must be sealed without being asked.
@@ -572,6 +615,18 @@ impl Chain {
         self.metas.push(ask.meta.clone());
         Ok(sealed(header.clone(), false))
     }
+}
+
+/// The header with the first nonce that gives it its bits, one by one.
+pub fn mined(header: &Header) -> Header {
+    let mut header = Header {
+        nonce: 0,
+        ..header.clone()
+    };
+    while header.zero_bits() < u32::from(header.pow_bits) {
+        header.nonce += 1;
+    }
+    header
 }
 
 fn sealed(header: Header, duplicate: bool) -> Sealed {

@@ -13,7 +13,7 @@ use crate::replica::{
 const CHAIN: ChainNo = ChainNo(1);
 
 /// Applies the entries one by one, all at once, and the last ones after the others; outcomes and bytes must agree.
-fn alike(entries: &[Vec<u8>]) -> Vec<Vec<Outcome>> {
+pub fn alike(entries: &[Vec<u8>]) -> Vec<Vec<Outcome>> {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let (mut single, many) = (Replica::new(&store, 1), Replica::new(&store, 2));

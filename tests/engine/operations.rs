@@ -1,7 +1,7 @@
 //! What the model test does: operations that mean something in any state, so that a failing run shrinks to few of them.
 
 use proptest::prelude::*;
-use qbc::chain::{Hash, HashAlg};
+use qbc::chain::{Hash, HashAlg, Work};
 use qbc::engine::{Engine, Outcome};
 use qbc::store::ChainNo;
 
@@ -209,6 +209,11 @@ impl State {
         constitution.leap_count = (rules & 1 != 0).then_some(3);
         constitution.leap_bytes = (rules & 2 != 0).then_some(40);
         constitution.leap_ms = (rules & 4 != 0).then_some(25);
+        constitution.keyed = rules & 8 != 0;
+        constitution.work = (rules & 16 != 0).then_some(Work {
+            bits_min: 2,
+            target_ms: 4,
+        });
         let alg = if sha2 {
             HashAlg::Sha2_256
         } else {
@@ -279,7 +284,8 @@ impl Expect {
 impl ItemOp {
     fn item(&self) -> Item {
         Item {
-            kind: self.body % 2,
+            // Type 1 is signed by an admin: `amend` has those.
+            kind: 2 * (self.body % 2),
             id: if self.id < 6 {
                 vec![b'i', self.id]
             } else {

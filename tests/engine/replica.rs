@@ -3,7 +3,10 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use qbc::chain::{Frontier, HashAlg, verify_extension, verify_inclusion};
+use qbc::chain::{
+    Frontier, HashAlg, Meta, StateTree, latest_key, state_key_hash, verify_extension,
+    verify_inclusion,
+};
 use qbc::engine::{
     Bang, CommandWriter, Engine, GroupId, InjectHead, InjectItem, Outcome, Reader, Rejection, Seal,
     TemplateRequest, check_quant,
@@ -99,6 +102,11 @@ impl Replica {
         assert_eq!(view.pool, chain.pool_row());
         assert_eq!(view.sealed_bytes, chain.sealed_bytes);
         assert_eq!(view.pooled(), chain.pooled());
+        let work = (chain.head().height + 1, chain.next_bits());
+        assert_eq!(self.engine.next_work(chain.no).unwrap(), Ok(work));
+        let due = chain.due_ms().into_iter().any(|due| due <= now_ms);
+        let is_due = self.engine.is_due(chain.no, now_ms).unwrap();
+        assert_eq!(is_due, Ok(due), "chain {} at {now_ms}", chain.no.0);
         let asked = TemplateRequest {
             time_ms: now_ms,
             node_id: NODE,
@@ -111,7 +119,8 @@ impl Replica {
         } else if chain.pooled() == 0 {
             assert!(matches!(template, Err(Rejection::NothingToSeal(_))));
         } else {
-            let own = chain.next_header(chain.txs.len() as u64, now_ms, b"n", false);
+            let mut own = chain.next_header(chain.txs.len() as u64, now_ms, b"n", false);
+            own.header.nonce = 0;
             let template = template.unwrap();
             assert_eq!((template.header, template.meta), (own.header, own.meta));
         }
@@ -178,6 +187,68 @@ fn check_rows(reader: &Reader<'_>, chain: &Chain) {
         assert_eq!(stored.row, tx.row(chain.alg), "index {}", stored.index);
     }
     assert!(reader.transaction(&view, all).is_err());
+    check_keys(reader, chain);
+}
+
+/// Every key is found with all its transactions, from both ends, and proved at every height, as is one that is absent.
+fn check_keys(reader: &Reader<'_>, chain: &Chain) {
+    let view = reader.chain(chain.name()).unwrap();
+    let all = (0, u64::MAX);
+    for key in chain.latest(chain.txs.len() as u64).keys() {
+        let of_key = |(index, tx): (u64, &crate::model::Tx)| {
+            (tx.item.key.as_ref() == Some(key)).then_some(index)
+        };
+        let mut expected: Vec<u64> = (0..).zip(&chain.txs).filter_map(of_key).collect();
+        let state_key = latest_key(key);
+        let found = |order| reader.touching(&view, &state_key, all, order).unwrap();
+        assert_eq!(found((false, usize::MAX)), expected);
+        assert_eq!(found((false, 2)), expected[..expected.len().min(2)]);
+        expected.reverse();
+        assert_eq!(found((true, usize::MAX)), expected);
+    }
+    let absent = latest_key(b"no such key");
+    let none = reader.touching(&view, &absent, all, (true, 1)).unwrap();
+    assert!(none.is_empty());
+    if !chain.constitution.keyed {
+        return;
+    }
+    for header in &chain.headers[1..] {
+        let latest = chain.latest(header.tx_end());
+        for key in latest
+            .keys()
+            .map(|key| latest_key(key))
+            .chain([absent.clone()])
+        {
+            let value = proved(reader, chain, header.height, &key);
+            let index = latest
+                .get(&key[1..])
+                .map(|index| index.to_be_bytes().to_vec());
+            assert_eq!(value, index, "height {}", header.height);
+        }
+    }
+}
+
+/// What the state root of a height proves of a key.
+pub fn proved(
+    reader: &Reader<'_>,
+    chain: &Chain,
+    height: u64,
+    state_key: &[u8],
+) -> Option<Vec<u8>> {
+    let view = reader.chain(chain.name()).unwrap();
+    let rows = reader.state(&view, height);
+    let tree = StateTree {
+        alg: chain.alg,
+        rows: &rows,
+    };
+    let hash = state_key_hash(chain.alg, state_key);
+    let proof = tree.prove(&hash).unwrap();
+    let meta = Meta::parse(&chain.metas[height as usize]).unwrap();
+    let (alg, root) = meta.state_root.unwrap();
+    assert_eq!(alg, chain.alg as u8);
+    let value = proof.verify(chain.alg, &root, state_key).unwrap();
+    assert_eq!(tree.get(&hash).unwrap(), value);
+    value
 }
 
 /// An entry from encoded commands.
@@ -210,6 +281,7 @@ pub fn inject_bytes(no: ChainNo, ask: &InjectAsk) -> Vec<u8> {
         attributes,
         id: &item.id,
         salt: item.salt.as_ref(),
+        transfer: None,
         payload: &item.payload,
     });
     InjectHead {

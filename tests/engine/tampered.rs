@@ -1,6 +1,6 @@
 //! Seals that no honest leader proposes: each field of a header changed is refused, and nothing changes.
 
-use qbc::chain::{HashAlg, Header};
+use qbc::chain::{HashAlg, Header, Meta};
 use qbc::engine::{Outcome, Rejection};
 use qbc::store::ChainNo;
 
@@ -25,7 +25,7 @@ pub fn tampered(chain: &Chain, honest: &SealAsk) -> Vec<(&'static str, SealAsk)>
     });
     field("genesis", &|header| header.genesis = true);
     field("fork_genesis", &|header| header.fork_genesis = true);
-    field("pow_bits", &|header| header.pow_bits = 1);
+    field("pow_bits", &|header| header.pow_bits += 1);
     field("chain_id", &|header| header.chain_id.0[0] ^= 1);
     let earliest = chain.head().time_ms.max(chain.pool_row().last_inject_ms);
     field("time_ms", &|header| header.time_ms = earliest - 1);
@@ -41,7 +41,15 @@ pub fn tampered(chain: &Chain, honest: &SealAsk) -> Vec<(&'static str, SealAsk)>
     field("hist_root", &|header| header.hist_root[3] ^= 1);
     field("anchors_root", &|header| header.anchors_root[3] ^= 1);
     field("meta_hash", &|header| header.meta_hash[3] ^= 1);
-    field("nonce", &|header| header.nonce = 1);
+    // A nonce without the work; where none is asked for, any nonce.
+    field("nonce", &|header| {
+        let works = |header: &Header| header.zero_bits() >= u32::from(header.pow_bits);
+        header.nonce += 1;
+        while header.pow_bits > 0 && works(header) {
+            header.nonce += 1;
+        }
+    });
+    tampered_metas(chain, honest, &mut all);
     let mut meta = honest.clone();
     meta.meta.push(0);
     all.push(("meta", meta.clone()));
@@ -49,6 +57,29 @@ pub fn tampered(chain: &Chain, honest: &SealAsk) -> Vec<(&'static str, SealAsk)>
     meta.header.meta_hash = chain.alg.hash(&[&meta.meta]);
     all.push(("meta that is hashed and unreadable", meta));
     all
+}
+
+/// The state root changed, where there is one, or added.
+fn tampered_metas(chain: &Chain, honest: &SealAsk, all: &mut Vec<(&'static str, SealAsk)>) {
+    let mut with_meta = |name, change: &dyn Fn(&mut Meta)| {
+        let (mut ask, mut meta) = (honest.clone(), Meta::parse(&honest.meta).unwrap());
+        change(&mut meta);
+        ask.meta = meta.to_bytes();
+        ask.header.meta_len = ask.meta.len() as u32;
+        ask.header.meta_hash = chain.alg.hash(&[&ask.meta]);
+        all.push((name, ask));
+    };
+    if chain.constitution.keyed {
+        with_meta("state root", &|meta| {
+            meta.state_root.as_mut().unwrap().1[5] ^= 1;
+        });
+        with_meta("algorithm of the state root", &|meta| {
+            meta.state_root.as_mut().unwrap().0 ^= 3;
+        });
+        with_meta("no state root", &|meta| meta.state_root = None);
+    } else {
+        with_meta("a state root", &|meta| meta.state_root = Some((1, [0; 32])));
+    }
 }
 
 /// A chain with two Quants and three transactions in its pool.

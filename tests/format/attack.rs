@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use qbc::chain::{CHECKS, Claim, Hash, Proof, Refused, Step, TransactionEvidence};
+use qbc::chain::{CHECKS, Claim, Hash, Proof, Refused, StateEvidence, Step, TransactionEvidence};
 
 /// Counts the refusals of one vector's corruptions.
 pub struct Attack {
@@ -132,6 +132,7 @@ pub fn proof_corruptions(proof: &Proof) -> Vec<(String, Proof)> {
                 ));
             }
         }
+        Claim::State(evidence) => state_corruptions(proof, evidence, &mut all),
         Claim::Agreement(_) | Claim::Parting { .. } => {}
     }
     for (i, step) in proof.steps.iter().enumerate() {
@@ -139,6 +140,39 @@ pub fn proof_corruptions(proof: &Proof) -> Vec<(String, Proof)> {
     }
     order_corruptions(proof, &mut all);
     all
+}
+
+fn state_corruptions(proof: &Proof, good: &StateEvidence, all: &mut Vec<(String, Proof)>) {
+    let mut put = |what: String, evidence: StateEvidence| {
+        all.push((
+            what,
+            Proof {
+                claim: Claim::State(evidence),
+                ..proof.clone()
+            },
+        ));
+    };
+    for (i, meta) in flips(&good.meta).into_iter().enumerate() {
+        let evidence = StateEvidence {
+            meta,
+            ..good.clone()
+        };
+        put(format!("meta flipped {i}"), evidence);
+    }
+    for (i, state_key) in flips(&good.state_key).into_iter().enumerate() {
+        let evidence = StateEvidence {
+            state_key,
+            ..good.clone()
+        };
+        put(format!("state key flipped {i}"), evidence);
+    }
+    for (i, way) in flips(&good.proof).into_iter().enumerate() {
+        let evidence = StateEvidence {
+            proof: way,
+            ..good.clone()
+        };
+        put(format!("way to the state root flipped {i}"), evidence);
+    }
 }
 
 fn envelope_corruptions(proof: &Proof, good: &TransactionEvidence, all: &mut Vec<(String, Proof)>) {

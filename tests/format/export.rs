@@ -155,7 +155,7 @@ fn after_a_refusal_a_verifier_stays_refusing() {
     assert_eq!(verifier.finish().unwrap_err(), first);
 }
 
-fn check(file: &[u8], piece: usize, trust: &[Trust]) -> Result<ExportVerdict, Refused> {
+pub fn check(file: &[u8], piece: usize, trust: &[Trust]) -> Result<ExportVerdict, Refused> {
     let mut verifier = ExportVerifier::new(trust.to_vec());
     for piece in file.chunks(piece) {
         verifier.push(piece)?;
@@ -179,7 +179,7 @@ fn signed() -> (Chain, Vec<u8>) {
     (chain, file)
 }
 
-fn export(quants: &[Quant], signed: &[(u64, Vec<Vec<u8>>)]) -> Vec<u8> {
+pub fn export(quants: &[Quant], signed: &[(u64, Vec<Vec<u8>>)]) -> Vec<u8> {
     [&export_magic()[..], &frames(quants, signed).concat()].concat()
 }
 

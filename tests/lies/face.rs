@@ -129,6 +129,27 @@ impl ChainService for Face {
     type ReadStream = Pieces<proto::ReadResponse>;
     type ExportStream = Pieces<proto::ExportResponse>;
 
+    async fn list_history(
+        &self,
+        _: Request<proto::ListHistoryRequest>,
+    ) -> Answer<proto::ListHistoryResponse> {
+        Err(Status::unimplemented("this node keeps no keys"))
+    }
+
+    async fn get_latest(
+        &self,
+        _: Request<proto::GetLatestRequest>,
+    ) -> Answer<proto::GetLatestResponse> {
+        Err(Status::unimplemented("this node keeps no keys"))
+    }
+
+    async fn get_balance(
+        &self,
+        _: Request<proto::GetBalanceRequest>,
+    ) -> Answer<proto::GetBalanceResponse> {
+        Err(Status::unimplemented("this node keeps no keys"))
+    }
+
     async fn get_head(&self, r: Request<proto::GetHeadRequest>) -> Answer<proto::GetHeadResponse> {
         let Some(ledger) = self.told(&r.get_ref().chain).await? else {
             return self.source.chains.clone().get_head(r.into_inner()).await;
@@ -359,6 +380,13 @@ impl ProofService for Face {
         let mut answer = ledger.extension(self.height(r.from_height as usize), to)?;
         answer.head = Some(self.head(&ledger, to)?);
         Ok(Response::new(answer))
+    }
+
+    async fn prove_state(
+        &self,
+        _: Request<proto::ProveStateRequest>,
+    ) -> Answer<proto::ProveStateResponse> {
+        Err(Status::unimplemented("this node keeps no keys"))
     }
 
     async fn get_bundle(

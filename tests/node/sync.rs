@@ -133,13 +133,16 @@ async fn a_disk_that_fails_every_sync_stops_the_node_and_loses_nothing_acknowled
     let dropper = Dropper::new(folder.path(), scratch.path());
     let node = dropper
         .launch()
-        .env("DROPPER_FAIL_SYNC_AFTER", "60")
+        .env("DROPPER_FAIL_SYNC_AFTER", "160")
         .start();
     load_until_it_stops(node, &book, 0, &mut chance)
         .await
         .told(&["input/output error", "os error 5"]);
     dropper.lose(crate::dropper::Loss::All);
-    assert!(book.acknowledged() > 0, "sixty syncs acknowledge something");
+    assert!(
+        book.acknowledged() > 0,
+        "more syncs than a start takes acknowledge something"
+    );
     let node = Node::start(folder.path());
     book.recovered(node.url(), Extent::Everything).await;
 }

@@ -1,10 +1,15 @@
 """The full audit of a QBC export file: docs/FORMAT.md section 15. Python 3, nothing else."""
 
 import json
+import re
+import unicodedata
 
-from forms import H, bag, first_quant, parse_envelope, parse_header, parse_meta, root_of, u
+from forms import H, bag, first_quant, parse_envelope, parse_header, parse_meta, records, root_of, u
+import state
 from strict_json import Refused, need
 from verifier import anchored, authority_change, check_transaction, enough_work, head_signature, quorum
+
+WINDOW = 8
 
 MAGIC = b"QBCEXP1\n"
 
@@ -34,6 +39,7 @@ def verify_export(raw, trust_chain=None, trust_head=None):
     need(ended, "export-end", "the end is missing")
     nodes = quorum(audit.signers, audit.constitution)
     return {"claim": "export", "chain_id": audit.last.id, "head": audit.last, "transactions": audit.count,
+            "signed": audit.signed, "amendments": len(audit.change_ids),
             "anchored": anchored(audit.last, nodes, trust_chain, trust_head)}
 
 
@@ -43,11 +49,14 @@ class Audit:
     def __init__(self):
         self.last, self.meta, self.peaks, self.count, self.inject_ms, self.seq = None, b"", [], 0, 0, 0
         self.leaves, self.signers, self.sealed = [], [], False
+        self.signed, self.changed, self.change_ids, self.state = 0, False, set(), {}
+        self.work = None
 
     def quant(self, header, meta):
         if self.last is None:
             self.last, self.constitution, self.authority = first_quant(header, meta)
             need(self.last.genesis, "audit-genesis", "an export begins with height 0")
+            self.work = Work(self.constitution, self.last)
             return
         self.seal()
         a, b = self.last, parse_header(header)
@@ -60,11 +69,15 @@ class Audit:
                  (bag(b.alg, [p for p, _ in reversed(self.peaks)]) == b.hist_root, "hist-root")]
         for holds, name in rules:
             need(holds, f"next-{name}", f"height {b.height}")
-        need(enough_work(b, self.constitution), "work-minimum")
-        parse_meta(b, meta)
         if b.fork:
             _, self.constitution, self.authority = first_quant(header, meta)
-            self.seq, meta = 0, b""
+            self.seq, meta, self.change_ids, self.work = 0, b"", set(), Work(self.constitution, b)
+        else:
+            need(enough_work(b, self.constitution), "work-minimum")
+            need(self.work.bits in (None, b.pow_bits), "work-retarget", f"{b.pow_bits} bits where {self.work.bits} are due")
+            parse_meta(b, meta)
+            self.work.follow(b.height, b.time_ms)
+        self.changed = False
         self.last, self.meta, self.leaves, self.signers, self.sealed = b, meta, [], [], False
 
     def push(self, h):
@@ -84,17 +97,59 @@ class Audit:
         need(e.index == self.count and self.count < h.tx_start + h.tx_count, "envelope-index")
         need(e.inject_ms <= h.time_ms, "envelope-time")
         need(e.inject_ms >= self.inject_ms, "inject-order")
-        need(e.type == 0, "audit-type", f"type {e.type} is not known to this audit")
-        need(e.salted or 16 not in self.constitution, "audit-salt", "an erasable chain's data is salted")
-        need(not erased or 16 in self.constitution, "audit-payload", "this chain does not erase")
+        ledger = 14 in self.constitution
+        need(e.type == 1 or e.type == (3 if ledger else 0), "audit-type", f"type {e.type} has no place here, or is not known")
+        need(e.salted or e.type or 16 not in self.constitution, "audit-salt", "an erasable chain's data is salted")
+        need(not erased or 16 in self.constitution and not e.type, "audit-payload", "this chain does not erase")
         payload, salt = (None, None) if erased else (body[rest:], body[split:rest] if e.salted else None)
         a = check_transaction(e, h.alg, payload, salt, body[132:split], self.constitution.get(18, h.id))
-        authors = self.constitution.get(7)
-        need(authors is None or a.get(3) in [authors[i:i + 32] for i in range(0, len(authors), 32)], "audit-author")
-        need(authors is None or 2 in a, "audit-id")
-        check_content(0 if erased else self.constitution.get(5, b"\0")[0], payload)
+        self.signed += 3 in a
+        if e.type == 1:
+            self.change(a, payload)
+        else:
+            authors = self.constitution.get(7)
+            need(authors is None or a.get(3) in keys(authors), "audit-author")
+            need(authors is None or 2 in a, "audit-id")
+            check_content(0 if erased else self.constitution.get(5, b"\0")[0], payload)
+        if 17 in self.constitution and 1 in a:
+            self.state[b"\1" + a[1]] = e.index.to_bytes(8, "big")
+        if e.type == 3:
+            self.transfer(a, payload)
         self.leaves.append(H(h.alg, b"\0", e.raw))
         self.count, self.inject_ms = self.count + 1, e.inject_ms
+
+    def transfer(self, a, payload):
+        """Section 21: moves an amount that the sender has."""
+        sender, receiver, amount = transfer_of(payload)
+        if re.fullmatch("[0-9a-f]{64}", sender):
+            need(a.get(3) == bytes.fromhex(sender), "audit-author", "not signed by the key of its sender")
+            need(2 in a, "audit-id")
+        balances = [self.balance(sender) - amount, self.balance(receiver) + amount]
+        need(balances[0] >= 0, "audit-overdraft")
+        for account, balance in zip((sender, receiver), balances):
+            self.state[b"\2" + account.encode()] = balance.to_bytes(16, "big")
+
+    def balance(self, account):
+        mint = self.constitution.get(15, b"")
+        first = mint[:16] if account.encode() == mint[16:] else bytes(16)
+        return int.from_bytes(self.state.get(b"\2" + account.encode(), first), "big")
+
+    def change(self, a, payload):
+        """A constitution change, in force from here on: records with a value replace, records without one take away."""
+        need(a.get(3) in keys(self.constitution.get(8, b"")), "audit-admin", "not signed by an admin")
+        need(2 in a and a[2] not in self.change_ids, "audit-id", "a change without an id of its own")
+        self.change_ids.add(a[2])
+        given = records(payload, {7, 9, 10, 11})
+        given = {tag: value for tag, value in given.items() if tag < 128}
+        need(given, "constitution-change", "nothing is changed")
+        self.constitution = dict(self.constitution)
+        for tag, value in given.items():
+            good = len(value) == {9: 4, 10: 8, 11: 8}[tag] and any(value) if tag != 7 else unlike(value)
+            need(not value or good, "constitution-change", f"record {tag}")
+            self.constitution.pop(tag, None)
+            if value:
+                self.constitution[tag] = value
+        self.constitution, self.changed = dict(sorted(self.constitution.items())), True
 
     def signature(self, body):
         self.seal()
@@ -106,7 +161,61 @@ class Audit:
         """The Quant is complete: its transactions make its tx_root."""
         need(len(self.leaves) == self.last.tx_count, "audit-count", "transactions are missing")
         need(root_of(self.last.alg, self.leaves) == self.last.tx_root, "audit-root")
+        if not (self.last.genesis or self.last.fork):
+            raw = b"".join(bytes([t]) + len(v).to_bytes(4, "big") + v for t, v in self.constitution.items())
+            due = H(self.last.alg, raw) + self.last.height.to_bytes(8, "big") if self.changed else None
+            kept = 14 in self.constitution or 17 in self.constitution
+            root = bytes([self.last.alg]) + state.root_of(self.last.alg, self.state) if kept else None
+            need(parse_meta(self.last, self.meta).get(4) == root, "audit-state", f"height {self.last.height}")
+            need(parse_meta(self.last, self.meta).get(7) == due, "constitution-in-force", f"height {self.last.height}")
         self.sealed = True
+
+
+class Work:
+    """The bits that the next header must have: docs/FORMAT.md section 6. None where no work is asked for."""
+
+    def __init__(self, constitution, first):
+        rule = constitution.get(12)
+        self.minimum, self.target_ms = (u(rule, 0, 2), u(rule, 2, 8)) if rule else (None, 0)
+        self.bits, self.first, self.window_ms = self.minimum, first.height, first.time_ms
+
+    def follow(self, height, time_ms):
+        if (height - self.first) % WINDOW:
+            return
+        span, expected = time_ms - self.window_ms, WINDOW * self.target_ms
+        self.window_ms = time_ms
+        if self.target_ms:
+            step = (2 if 3 * span <= expected else 1 if 3 * span <= 2 * expected else
+                    -2 if span >= 3 * expected else -1 if 2 * span >= 3 * expected else 0)
+            self.bits = max(min(self.bits + step, 255), self.minimum)
+
+
+def transfer_of(payload):
+    """Sender, receiver, amount: section 21."""
+    try:
+        given = json.loads(payload)
+    except ValueError as error:
+        raise Refused("audit-transfer", str(error)) from None
+    need(isinstance(given, dict) and {"sender", "receiver", "amount"} <= set(given) <= {"sender", "receiver", "amount", "memo"},
+         "audit-transfer", "not the fields of a transfer")
+    need(all(isinstance(value, str) for value in given.values()), "audit-transfer", "not all strings")
+    for account in (given["sender"], given["receiver"]):
+        plain = not any(unicodedata.category(c) == "Cc" for c in account)
+        need(1 <= len(account.encode()) <= 128 and plain, "audit-transfer", "an account's name")
+    amount = given["amount"]
+    need(re.fullmatch("[1-9][0-9]{0,38}", amount) and int(amount) < 1 << 128, "audit-transfer", "the amount")
+    need(given["sender"] != given["receiver"], "audit-transfer", "to oneself")
+    need(len(given.get("memo", "").encode()) <= 1024, "audit-transfer", "the memo")
+    return given["sender"], given["receiver"], int(amount)
+
+
+def keys(raw):
+    return [raw[i:i + 32] for i in range(0, len(raw), 32)]
+
+
+def unlike(raw):
+    """Whole keys, no two of them alike."""
+    return len(raw) % 32 == 0 and len(set(keys(raw))) == len(keys(raw))
 
 
 def check_content(content, payload):

@@ -67,7 +67,7 @@ class Chain:
         self.id = self.leap([], meta, flags=1)
 
     def leap(self, transactions, meta=record(3, be(1, 8)), flags=0):
-        """Seals (payload, attributes, salt) items; gives the quant_hash."""
+        """Seals (payload, attributes, salt, type) items; gives the quant_hash."""
         height, hashes = len(self.quants), [leaf(q["header"]) for q in self.quants]
         time_ms = START_MS + 1000 * height
         items = [self.item(i, time_ms, *t) for i, t in enumerate(transactions)]
@@ -79,10 +79,10 @@ class Chain:
         self.count += len(items)
         return leaf(header)
 
-    def item(self, offset, time_ms, payload, attributes=b"", salt=None):
+    def item(self, offset, time_ms, payload, attributes=b"", salt=None, kind=0):
         digest = H(ALG, b"\2", salt, payload) if salt else H(ALG, payload)
         envelope = b"".join([
-            b"QTX1", bytes([0, 1 if salt else 0, 0, 0]), self.id, be(self.count + offset, 8), be(time_ms - 10 + offset, 8),
+            b"QTX1", bytes([kind, 1 if salt else 0, 0, 0]), self.id, be(self.count + offset, 8), be(time_ms - 10 + offset, 8),
             be(len(payload), 8), digest, H(ALG, attributes) if attributes else ZERO])
         return {"envelope": envelope, "attributes": attributes, "salt": salt, "payload": payload}
 

@@ -172,6 +172,21 @@ def signer_rules():
     hard.leap([(b"x",)])
     yield "less work than the constitution asks", "work-minimum", proof_of(hard, hard.prove(0, 1))
     yield "less work in an export", "work-minimum", lambda: v.verify(hard.export())
+    easy = example.Chain(extra=record(12, be(1, 2) + be(1000, 8)))
+    easy.leap([(b"x",)])
+    yield "more work than the rule asks for", "work-retarget", lambda: mined_audit(easy, 2)
+    yield "work without bits", "work-minimum", lambda: mined_audit(easy, 0)
+
+
+def mined_audit(chain, bits):
+    """The audit of a chain's Quant 1, mined for these bits."""
+    header, nonce = put(chain.quants[1]["header"], 6, be(bits, 2)), 0
+    while int.from_bytes(example.leaf(header), "big") >> (256 - bits):
+        nonce += 1
+        header = put(header, 248, be(nonce, 8))
+    auditor = audit.Audit()
+    auditor.quant(chain.quants[0]["header"], chain.quants[0]["meta"])
+    auditor.quant(header, chain.quants[1]["meta"])
 
 
 def signature_rules():
@@ -269,6 +284,7 @@ def content_rules():
     for what, content, payload in [("no text", 1, b"\xff"), ("no JSON", 2, b"{"), ("a name twice", 2, b'{"a":1,"a":2}')]:
         yield what, "audit-content", lambda content=content, payload=payload: audit.check_content(content, payload)
     yield from order_rules()
+    yield from amend_rules()
 
 
 def order_rules():
@@ -287,6 +303,40 @@ def order_rules():
     authored.leap([(b"x", signed)])
     without_id = authored.quants[1]["items"][0]["envelope"] + be(len(signed), 4) + signed + b"x"
     yield "an author without id", "audit-id", lambda: audited(authored).transaction(without_id)
+
+
+def amend_rules():
+    admin, author = bytes([5] * 32), bytes([6] * 32)
+    good = record(11, be(500, 8))
+
+    def export(items, meta=None):
+        """The export of a chain whose one Quant seals (type, seed, id, payload) items."""
+        c = example.Chain(extra=record(7, ed25519.public(author)) + record(8, ed25519.public(admin)))
+        made = []
+        for kind, seed, id_, payload in items:
+            message = b"qbc/tx/v1\n\0" + c.id + bytes([kind, 0]) + be(0, 4) + be(len(id_), 4) + id_ + v.H(1, payload)
+            attributes = (record(2, id_) if id_ else b"") + record(3, ed25519.public(seed)) + record(4, ed25519.sign(seed, message))
+            made.append((payload, attributes, None, kind))
+        c.leap(made, record(3, be(1, 8)) + (in_force(c, good) if meta is None else meta))
+        return lambda: v.verify(c.export())
+
+    def in_force(c, payload):
+        after = v.records(c.constitution, set(range(1, 22))) | v.records(payload, {7, 9, 10, 11})
+        return record(7, v.H(1, b"".join(record(t, after[t]) for t in sorted(after))) + be(1, 8))
+    assert export([(1, admin, b"1", good)])()["amendments"] == 1, "a good change"
+    yield "a change by an author", "audit-admin", export([(1, author, b"1", good)])
+    yield "a change without an id", "audit-id", export([(1, admin, b"", good)])
+    yield "a change twice", "audit-id", export([(1, admin, b"1", good), (1, admin, b"1", good)])
+    yield "data by an admin", "audit-author", export([(0, admin, b"1", b"x")])
+    for what, bad in [("nothing", b""), ("a limit of 0", record(11, bytes(8))), ("a short limit", record(9, b"1")),
+                      ("authors alike", record(7, bytes(64))), ("a cut author", record(7, bytes(33)))]:
+        yield f"a change of {what}", "constitution-change", export([(1, admin, b"1", bad)])
+    yield "a change of the admins", "record-unknown", export([(1, admin, b"1", record(8, bytes(32)))])
+    yield "a change that its Quant conceals", "constitution-in-force", export([(1, admin, b"1", good)], b"")
+    yield "a Quant that tells of no change", "constitution-in-force", export([(0, author, b"1", b"x")])
+    yield "another constitution in force", "constitution-in-force", export([(1, admin, b"1", good)], record(7, bytes(40)))
+    yield "an author after his removal", "audit-author", export(
+        [(1, admin, b"1", record(7, ed25519.public(admin))), (0, author, b"2", b"x")])
 
 
 def audited(chain):

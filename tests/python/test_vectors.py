@@ -10,6 +10,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from collections import namedtuple
 
 import audit
 import ed25519
@@ -272,6 +273,34 @@ def sealers(vectors):
             check(message.hex() == case["message"] and ed25519.verify(record[4][29:61], message, record[3]), "receipt")
 
 
+def work(vectors):
+    """The difficulty that follows a target: the rule alone, and chains that were mined."""
+    rule = namedtuple("First", "height time_ms")
+    for case in vectors["retarget"]:
+        times, record = [int(t) for t in case["times"]], case["bits_min"].to_bytes(2, "big") + int(case["target_ms"]).to_bytes(8, "big")
+        asked = audit.Work({12: record}, rule(0, times[0]))
+        for height, bits in enumerate(case["bits"], 1):
+            check(asked.bits == bits, f"bits of height {height}, minimum {case['bits_min']}, target {case['target_ms']}")
+            asked.follow(height, times[height])
+    for vector in vectors["work"]:
+        chain(vector)
+        accepts(f"the audit of a mined chain, hash {vector['alg']}", feed, audit.Audit(), vector["quants"])
+        for height in range(1, len(vector["quants"])):
+            header = bytes.fromhex(vector["quants"][height]["header"])
+            bad = [dict(q) for q in vector["quants"]]
+            bad[height]["header"] = (header[:6] + (header[7] - 1).to_bytes(2, "big") + header[8:]).hex()
+            refuses(f"a bit less at height {height}", (), feed, audit.Audit(), bad)
+
+
+def feed(auditor, quants):
+    for q in quants:
+        auditor.quant(bytes.fromhex(q["header"]), bytes.fromhex(q["meta"]))
+        for t in q["transactions"]:
+            auditor.transaction(bytes.fromhex(t["envelope"]) + bytes(4) + bytes.fromhex(t["payload"]))
+    auditor.seal()
+    return auditor
+
+
 def file_of(proof):
     return json.dumps(proof).encode()
 
@@ -280,6 +309,25 @@ def trusted(raw, chain_id):
     verdict = v.verify(raw, trust_chain=chain_id)
     v.need(verdict["anchored"], "not-anchored")
     return verdict
+
+
+def amended(vector):
+    """A chain whose constitution is changed in its course: audited as an export, and each constitution by itself."""
+    frames = [audit.MAGIC]
+    for quant in vector["quants"]:
+        frames.append(example.frame(1, bytes.fromhex(quant["header"] + quant["meta"])))
+        for item in quant["transactions"]:
+            envelope, attributes, payload = (bytes.fromhex(item[k]) for k in ("envelope", "attributes", "payload"))
+            frames.append(example.frame(2, envelope + len(attributes).to_bytes(4, "big") + attributes + payload))
+    count = sum(len(q["transactions"]) for q in vector["quants"])
+    frames.append(example.frame(4, len(vector["quants"]).to_bytes(8, "big") + count.to_bytes(8, "big")))
+    head = bytes.fromhex(vector["quants"][-1]["quant_hash"])
+    verdict = accepts("an amended chain", v.verify, b"".join(frames), trust_head=head)
+    check(verdict["amendments"] == len(vector["changes"]) and verdict["signed"] == count, "what the amended chain holds")
+    for at in range(8, len(b"".join(frames)), 53):
+        refuses(f"an amended chain with byte {at} changed", (), v.verify, flip(b"".join(frames), 8 * at + at % 8))
+    for change in vector["changes"]:
+        check(v.H(vector["alg"], bytes.fromhex(change["constitution"])).hex() == change["hash"], "hash of a constitution in force")
 
 
 def proof_files():
@@ -449,7 +497,10 @@ def main(argv):
     signatures(vectors["signatures"])
     more = path.with_name("format-v1-more.json")
     if more.exists():
-        sealers(json.loads(more.read_text(encoding="utf-8")))
+        more = json.loads(more.read_text(encoding="utf-8"))
+        sealers(more)
+        amended(more["amended"])
+        work(more)
     more = path.with_name("format-v1-state.json")
     if more.exists():
         states(json.loads(more.read_text(encoding="utf-8")))

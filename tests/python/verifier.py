@@ -9,6 +9,7 @@ import hashlib
 import sys
 
 import ed25519
+import state
 from forms import (ATTRIBUTES, H, bag, first_quant, inclusion, parse_authority, parse_envelope, parse_header, parse_meta, records,
                    u)
 from strict_json import Refused, array, fields, hashes, integer, need, optional_bytes, strict_json, unhex
@@ -178,24 +179,20 @@ def verify_proof(raw, trust_chain=None, trust_head=None):
     need(isinstance(proof, dict), "field", "not an object")
     need(type(proof.get("qbc_proof")) is int and proof["qbc_proof"] == 1, "version")
     kind = proof.get("claim")
-    subject = {"inclusion": "transaction", "extension": "old"}.get(kind if isinstance(kind, str) else None)
+    subject = {"inclusion": "transaction", "state": "state", "extension": "old"}.get(kind if isinstance(kind, str) else None)
     need(subject, "field", "claim; those about forks are not known here")
-    _, _, subject, steps, head = fields(proof, ("qbc_proof", "claim", subject, "steps", "head"))
+    extra = ("transaction",) if kind == "state" else ()
+    _, _, subject, steps, head, *latest = fields(proof, ("qbc_proof", "claim", subject, "steps", "head"), extra)
     signatures, changes, genesis = fields(head, ("signatures", "authority_changes"), ("genesis",))
     if genesis is not None or "genesis" in head:
         genesis = tuple(unhex(v) for v in fields(genesis, ("header", "meta")))
     signatures = [parse_signature(s) for s in array(signatures)]
     changes = [(unhex(h), unhex(m), hashes(p)) for h, m, p in (fields(c, ("header", "meta", "path")) for c in array(changes))]
     if kind == "inclusion":
-        raw_envelope, *shown = fields(subject, ("envelope",), ("payload", "salt", "attributes"))
-        need(None not in subject.values(), "field", "null")
-        envelope, shown = parse_envelope(unhex(raw_envelope)), [optional_bytes(v) for v in shown]
-        headers = walk(envelope, array(steps))
-        chain = first_quant(*genesis) if genesis else None
-        family = chain[1].get(18, chain[0].hash) if chain and chain[0].hash == envelope.chain_id else None
-        claimed = check_transaction(envelope, headers[0].alg, *shown, family)
-        verdict = {"index": envelope.index, "height": headers[0].height, "payload": shown[0], "type": envelope.type,
-                   "key": claimed.get(1), "id": claimed.get(2), "author": claimed.get(3)}
+        headers, verdict = transaction_shown(subject, steps, genesis)
+    elif kind == "state":
+        need("transaction" not in proof or latest[0] is not None, "field", "null")
+        headers, verdict = state_shown(subject, latest[0], steps, genesis)
     else:
         old, headers = parse_header(unhex(subject)), []
         need(len(array(steps)) == 1 and isinstance(steps[0], dict) and steps[0].get("link") == "history", "grammar")
@@ -207,6 +204,42 @@ def verify_proof(raw, trust_chain=None, trust_head=None):
     nodes = check_head(headers[-1], genesis, signatures, changes, headers)
     return verdict | {"claim": kind, "chain_id": headers[-1].id, "head": headers[-1],
                       "anchored": anchored(headers[-1], nodes, trust_chain, trust_head)}
+
+
+def transaction_shown(subject, steps, genesis):
+    """A transaction and its way: the headers met, and what may be said of it."""
+    raw_envelope, *shown = fields(subject, ("envelope",), ("payload", "salt", "attributes"))
+    need(None not in subject.values(), "field", "null")
+    envelope, shown = parse_envelope(unhex(raw_envelope)), [optional_bytes(v) for v in shown]
+    headers = walk(envelope, array(steps))
+    chain = first_quant(*genesis) if genesis else None
+    family = chain[1].get(18, chain[0].hash) if chain and chain[0].hash == envelope.chain_id else None
+    claimed = check_transaction(envelope, headers[0].alg, *shown, family)
+    return headers, {"index": envelope.index, "height": headers[0].height, "payload": shown[0], "type": envelope.type,
+                     "key": claimed.get(1), "id": claimed.get(2), "author": claimed.get(3)}
+
+
+def state_shown(subject, latest, steps, genesis):
+    """What the state of a Quant holds under a key: the headers met, and what may be said of it."""
+    header, meta, key, proof = (unhex(v) for v in fields(subject, ("header", "meta", "key", "proof")))
+    h = parse_header(header)
+    record = parse_meta(h, meta).get(4, b"")
+    need(len(record) == 33 and record[0] == h.alg, "state-missing", "the Quant commits to no state")
+    value = state.verify(h.alg, record[1:], key, proof)
+    need(key[:1] in (b"\1", b"\2"), "state-key", "neither a key nor an account")
+    need(value is None or len(value) == {1: 8, 2: 16}[key[0]], "state-value", "of another length")
+    headers, verdict = [h], {}
+    if latest is None:
+        need(array(steps) == [], "grammar", "steps that lead to nothing")
+    else:
+        headers, verdict = transaction_shown(latest, steps, genesis)
+        need(headers[-1].raw == h.raw, "grammar", "the transaction is proved into another header")
+        same = value is not None and verdict["index"] == int.from_bytes(value, "big")
+        need(key[0] == 1 and verdict["key"] == key[1:] and same, "state-latest")
+    if genesis:
+        kept = {1: 17, 2: 14}[key[0]]
+        need(kept in first_quant(*genesis)[1], "state-missing", "the chain keeps no such state")
+    return headers, verdict | {"state_key": key, "value": value}
 
 
 def parse_signature(obj):

@@ -119,6 +119,7 @@ fn inject(chain: ChainNo, wish: u64, payload: &[u8]) -> Vec<u8> {
         attributes: &[],
         id: &[],
         salt: None,
+        transfer: None,
         payload,
     };
     InjectHead {

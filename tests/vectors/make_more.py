@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Makes format-v1-more.json: what format-v1.json lacks. Independent of the Rust code; hashlib only.
 
-Certificates, head signatures with a quorum, authority changes, receipts and newcomer's bundles, for both hashes.
+Certificates, head signatures with a quorum, authority changes, receipts and newcomer's bundles, for both hashes; work
+whose difficulty follows a target.
 Run it beside the file: python3 make_more.py > format-v1-more.json
 """
 import hashlib
@@ -170,11 +171,11 @@ def envelope(alg, chain_id, index, inject_ms, payload):
             + h(alg, payload) + bytes(32))
 
 
-def header(alg, flags, chain_id, height, time_ms, tx_start, leaves, meta, prev, history):
+def header(alg, flags, chain_id, height, time_ms, tx_start, leaves, meta, prev, history, pow_bits=0, nonce=0):
     empty = h(alg)
-    return (b"QHD1" + u(8, alg) + u(8, flags) + u(16, 0) + chain_id + u(64, height) + u(64, time_ms)
+    return (b"QHD1" + u(8, alg) + u(8, flags) + u(16, pow_bits) + chain_id + u(64, height) + u(64, time_ms)
             + u(64, tx_start) + u(32, len(leaves)) + u(32, len(meta)) + u(32, 0) + bytes(12) + prev
-            + root(alg, leaves) + root(alg, history) + empty + h(alg, meta) + u(64, 0))
+            + root(alg, leaves) + root(alg, history) + empty + h(alg, meta) + u(64, nonce))
 
 
 def constitution(alg):
@@ -222,6 +223,68 @@ def make_chain(alg):
     return {"alg": alg, "chain_id": chain_id.hex(), "quants": quants, "authority_changes": changes}, history
 
 
+# ---- work
+def bits_of(bits_min, target_ms, times):
+    """The bits of the headers 1, 2, ... of a chain whose first headers, from height 0 on, have these times."""
+    result, bits = [], bits_min
+    for height in range(1, len(times)):
+        if target_ms and height > 8 and (height - 1) % 8 == 0:
+            span, expected = times[height - 1] - times[height - 9], 8 * target_ms
+            if 3 * span <= expected:
+                bits += 2
+            elif 3 * span <= 2 * expected:
+                bits += 1
+            elif span >= 3 * expected:
+                bits -= 2
+            elif 2 * span >= 3 * expected:
+                bits -= 1
+            bits = max(min(bits, 255), bits_min)
+        result.append(bits)
+    return result
+
+
+def times_of(windows, first=START_S * 1000):
+    """Times from height 0 on, in windows of eight equal steps."""
+    times = [first]
+    for step in windows:
+        times += [times[-1] + step * (i + 1) for i in range(8)]
+    return times + [times[-1]]
+
+
+def retarget_cases():
+    up, down, most = [0, 5, 6, 7, 10, 11, 13, 16], [20, 24, 29, 30, 31, 40, 1000], (1 << 64) - 1
+    return [
+        (10, 20, times_of([3, 9, 20, 33, 70, 20])), (10, 20, times_of(up + down)), (1, 1000, times_of([1] * 12 + [5000] * 8)),
+        (250, 7, times_of([0] * 6)), (256, 7, times_of([0, 100])), (16, 0, times_of([0, 5000, 3])),
+        (3, most, times_of([1, 1 << 40, 9])), (3, most // 8, [0] * 8 + [most // 3 + 1, most // 3 + 1]),
+        (40, 3, [0] * 8 + [8] + [8] * 7 + [17] + [17] * 7 + [33] + [33] * 7 + [50] + [50] * 7 + [85] + [85] * 7 + [121] + [121] * 8)]
+
+
+def make_work_chain(alg):
+    """Mined for real: bits from 4 up to 8 and down again."""
+    rules = b"".join([
+        record(1, b"work-%d" % alg), record(2, u(64, START_S * 1000)), record(3, seed("salt")[:16]),
+        record(4, AUTHORITIES[0]["bytes"]), record(5, u(8, 0)), record(12, u(16, 4) + u(64, 30)), record(21, CLUSTER)])
+    meta = record(1, rules) + record(7, h(alg, rules) + u(64, 0))
+    first = header(alg, 1, bytes(32), 0, START_S * 1000, 0, [], meta, bytes(32), [])
+    times = times_of([3, 2, 30, 50, 90])
+    history, quants = [h(alg, b"\0", first)], [{"header": first.hex(), "meta": meta.hex(), "transactions": []}]
+    chain_id, meta = history[0], record(3, u(64, 1))
+    quants[0]["quant_hash"] = chain_id.hex()
+    for height, bits in enumerate(bits_of(4, 30, times), 1):
+        payload = b"payload %d" % (height - 1)
+        one = envelope(alg, chain_id, height - 1, times[height], payload)
+        fields, nonce = (alg, 0, chain_id, height, times[height], height - 1, [h(alg, b"\0", one)], meta, history[-1], history), 0
+        block = header(*fields, bits, nonce)
+        while int.from_bytes(h(alg, b"\0", block), "big") >> (256 - bits):
+            nonce += 1
+            block = block[:-8] + u(64, nonce)
+        history.append(h(alg, b"\0", block))
+        quants.append({"header": block.hex(), "meta": meta.hex(), "quant_hash": history[-1].hex(), "transactions": [
+            {"index": height - 1, "payload": payload.hex(), "envelope": one.hex(), "path": []}]})
+    return {"alg": alg, "chain_id": chain_id.hex(), "quants": quants}
+
+
 def seq_for(height):
     return max([0] + [seq for at, seq in CHANGES_AT.items() if at < height])
 
@@ -261,6 +324,66 @@ def make_certificate(node_id, seq):
             "bytes": value.hex()}
 
 
+# ---- a chain whose constitution is changed: FORMAT.md sections 7, 15 and 17
+def author_of(name):
+    return public(seed(name))
+
+
+def changed(rules, payload):
+    """The constitution after a change: records with a value replace, records without one take away."""
+    after = dict(rules)
+    for tag, value in payload:
+        after.pop(tag, None)
+        if value:
+            after[tag] = value
+    return dict(sorted(after.items()))
+
+
+def encoded(rules):
+    return b"".join(record(tag, value) for tag, value in rules.items())
+
+
+def signed_item(chain_id, index, time_ms, kind, id_, name, payload):
+    alg = 1
+    message = (b"qbc/tx/v1\n\0" + chain_id + u(8, kind) + u(8, 0) + u(32, 0) + u(32, len(id_)) + id_ + h(alg, payload))
+    attributes = record(2, id_) + record(3, author_of(name)) + record(4, sign(seed(name), message))
+    start = envelope(alg, chain_id, index, time_ms, payload)
+    return {"envelope": start[:4] + u(8, kind) + start[5:96] + h(alg, attributes), "attributes": attributes, "payload": payload}
+
+
+AMENDED = [
+    [(0, b"1", "author a", b"by a"), (1, b"2", "admin", [(7, ["author b"]), (11, u(64, 500))]), (0, b"3", "author b", b"by b"),
+     (1, b"4", "admin", [(9, u(32, 7)), (11, b"")])],
+    [(0, b"5", "author b", b"again by b")],
+    [(1, b"6", "admin", [(7, b"")]), (0, b"7", "author a", b"open to all")],
+]
+
+
+def make_amended():
+    alg, history, quants, index, constitutions = 1, [], [], 0, []
+    rules = {1: b"amended", 2: u(64, START_S * 1000), 3: seed("salt")[:16], 4: AUTHORITIES[0]["bytes"], 5: u(8, 0),
+             7: author_of("author a"), 8: author_of("admin"), 21: CLUSTER}
+    for height, items in enumerate([[]] + AMENDED):
+        time_ms, made, seen = START_S * 1000 + height * 10, [], False
+        for kind, id_, name, payload in items:
+            if kind == 1:
+                payload = [(t, b"".join(map(author_of, v)) if isinstance(v, list) else v) for t, v in payload]
+                rules, seen = changed(rules, payload), True
+                payload = b"".join(record(t, v) for t, v in payload)
+                constitutions.append({"change": payload.hex(), "constitution": encoded(rules).hex(), "hash": h(alg, encoded(rules)).hex()})
+            made.append(signed_item(history[0], index + len(made), time_ms, kind, id_, name, payload))
+        in_force = record(7, h(alg, encoded(rules)) + u(64, height))
+        meta = record(1, encoded(rules)) + in_force if not height else record(3, u(64, 1)) + (in_force if seen else b"")
+        leaves = [h(alg, b"\0", item["envelope"]) for item in made]
+        block = header(alg, 0 if height else 1, history[0] if height else bytes(32), height, time_ms, index, leaves, meta,
+                       history[-1] if height else bytes(32), history)
+        history.append(h(alg, b"\0", block))
+        quants.append({"header": block.hex(), "meta": meta.hex(), "quant_hash": history[-1].hex(), "transactions": [
+            {k: v.hex() for k, v in item.items()} | {"path": [x.hex() for x in path(alg, i, leaves)]} for i, item in enumerate(made)]})
+        index += len(made)
+    return {"alg": alg, "chain_id": history[0].hex(), "quants": quants, "changes": constitutions}
+
+
 def main():
     chains = []
     for alg in (1, 2):
@@ -276,6 +399,10 @@ def main():
         "publics": {name: public(seed(name)).hex() for name in ["root a", "node 1"]},
         "certificates": [make_certificate(node, seq) for seq in (0, 1, 2) for node in NODES],
         "chains": chains,
+        "amended": make_amended(),
+        "retarget": [{"bits_min": b, "target_ms": str(t), "times": [str(time) for time in times], "bits": bits_of(b, t, times)}
+                     for b, t, times in retarget_cases()],
+        "work": [make_work_chain(alg) for alg in (1, 2)],
     }, indent=1))
 
 

@@ -8,12 +8,16 @@
 mod process;
 mod rig;
 
+mod authors;
 mod beyond;
 mod connections;
 mod content;
 mod files;
 mod half;
+mod keys;
+mod ledger;
 mod messages;
+mod mining;
 mod names;
 mod retries;
 mod sealing;

@@ -259,13 +259,6 @@ async fn a_constitution_that_this_version_cant_keep_is_refused() {
             },
         ),
         (
-            "constitution.authors",
-            Constitution {
-                authors: vec![vec![1; 32].into()],
-                ..Default::default()
-            },
-        ),
-        (
             "constitution.quorum",
             Constitution {
                 quorum: Some(2),
@@ -273,16 +266,9 @@ async fn a_constitution_that_this_version_cant_keep_is_refused() {
             },
         ),
         (
-            "constitution.keyed",
+            "constitution.erasable",
             Constitution {
-                keyed: true,
-                ..Default::default()
-            },
-        ),
-        (
-            "constitution.rules_ledger",
-            Constitution {
-                rules_ledger: true,
+                erasable: true,
                 ..Default::default()
             },
         ),

@@ -1,25 +1,27 @@
 //! The full audit of a chain from its genesis on: every rule that one pass over all its bytes can check.
 //!
-//! It holds the history's peaks and the leaf hashes of one Quant, whatever the length of the chain.
+//! It holds the history's peaks and the leaf hashes of one Quant, whatever the length of the chain; of a keyed chain or a
+//! ledger, also its state.
 
+use std::collections::BTreeSet;
+
+use super::state::StateAudit;
 use crate::chain::authority::{HeadSignature, verify_quorum};
-use crate::chain::constitution::{Authority, Constitution, Content};
+use crate::chain::change::ConstitutionChange;
+use crate::chain::constitution::{Authority, Constitution, Content, Work};
 use crate::chain::content::check_content;
 use crate::chain::hash::Hash;
 use crate::chain::id::ChainId;
 use crate::chain::meta::Meta;
-use crate::chain::proof::{
-    Genesis, apply_change, check_attributes, check_genesis, check_payload, check_work_minimum,
-};
+use crate::chain::proof::{Genesis, apply_change, check_attributes, check_genesis, check_payload};
 use crate::chain::quant::{Header, check_meta, check_next};
-use crate::chain::record::Records;
 use crate::chain::refused::Refused;
-use crate::chain::transaction::{Attributes, Envelope, verify_author};
+use crate::chain::transaction::{
+    Attributes, Envelope, TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_TRANSFER, verify_author,
+};
 use crate::chain::tree::{Frontier, tree_root};
+use crate::chain::work::Difficulty;
 
-const TYPE_DATA: u8 = 0;
-const TYPE_CONSTITUTION_CHANGE: u8 = 1;
-const TYPE_TRANSFER: u8 = 3;
 /// Most signatures that one Quant may carry: a quorum is a byte.
 const SIGNATURES_MAX: usize = 255;
 
@@ -28,9 +30,12 @@ const SIGNATURES_MAX: usize = 255;
 pub struct Auditor {
     history: Frontier,
     current: Option<Current>,
+    state: Option<StateAudit>,
     quants: u64,
     transactions: u64,
     erased: u64,
+    signed: u64,
+    changes: u64,
     unruled: u64,
     last_inject_ms: u64,
 }
@@ -52,6 +57,12 @@ pub struct Audited {
     pub transactions: u64,
     /// How many of them came without a payload.
     pub erased: u64,
+    /// How many of them carry an author's signature; each was checked.
+    pub signed: u64,
+    /// How many of them changed the constitution.
+    pub changes: u64,
+    /// The constitution in force after the last header.
+    pub constitution: Constitution,
     /// Nodes that signed the last header, ascending; empty where no signature was fed.
     pub nodes: Vec<u64>,
     /// One sentence per thing that was checked.
@@ -67,15 +78,26 @@ struct Current {
     rules: Rules,
     /// The authority from the next height on.
     next_authority: Option<(Authority, u32)>,
+    /// What meta record 7 says. Of a first Quant it was checked already.
+    in_force: Option<(Hash, u64)>,
+    /// What meta record 4 says.
+    state_root: Option<(u8, Hash)>,
+    /// A transaction of this Quant changed the constitution.
+    changed: bool,
 }
 
 struct Rules {
     chain_id: ChainId,
+    /// The constitution in force: the genesis's, until changes replace records of it.
     constitution: Constitution,
-    /// Authors in force: the constitution's, until a change replaces them.
-    authors: Vec<[u8; 32]>,
+    /// Its bytes.
+    constitution_bytes: Vec<u8>,
+    /// Ids of the changes so far: a signed change counts once.
+    change_ids: BTreeSet<Vec<u8>>,
     authority: Authority,
     authority_seq: u32,
+    /// The work that the next header needs.
+    difficulty: Difficulty,
 }
 
 impl Auditor {
@@ -89,7 +111,12 @@ impl Auditor {
         self.finish_quant()?;
         let header = Header::parse(header)?;
         let current = match self.current.take() {
-            None => start(&header, meta)?,
+            None => {
+                let first = start(&header, meta)?;
+                let constitution = &first.rules.constitution;
+                self.state = Some(StateAudit::new(constitution, header.hash_alg));
+                first
+            }
             Some(previous) => self.follow(previous, header, meta)?,
         };
         self.history.push(current.header.hash_alg, current.hash);
@@ -125,14 +152,24 @@ impl Auditor {
             Some(payload) => check_payload(&envelope, payload, salt, alg)?,
             None => current.rules.check_erased(&envelope)?,
         }
-        current
-            .rules
-            .check(&envelope, &read_attributes(attributes)?, payload)?;
+        let attributes = read_attributes(attributes)?;
+        current.rules.check(&envelope, &attributes, payload)?;
+        if let Some(state) = &mut self.state {
+            state.transaction(&envelope, &attributes, payload)?;
+        }
+        let changes = envelope.kind == TYPE_CONSTITUTION_CHANGE;
+        current.changed |= changes;
         current.leaves.push(envelope.leaf(alg));
         self.last_inject_ms = envelope.inject_ms;
         self.transactions += 1;
         self.erased += u64::from(payload.is_none());
-        self.unruled += u64::from(envelope.kind > TYPE_CONSTITUTION_CHANGE);
+        self.signed += u64::from(attributes.author.is_some());
+        self.changes += u64::from(changes);
+        let ruled = matches!(
+            envelope.kind,
+            TYPE_DATA | TYPE_CONSTITUTION_CHANGE | TYPE_TRANSFER
+        );
+        self.unruled += u64::from(!ruled);
         Ok(())
     }
 
@@ -191,7 +228,12 @@ impl Auditor {
             );
             return Err(Refused::new("audit-root", why));
         }
-        Ok(())
+        // A first Quant has no state.
+        let first = header.genesis || header.fork_genesis;
+        if let Some(state) = self.state.as_mut().filter(|_| !first) {
+            state.quant(header, current.state_root)?;
+        }
+        current.check_in_force()
     }
 
     /// The end of the chain.
@@ -204,12 +246,15 @@ impl Auditor {
         let steps = self.sentences(&current, &nodes);
         Ok(Audited {
             chain_id: current.rules.chain_id,
-            name: current.rules.constitution.name,
+            name: current.rules.constitution.name.clone(),
             head: current.header,
             head_hash: current.hash,
             quants: self.quants,
             transactions: self.transactions,
             erased: self.erased,
+            signed: self.signed,
+            changes: self.changes,
+            constitution: current.rules.constitution,
             nodes,
             steps,
         })
@@ -235,12 +280,10 @@ impl Auditor {
             );
             return Err(Refused::new("audit-chain", why));
         }
-        check_work_minimum(
-            &header,
-            rules.constitution.work.as_ref().map_or(0, |w| w.bits_min),
-        )?;
+        rules.difficulty.check(&header)?;
+        rules.difficulty.push(&header);
         check_meta(&header, meta)?;
-        let change = Meta::parse(meta)?.authority_change;
+        let meta = Meta::parse(meta)?;
         let apply = |value: Vec<u8>| {
             apply_change(
                 &value,
@@ -250,7 +293,7 @@ impl Auditor {
                 rules.authority_seq,
             )
         };
-        let next_authority = change.map(apply).transpose()?;
+        let next_authority = meta.authority_change.map(apply).transpose()?;
         Ok(Current {
             hash: header.hash(),
             header,
@@ -258,6 +301,9 @@ impl Auditor {
             signatures: Vec::new(),
             rules,
             next_authority,
+            in_force: meta.constitution_in_force,
+            state_root: meta.state_root,
+            changed: false,
         })
     }
 
@@ -277,11 +323,35 @@ impl Auditor {
                 self.transactions
             ),
         ];
+        if let Some(work) = constitution.work {
+            steps.push(say_work(work, &current.header));
+        }
         if self.erased > 0 {
             steps.push(format!(
                 "{} payloads are erased: their hashes stand, their content is unknown",
                 self.erased
             ));
+        }
+        if self.signed > 0 {
+            steps.push(format!(
+                "{} transactions are signed: each signature holds",
+                self.signed
+            ));
+        }
+        if self.changes > 0 {
+            steps.push(format!(
+                "the constitution was changed {} times, each time by an admin; each transaction was held against the one in force",
+                self.changes
+            ));
+        }
+        if constitution.keyed {
+            steps.push("the state root of each Quant: recomputed from the keys".to_owned());
+        }
+        if self.state.as_ref().is_some_and(StateAudit::is_ledger) {
+            steps.push(
+                "each transfer had its sender's money behind it; the state root of each Quant: recomputed from the balances"
+                    .to_owned(),
+            );
         }
         if self.unruled > 0 {
             steps.push(format!(
@@ -306,13 +376,16 @@ impl Current {
         let Genesis {
             header,
             constitution,
+            constitution_bytes,
         } = genesis;
         let rules = Rules {
             chain_id: header.id(),
-            authors: constitution.authors.clone(),
             authority: constitution.authority.clone(),
             authority_seq: 0,
+            difficulty: Difficulty::begin(constitution.work, &header),
             constitution,
+            constitution_bytes,
+            change_ids: BTreeSet::new(),
         };
         let hash = header.hash();
         Self {
@@ -322,7 +395,25 @@ impl Current {
             signatures: Vec::new(),
             rules,
             next_authority: None,
+            in_force: None,
+            state_root: None,
+            changed: false,
         }
+    }
+
+    /// Meta record 7 stands where the constitution changed, with its hash and this height, and nowhere else.
+    fn check_in_force(&self) -> Result<(), Refused> {
+        let header = &self.header;
+        let hash = || Constitution::hash(header.hash_alg, &self.rules.constitution_bytes);
+        let due = self.changed.then(|| (hash(), header.height));
+        if header.genesis || header.fork_genesis || self.in_force == due {
+            return Ok(());
+        }
+        let why = format!(
+            "meta record 7 of Quant {} does not say what its transactions make of the constitution",
+            header.height
+        );
+        Err(Refused::new("constitution-in-force", why))
     }
 
     fn check_place(&self, envelope: &Envelope) -> Result<(), Refused> {
@@ -381,11 +472,10 @@ impl Rules {
         attributes: &Attributes,
         payload: Option<&[u8]>,
     ) -> Result<(), Refused> {
-        if self
-            .constitution
-            .payload_max
-            .is_some_and(|max| envelope.payload_len > u64::from(max))
-        {
+        let payload_max = self.constitution.payload_max;
+        // A list of authors may be longer than the records of a chain.
+        let payload_max = payload_max.filter(|_| envelope.kind != TYPE_CONSTITUTION_CHANGE);
+        if payload_max.is_some_and(|max| envelope.payload_len > u64::from(max)) {
             let why = format!(
                 "transaction {} is larger than the chain allows",
                 envelope.index
@@ -417,10 +507,11 @@ impl Rules {
                 signature,
             )?;
         }
-        if self.authors.is_empty() || !matches!(envelope.kind, TYPE_DATA | TYPE_TRANSFER) {
+        let authors = &self.constitution.authors;
+        if authors.is_empty() || !matches!(envelope.kind, TYPE_DATA | TYPE_TRANSFER) {
             return Ok(());
         }
-        if !attributes.author.is_some_and(|a| self.authors.contains(&a)) {
+        if !attributes.author.is_some_and(|a| authors.contains(&a)) {
             let why = format!(
                 "transaction {} is signed by none of the chain's authors",
                 envelope.index
@@ -472,19 +563,20 @@ impl Rules {
             );
             return Err(Refused::new("audit-admin", why));
         }
-        let records = Records::parse(payload.unwrap_or_default(), &[7, 9, 10, 11])?;
-        let Some(keys) = records.get(7) else {
-            return Ok(());
-        };
-        let (keys, rest) = keys.as_chunks::<32>();
-        if !rest.is_empty() {
+        let first = attributes
+            .id
+            .as_ref()
+            .is_some_and(|id| self.change_ids.insert(id.clone()));
+        if !first {
             let why = format!(
-                "transaction {} gives authors that are not of 32 bytes each",
+                "transaction {} changes the constitution without an id of its own: it may be sent again",
                 envelope.index
             );
-            return Err(Refused::new("audit-authors", why));
+            return Err(Refused::new("audit-id", why));
         }
-        self.authors = keys.to_vec();
+        let change = ConstitutionChange::parse(payload.unwrap_or_default())?;
+        self.constitution_bytes = change.apply(&self.constitution_bytes)?;
+        self.constitution = Constitution::parse(&self.constitution_bytes)?;
         Ok(())
     }
 
@@ -499,6 +591,19 @@ impl Rules {
         );
         Err(Refused::new("audit-payload", why))
     }
+}
+
+fn say_work(work: Work, head: &Header) -> String {
+    let rule = match work.target_ms {
+        0 => String::new(),
+        target_ms => format!(", retargeted to {target_ms} ms per Quant"),
+    };
+    format!(
+        "work: each Quant has the zero bits that the constitution asks for (minimum {}{rule}); of the head {} were asked for, {} found",
+        work.bits_min,
+        head.pow_bits,
+        head.zero_bits()
+    )
 }
 
 fn start(header: &Header, meta: &[u8]) -> Result<Current, Refused> {

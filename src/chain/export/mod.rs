@@ -4,6 +4,7 @@
 //! the leaf hashes of one Quant.
 
 mod audit;
+mod state;
 
 pub use self::audit::{Audited, Auditor};
 
@@ -62,6 +63,10 @@ pub struct ExportVerdict {
     pub quants: u64,
     /// How many transactions.
     pub transactions: u64,
+    /// How many of them carry an author's signature; each was checked.
+    pub signed: u64,
+    /// How many of them changed the constitution.
+    pub changes: u64,
     /// Whether something that the caller trusts holds the head.
     pub anchored: Anchored,
     /// One sentence per thing that was checked.
@@ -130,6 +135,8 @@ impl ExportVerifier {
             head_hash: audited.head_hash,
             quants: audited.quants,
             transactions: audited.transactions,
+            signed: audited.signed,
+            changes: audited.changes,
             anchored,
             steps,
         })

@@ -2,7 +2,7 @@
 
 use super::grammar::ChangeEvidence;
 use super::head::{check_constitution, check_signatures};
-use super::link::{check_work_minimum, owner_at};
+use super::link::owner_at;
 use crate::chain::authority::HeadSignature;
 use crate::chain::constitution::{Authority, Constitution};
 use crate::chain::hash::Hash;
@@ -10,6 +10,7 @@ use crate::chain::id::ChainId;
 use crate::chain::quant::Header;
 use crate::chain::refused::Refused;
 use crate::chain::tree::Frontier;
+use crate::chain::work::check_work_minimum;
 
 /// A signed head with all that it takes to believe it, as received.
 #[derive(Clone, Debug, PartialEq, Eq)]

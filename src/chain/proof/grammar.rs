@@ -23,6 +23,9 @@ pub enum Claim {
     /// A transaction is in the chain. Steps: `Quant`, at most one `History`, then any number of `Anchor` each with at
     /// most one `History`.
     Inclusion(TransactionEvidence),
+    /// What a keyed chain or a ledger holds under a state key after the Quant of the last header. Steps: where the key's
+    /// latest transaction is shown, those of its inclusion; else none.
+    State(StateEvidence),
     /// The last header extends the old one and rewrites nothing. Steps: one `History` without borders.
     Extension {
         /// The old head, 256 bytes.
@@ -53,6 +56,21 @@ pub struct TransactionEvidence {
     pub payload: Option<Vec<u8>>,
     /// The salt, with the payload of a salted transaction.
     pub salt: Option<[u8; 32]>,
+}
+
+/// What the state of a Quant holds under a key, or that it holds nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateEvidence {
+    /// The header of the Quant, 256 bytes.
+    pub header: Vec<u8>,
+    /// Its meta, which has the state root.
+    pub meta: Vec<u8>,
+    /// The state key.
+    pub state_key: Vec<u8>,
+    /// The way from the key's place to the state root, as [`crate::chain::StateProof`] writes it.
+    pub proof: Vec<u8>,
+    /// Of a key that is there: its latest transaction.
+    pub latest: Option<TransactionEvidence>,
 }
 
 /// That a fork-genesis continues its parent's history.
@@ -153,10 +171,21 @@ pub struct Verdict {
     pub chain_id: ChainId,
     /// Highest authority change shown, 0 for none: a caller keeps the highest that it saw and refuses lower.
     pub authority_seq: u32,
-    /// Of an inclusion: the transaction.
+    /// Of an inclusion, and of a state that shows a key's latest transaction: the transaction.
     pub transaction: Option<ProvenTransaction>,
+    /// Of a state: what it holds.
+    pub state: Option<ProvenState>,
     /// One sentence per thing that was checked, in order.
     pub steps: Vec<String>,
+}
+
+/// What a state holds under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvenState {
+    /// The state key.
+    pub state_key: Vec<u8>,
+    /// The value; none where it is proved that there is none.
+    pub value: Option<Vec<u8>>,
 }
 
 /// A transaction as far as a proof shows it.

@@ -1,7 +1,7 @@
 //! Who vouches for a header: the genesis with its constitution, the authority after its changes, the signatures.
 
 use super::grammar::{ChangeEvidence, HeadEvidence};
-use super::link::{check_work_minimum, verify_history_link};
+use super::link::verify_history_link;
 use crate::chain::authority::{AuthorityChange, HeadSignature, verify_quorum};
 use crate::chain::constitution::{Authority, Constitution};
 use crate::chain::hash::HashAlg;
@@ -9,6 +9,7 @@ use crate::chain::id::ChainId;
 use crate::chain::meta::{Meta, ParentRef};
 use crate::chain::quant::{Header, check_meta};
 use crate::chain::refused::Refused;
+use crate::chain::work::check_work_minimum;
 
 /// A checked genesis or fork-genesis.
 pub(crate) struct Genesis {
@@ -16,6 +17,8 @@ pub(crate) struct Genesis {
     pub(crate) header: Header,
     /// The constitution in its meta.
     pub(crate) constitution: Constitution,
+    /// That constitution's bytes.
+    pub(crate) constitution_bytes: Vec<u8>,
 }
 
 /// What the evidence about a head shows.
@@ -116,6 +119,7 @@ pub(crate) fn check_genesis(header: &Header, meta: &[u8]) -> Result<Genesis, Ref
     Ok(Genesis {
         header: header.clone(),
         constitution,
+        constitution_bytes: bytes.clone(),
     })
 }
 

@@ -149,18 +149,6 @@ pub fn anchor_leaf(child: &Header) -> [u8; 76] {
     leaf
 }
 
-/// Checks a header against the minimum of its chain's constitution. The first Quant of a chain needs no work.
-pub(crate) fn check_work_minimum(header: &Header, bits_min: u16) -> Result<(), Refused> {
-    if header.genesis || header.fork_genesis || header.pow_bits >= bits_min {
-        return Ok(());
-    }
-    let why = format!(
-        "Quant {} has {} bits, the constitution asks for {bits_min}",
-        header.height, header.pow_bits
-    );
-    Err(Refused::new("work-minimum", why))
-}
-
 /// The chain that owns a height in the history of `last`.
 pub(super) fn owner_at(last: &Header, borders: &[Header], height: u64) -> Result<ChainId, Refused> {
     let mut chain = last.id();

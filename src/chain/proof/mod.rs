@@ -1,22 +1,22 @@
 //! Proofs: a closed grammar of links from a transaction or an old head to a head that the caller trusts.
 //!
-//! `grammar` holds the values, `link` the numbered checks of one link, `head` who vouches for the last header,
-//! `verify` the walk over a whole proof, `bundle` what a newcomer needs. A link that is not in the grammar is no link:
+//! `grammar` holds the values, `link` the numbered checks of one link, `state` those of what a Quant's state holds,
+//! `head` who vouches for the last header, `verify` the walk over a whole proof, `bundle` what a newcomer needs. A link that is not in the grammar is no link:
 //! a payload, an attribute or a name proves nothing.
 
 mod bundle;
 mod grammar;
 mod head;
 mod link;
+mod state;
 mod verify;
 
 pub use bundle::{Bundle, TrustedHead, verify_bundle};
 pub use grammar::{
-    Anchored, ChangeEvidence, Claim, HeadEvidence, ParentEvidence, Proof, ProvenTransaction, Step,
-    TransactionEvidence, Trust, Verdict,
+    Anchored, ChangeEvidence, Claim, HeadEvidence, ParentEvidence, Proof, ProvenState,
+    ProvenTransaction, StateEvidence, Step, TransactionEvidence, Trust, Verdict,
 };
 pub(crate) use head::{Genesis, apply_change, check_genesis};
-pub(crate) use link::check_work_minimum;
 pub use link::{
     anchor_leaf, verify_agreement, verify_anchor, verify_extension, verify_history_link,
     verify_inclusion_in,

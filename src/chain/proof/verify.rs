@@ -1,28 +1,36 @@
 //! The walk over a whole proof: from the claim, link by link, to the last header, and to who vouches for it.
 
 use super::grammar::{
-    Anchored, Claim, ParentEvidence, Proof, ProvenTransaction, Step, TransactionEvidence, Trust,
-    Verdict,
+    Anchored, Claim, ParentEvidence, Proof, ProvenState, ProvenTransaction, StateEvidence, Step,
+    TransactionEvidence, Trust, Verdict,
 };
 use super::head::{HeadFacts, check_head};
 use super::link::{
-    check_work_minimum, verify_agreement, verify_anchor, verify_extension, verify_history_link,
-    verify_inclusion_in,
+    verify_agreement, verify_anchor, verify_extension, verify_history_link, verify_inclusion_in,
 };
+use super::state::{check_kept, check_state, say_state};
+use crate::chain::constitution::Work;
 use crate::chain::hash::{Hash, HashAlg};
 use crate::chain::quant::Header;
 use crate::chain::refused::Refused;
 use crate::chain::transaction::{
     Attributes, Envelope, attributes_hash, payload_hash, verify_author,
 };
+use crate::chain::work::check_work_minimum;
 
 /// Checks every link of the proof, and then whether something that the caller trusts holds its last header.
 ///
 /// Any trust that holds anchors. One that does not is no error: the verdict is then not anchored, and says why.
 pub fn verify(proof: &Proof, trust: &[Trust]) -> Result<Verdict, Refused> {
     let mut walk = Walk::default();
+    let mut state = None;
     let (last, transaction) = match &proof.claim {
         Claim::Inclusion(evidence) => walk.inclusion(evidence, &proof.steps)?,
+        Claim::State(evidence) => {
+            let (last, transaction, proven) = walk.state(evidence, &proof.steps)?;
+            state = Some(proven);
+            (last, transaction)
+        }
         Claim::Extension { old } => (walk.extension(old, &proof.steps)?, None),
         Claim::Agreement(parent) => (walk.agreement(parent, &proof.steps)?, None),
         Claim::Parting {
@@ -36,7 +44,12 @@ pub fn verify(proof: &Proof, trust: &[Trust]) -> Result<Verdict, Refused> {
         }
     };
     let facts = check_head(&proof.head, &last)?;
-    walk.check_minimum(&last, facts.as_ref())?;
+    walk.work(&last, facts.as_ref())?;
+    if let Some(state) = &state {
+        let constitution = facts.as_ref().map(|facts| &facts.constitution);
+        check_kept(state, constitution)?;
+        walk.say(say_state(state, &last, constitution));
+    }
     let transaction = transaction
         .map(|t| walk.author(t, facts.as_ref()))
         .transpose()?;
@@ -49,6 +62,7 @@ pub fn verify(proof: &Proof, trust: &[Trust]) -> Result<Verdict, Refused> {
         chain_id: last.id(),
         authority_seq: facts.map_or(0, |f| f.authority_seq),
         transaction: transaction.map(|t| t.proven),
+        state,
         steps: walk.sentences,
         head: last,
     })
@@ -144,6 +158,33 @@ impl Walk {
         self.say(say_leaf(&envelope, &sealing));
         let shown = self.content(evidence, envelope, &sealing)?;
         Ok((self.climb(sealing, rest)?, Some(shown)))
+    }
+
+    fn state(
+        &mut self,
+        evidence: &StateEvidence,
+        steps: &[Step],
+    ) -> Result<(Header, Option<Shown>, ProvenState), Refused> {
+        let header = self.show(&evidence.header)?;
+        let proven = check_state(evidence, &header)?;
+        let Some(latest) = &evidence.latest else {
+            if steps.is_empty() {
+                return Ok((header, None, proven));
+            }
+            return Err(grammar(
+                "steps lead to a transaction of the key, and none is shown",
+            ));
+        };
+        let (last, shown) = self.inclusion(latest, steps)?;
+        if last != header {
+            return Err(grammar(
+                "the key's transaction is proved into another header than the state",
+            ));
+        }
+        if let Some(shown) = &shown {
+            proven.check_latest(&shown.proven)?;
+        }
+        Ok((last, shown, proven))
     }
 
     fn extension(&mut self, old: &[u8], steps: &[Step]) -> Result<Header, Refused> {
@@ -423,13 +464,21 @@ impl Walk {
         Ok(shown)
     }
 
-    /// Every header whose constitution is shown has the work that it asks for.
-    fn check_minimum(&self, last: &Header, facts: Option<&HeadFacts>) -> Result<(), Refused> {
-        let Some(work) = facts.and_then(|f| f.constitution.work.as_ref()) else {
-            return Ok(());
-        };
-        let mut same_chain = self.shown.iter().filter(|h| h.id() == last.id());
-        same_chain.try_for_each(|h| check_work_minimum(h, work.bits_min))
+    /// Every header whose constitution is shown has the work that it asks for. The work of all is told.
+    fn work(&mut self, last: &Header, facts: Option<&HeadFacts>) -> Result<(), Refused> {
+        let minimum = facts.and_then(|f| f.constitution.work.as_ref());
+        let mut sentences = Vec::new();
+        for header in &self.shown {
+            let minimum = minimum.filter(|_| header.id() == last.id());
+            if let Some(work) = minimum {
+                check_work_minimum(header, work.bits_min)?;
+            }
+            if header.pow_bits > 0 {
+                sentences.push(say_work(header, minimum));
+            }
+        }
+        self.sentences.extend(sentences);
+        Ok(())
     }
 
     fn say_head(&mut self, last: &Header, facts: Option<&HeadFacts>) {
@@ -520,12 +569,26 @@ fn grammar(why: &str) -> Refused {
     Refused::new("grammar", why)
 }
 
-fn say_quant(header: &Header) -> String {
+pub(super) fn say_quant(header: &Header) -> String {
     format!(
         "Quant {} of chain {} (hash {})",
         header.height,
         header.id(),
         hex::encode(header.hash())
+    )
+}
+
+/// The bits that a header's hash has, and who asked for how many.
+fn say_work(header: &Header, minimum: Option<&Work>) -> String {
+    let by = minimum.map_or_else(
+        || "only its own word asks for them, no constitution is shown".to_owned(),
+        |work| format!("the constitution's minimum is {}", work.bits_min),
+    );
+    format!(
+        "work of Quant {}: {} zero bits asked for, {} found ({by})",
+        header.height,
+        header.pow_bits,
+        header.zero_bits()
     )
 }
 
@@ -563,7 +626,7 @@ fn say_attributes(attributes: &Attributes) -> String {
 }
 
 /// Text as text, so that a reader knows it again; else hex. Control characters never reach a terminal.
-fn say_bytes(bytes: &[u8]) -> String {
+pub(super) fn say_bytes(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.chars().any(char::is_control) => format!("{text:?}"),
         _ => hex::encode(bytes),

@@ -8,7 +8,8 @@ use self::json::{Fields, Json, NUMBER_MAX};
 use crate::chain::authority::{Certificate, HeadSignature};
 use crate::chain::hash::Hash;
 use crate::chain::proof::{
-    ChangeEvidence, Claim, HeadEvidence, ParentEvidence, Proof, Step, TransactionEvidence,
+    ChangeEvidence, Claim, HeadEvidence, ParentEvidence, Proof, StateEvidence, Step,
+    TransactionEvidence,
 };
 use crate::chain::refused::Refused;
 
@@ -55,6 +56,7 @@ fn read_claim(file: &mut Fields) -> Result<Claim, Refused> {
         "inclusion" => Ok(Claim::Inclusion(read_transaction(
             file.object("transaction")?,
         )?)),
+        "state" => Ok(Claim::State(read_state(file)?)),
         "extension" => Ok(Claim::Extension {
             old: file.hex("old")?,
         }),
@@ -66,7 +68,7 @@ fn read_claim(file: &mut Fields) -> Result<Claim, Refused> {
         }),
         other => Err(Refused::new(
             "field",
-            format!("claim {other:?} is none of inclusion, extension, agreement, parting"),
+            format!("claim {other:?} is none of inclusion, state, extension, agreement, parting"),
         )),
     }
 }
@@ -77,6 +79,22 @@ fn read_transaction(mut fields: Fields) -> Result<TransactionEvidence, Refused> 
         attributes: fields.hex_if("attributes")?,
         payload: fields.hex_if("payload")?,
         salt: fields.hash_if("salt")?,
+    };
+    fields.end()?;
+    Ok(evidence)
+}
+
+fn read_state(file: &mut Fields) -> Result<StateEvidence, Refused> {
+    let mut fields = file.object("state")?;
+    let evidence = StateEvidence {
+        header: fields.hex("header")?,
+        meta: fields.hex("meta")?,
+        state_key: fields.hex("key")?,
+        proof: fields.hex("proof")?,
+        latest: file
+            .object_if("transaction")?
+            .map(read_transaction)
+            .transpose()?,
     };
     fields.end()?;
     Ok(evidence)
@@ -165,6 +183,7 @@ fn read_change(value: Json, place: &str) -> Result<ChangeEvidence, Refused> {
 fn put_claim(file: &mut Map<String, Value>, claim: &Claim) {
     let name = match claim {
         Claim::Inclusion(_) => "inclusion",
+        Claim::State(_) => "state",
         Claim::Extension { .. } => "extension",
         Claim::Agreement(_) => "agreement",
         Claim::Parting { .. } => "parting",
@@ -173,6 +192,12 @@ fn put_claim(file: &mut Map<String, Value>, claim: &Claim) {
     match claim {
         Claim::Inclusion(evidence) => {
             file.insert("transaction".into(), transaction_value(evidence));
+        }
+        Claim::State(evidence) => {
+            file.insert("state".into(), state_value(evidence));
+            if let Some(latest) = &evidence.latest {
+                file.insert("transaction".into(), transaction_value(latest));
+            }
         }
         Claim::Extension { old } => {
             file.insert("old".into(), hex_value(old));
@@ -206,6 +231,15 @@ fn transaction_value(evidence: &TransactionEvidence) -> Value {
         }
     }
     Value::Object(fields)
+}
+
+fn state_value(evidence: &StateEvidence) -> Value {
+    object([
+        ("header", hex_value(&evidence.header)),
+        ("meta", hex_value(&evidence.meta)),
+        ("key", hex_value(&evidence.state_key)),
+        ("proof", hex_value(&evidence.proof)),
+    ])
 }
 
 fn parent_value(evidence: &ParentEvidence) -> Value {

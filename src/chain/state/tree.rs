@@ -87,7 +87,7 @@ impl<R: StateRows> StateTree<'_, R> {
     /// The root of the state: `H("")` where it has no entry.
     pub fn root(&self) -> Result<Hash, StateError<R::Error>> {
         match self.rows.top().map_err(StateError::Rows)? {
-            Some(row) => Ok(root_of(self.alg, read(&row, &StatePath::TOP)?)),
+            Some(row) => Ok(root_of(self.alg, &read(&row, &StatePath::TOP)?)),
             None => Ok(self.alg.empty()),
         }
     }
@@ -121,7 +121,7 @@ impl<R: StateRows> StateTree<'_, R> {
             if let (None, Slot::Leaf(leaf)) = (below, slots[at]) {
                 climb.meet(leaf, key_hash);
             }
-            below = Some(climb.row(self.alg, slots, at, key_hash));
+            below = Some(climb.row(self.alg, &slots, at, key_hash));
         }
         Ok(climb.proof)
     }
@@ -181,8 +181,8 @@ impl Climb {
     }
 
     /// Climbs through a row from a slot; the row's root.
-    fn row(&mut self, alg: HashAlg, slots: Slots<'_>, slot: usize, key_hash: &Hash) -> Hash {
-        let mut level = Fold::new(alg, &[slots]);
+    fn row(&mut self, alg: HashAlg, slots: &Slots<'_>, slot: usize, key_hash: &Hash) -> Hash {
+        let mut level = Fold::new(alg, std::slice::from_ref(slots));
         let mut at = slot;
         for _ in 0..LEVELS {
             self.step(alg, level.at(at ^ 1), key_hash);
@@ -206,8 +206,8 @@ impl Climb {
 }
 
 /// The root of a row.
-pub(super) fn root_of(alg: HashAlg, slots: Slots<'_>) -> Hash {
-    let roots = Fold::new(alg, &[slots]).roots();
+pub(super) fn root_of(alg: HashAlg, slots: &Slots<'_>) -> Hash {
+    let roots = Fold::new(alg, std::slice::from_ref(slots)).roots();
     roots.first().copied().unwrap_or_else(|| alg.empty())
 }
 

@@ -221,7 +221,7 @@ impl Digests {
         head[5..].copy_from_slice(&(row.len() as u32).to_be_bytes());
         self.state = ALG.hash(&[&self.state, &head, key, row]);
         // A chain's number, then 0: its sealed row, which has the head. Number 0 is the group's counter.
-        if cf == Cf::Chain && key.ends_with(&[0]) && !key.starts_with(&[0; 8]) {
+        if cf == Cf::Chain && key.len() == 9 && key[8] == 0 && !key.starts_with(&[0; 8]) {
             let unreadable = || StoreError::row("chain");
             let row = ChainRow::decode(row).ok_or_else(unreadable)?;
             let head = Header::parse(&row.head).map_err(|_| unreadable())?;

@@ -342,7 +342,7 @@ impl ImageReceiver {
 fn is_key(cf: Cf, key: &[u8]) -> bool {
     match cf {
         Cf::Tx | Cf::Quant => key.len() == 16,
-        Cf::Chain => key.len() == 9 && key[8] <= 1,
+        Cf::Chain => matches!((key.get(8), key.len()), (Some(0..=2), 9) | (Some(3), 17)),
         Cf::Tree => matches!(
             (key.get(8), key.len()),
             (Some(0), 17) | (Some(1), 22) | (Some(2 | 3), 18)

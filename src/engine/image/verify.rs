@@ -13,7 +13,9 @@ use super::{
     receive::{Counts, Progress},
     slot_bounds,
 };
-use crate::chain::{Frontier, Hash, Header, check_next};
+use crate::chain::{
+    Constitution, Difficulty, Frontier, Hash, Header, Meta, TYPE_CONSTITUTION_CHANGE, check_next,
+};
 use crate::engine::{
     leap::fold,
     leaves::{Flaw, PIECE_BYTES, leaf_hashes},
@@ -58,6 +60,8 @@ struct Walk<'a> {
     /// Over the Quants before the last one.
     history: Frontier,
     last: Option<(Header, Hash)>,
+    /// The work that the next Quant needs.
+    difficulty: Option<Difficulty>,
 }
 
 impl<'a> Walk<'a> {
@@ -70,6 +74,7 @@ impl<'a> Walk<'a> {
             scrub: Scrub::new(reader, chain, indexes),
             history: Frontier::new(),
             last: None,
+            difficulty: None,
         }
     }
 
@@ -106,6 +111,9 @@ impl<'a> Walk<'a> {
         if let Some(what) = self.link(&header, &hash, height) {
             return Ok(Some(self.damage(height, what)));
         }
+        if let Some(what) = self.work(row, &header) {
+            return Ok(Some(self.damage(height, what)));
+        }
         if self.kept.is_none_or(|keep| height > keep.height)
             && let Some(damage) = self.scrub.check(row, &header)?
         {
@@ -137,6 +145,18 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// How a Quant lacks the work that the constitution and the Quants before ask for.
+    fn work(&mut self, row: &QuantRow, header: &Header) -> Option<String> {
+        let Some(difficulty) = &mut self.difficulty else {
+            self.difficulty = difficulty_after(row, header);
+            let unread = self.difficulty.is_none();
+            return unread.then(|| "its constitution cannot be read".into());
+        };
+        let checked = difficulty.check(header);
+        difficulty.push(header);
+        checked.err().map(|refused| refused.to_string())
+    }
+
     /// How the chain's row differs from the last Quant.
     fn head(&self) -> Option<&'static str> {
         let (chain, last) = (self.chain, self.last.as_ref()?);
@@ -149,6 +169,13 @@ impl<'a> Walk<'a> {
     fn damage(&self, height: u64, what: impl Into<String>) -> Damage {
         Damage::of(self.chain, height, what)
     }
+}
+
+/// The work that the Quant after a genesis needs; none where there is no constitution.
+fn difficulty_after(genesis: &QuantRow, header: &Header) -> Option<Difficulty> {
+    let meta = Meta::parse(&genesis.meta).ok()?;
+    let constitution = Constitution::parse(&meta.constitution?).ok()?;
+    Some(Difficulty::begin(constitution.work, header))
 }
 
 /// What a fresh slot is checked against.
@@ -290,11 +317,13 @@ impl Check<'_> {
     ) -> Result<Option<Flaw>, ReadError> {
         let end = chain.pool.next_index;
         let mut parts = Parts::new(self, chain);
+        let mut changes = 0;
         let mut next = chain.head.tx_end();
         while next < end {
             let piece = reader.transactions(chain, next, end, PIECE_BYTES)?;
             let (leaves, flaw) = leaf_hashes(chain, &piece);
             for (one, leaf) in piece.iter().zip(&leaves) {
+                changes += u64::from(one.row()?.kind == TYPE_CONSTITUTION_CHANGE);
                 if !parts.is_next(one.index, &one.row()?, leaf)? {
                     let what = "its row in the pool's tree is not what it gives";
                     let index = one.index;
@@ -308,6 +337,12 @@ impl Check<'_> {
             count(&self.progress.transactions, piece.len() as u64);
         }
         *rows += parts.rows;
+        let (constitution, _) = reader.constitution(chain)?;
+        reader.amended(chain, &constitution)?;
+        if chain.pool.changes != changes {
+            let what = "the rows of its constitution's changes are not those of the pool";
+            return Ok(Some(Flaw { index: end, what }));
+        }
         let what = "the pool's rows do not end where the pool does";
         Ok((!parts.end()?).then_some(Flaw { index: end, what }))
     }

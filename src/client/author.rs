@@ -1,0 +1,76 @@
+//! Authors: transactions are signed before they are offered, and signatures are checked before they are shown.
+use bytes::Bytes;
+
+use crate::{
+    chain::{
+        Attributes, ChainId, Refused, SigningKey, author_message, payload_hash, verify_author,
+    },
+    client::{ClientError, Trusted, convert},
+    proto,
+};
+
+/// Bytes of an id that is made here.
+const ID_BYTES: usize = 16;
+
+/// Signs an offered transaction for a chain. One without an id gets a random one: without it whoever saw the signature
+/// could send it again. Sent again as it is, it is answered as a duplicate.
+pub(super) fn sign(
+    input: &mut proto::TransactionInput,
+    trusted: &Trusted,
+    key: &SigningKey,
+) -> Result<(), ClientError> {
+    if input.id.is_empty() {
+        input.id = random_id()?;
+    }
+    let salt: Option<[u8; 32]> = input.salt.as_ref().try_into().ok();
+    let attributes = convert::input_attributes(input);
+    let message = author_message(
+        &family(trusted),
+        input.r#type as u8,
+        u8::from(salt.is_some()),
+        attributes.key.as_deref(),
+        attributes.id.as_deref(),
+        &payload_hash(trusted.alg(), &input.payload, salt.as_ref()),
+    );
+    input.author = Bytes::copy_from_slice(&key.public());
+    input.signature = Bytes::copy_from_slice(&key.sign(&message));
+    Ok(())
+}
+
+/// Checks the signature of a received transaction, if it has one.
+pub(super) fn check(
+    trusted: &Trusted,
+    given: &proto::Transaction,
+    attributes: &Attributes,
+) -> Result<(), Refused> {
+    let (Some(author), Some(signature)) = (&attributes.author, &attributes.signature) else {
+        return Ok(());
+    };
+    let salt = convert::salt(given)?;
+    let checked = verify_author(
+        &family(trusted),
+        convert::kind(given)?,
+        u8::from(salt.is_some()),
+        attributes.key.as_deref(),
+        attributes.id.as_deref(),
+        &payload_hash(trusted.alg(), &given.payload, salt.as_ref()),
+        author,
+        signature,
+    );
+    checked.map_err(|refused| {
+        let why = format!("transaction {}: {}", given.index, refused.why);
+        Refused::new("author-signature", why)
+    })
+}
+
+/// The chain that authors sign for.
+fn family(trusted: &Trusted) -> ChainId {
+    trusted.constitution.family_id.unwrap_or(trusted.chain_id)
+}
+
+fn random_id() -> Result<Bytes, ClientError> {
+    let mut id = [0; ID_BYTES];
+    getrandom::fill(&mut id)
+        .map_err(|e| ClientError::Usage(format!("the system gives no random bytes: {e}")))?;
+    Ok(Bytes::copy_from_slice(&id))
+}

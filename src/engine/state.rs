@@ -1,0 +1,354 @@
+//! What a chain keeps beside its transactions: which of them touch a key or an account, what accounts have, and, in keyed
+//! chains and ledgers, the state tree whose root each Quant commits to.
+//!
+//! A transaction's changes are decided with it and wait in the pool; a leap takes those up to its last transaction, the
+//! newest of each key, into the tree. So a Quant's root says nothing of what is still pooled, however much that is.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{
+    apply::{Engine, Work},
+    command::{Inject, InjectItem, Move},
+    hot::HotChain,
+    outcome::Rejection,
+    request::{Pending, StatesDecided},
+};
+use crate::chain::{
+    Attributes, Constitution, Hash, HashAlg, Mint, StateChange, StatePath, StatePlace, StateRows,
+    StateTree, after_transfer, balance_at_first, balance_key, latest_key,
+};
+use crate::store::{
+    Batch, Cf, ChainNo, Slot, StateAt, StateWrite, StoreError, View, account_key, pool_state_key,
+    put_state, touch_key,
+};
+
+/// What the constitution has a chain keep.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct StateRules {
+    /// The latest transaction of each key is in the state.
+    pub keyed: bool,
+    /// Balances are.
+    pub ledger: bool,
+    /// Where a ledger's amounts come from.
+    pub mint: Option<Mint>,
+}
+
+impl StateRules {
+    pub fn of(constitution: &Constitution) -> Self {
+        Self {
+            keyed: constitution.keyed,
+            ledger: constitution.ledger,
+            mint: constitution.mint.clone(),
+        }
+    }
+
+    /// Quants commit to a state.
+    pub fn any(&self) -> bool {
+        self.keyed || self.ledger
+    }
+
+    fn at_first(&self, account: &[u8]) -> u128 {
+        self.mint
+            .as_ref()
+            .map_or(0, |mint| balance_at_first(mint, account))
+    }
+}
+
+/// A change on its way into the pool; its key is hashed with those of the whole entry.
+pub(super) struct Touch {
+    chain: ChainNo,
+    alg: HashAlg,
+    index: u64,
+    state_key: Vec<u8>,
+    balance: Option<u128>,
+}
+
+/// What sender and receiver have after each transfer of a request, by the number of its item.
+#[derive(Default)]
+pub(super) struct Moved(BTreeMap<usize, (u128, u128)>);
+
+impl Moved {
+    pub fn of(&self, item: usize) -> Option<(u128, u128)> {
+        self.0.get(&item).copied()
+    }
+}
+
+/// Decides the transfers of a request in their order; what stands in the chain already moves nothing again.
+pub(super) fn moves(
+    work: &mut Work<'_>,
+    command: &Inject<'_>,
+    places: &[Option<u64>],
+) -> Result<Result<Moved, Rejection>, StoreError> {
+    let (no, mut moved) = (command.head.chain, Moved::default());
+    let keeps = match work.chain(no)? {
+        Ok(chain) if chain.keeps.ledger => chain.keeps.clone(),
+        _ => return Ok(Ok(moved)),
+    };
+    let mut own: HashMap<&[u8], u128> = HashMap::new();
+    for (number, item) in command.items.iter().enumerate() {
+        let Some(transfer) = item.transfer.filter(|_| places[number].is_none()) else {
+            continue;
+        };
+        let has = |account| match own.get(account) {
+            Some(balance) => Ok(*balance),
+            None => balance_now(work.engine, &work.state.pending, (no, &keeps), account),
+        };
+        let (sender, receiver) = (has(transfer.sender)?, has(transfer.receiver)?);
+        match after_transfer(sender, receiver, transfer.amount) {
+            Ok(after) => {
+                own.insert(transfer.sender, after.0);
+                own.insert(transfer.receiver, after.1);
+                moved.0.insert(number, after);
+            }
+            Err(over) => return Ok(Err(overdraft(number, &transfer, over.balance))),
+        }
+    }
+    Ok(Ok(moved))
+}
+
+fn overdraft(item: usize, transfer: &Move<'_>, balance: u128) -> Rejection {
+    Rejection::Overdraft {
+        item,
+        account: String::from_utf8_lossy(transfer.sender).into_owned(),
+        balance,
+        amount: transfer.amount,
+    }
+}
+
+fn balance_now(
+    engine: &Engine,
+    pending: &Pending,
+    (no, keeps): (ChainNo, &StateRules),
+    account: &[u8],
+) -> Result<u128, StoreError> {
+    let row = pending.get(&engine.store, &account_key(engine.slot, no, account))?;
+    row.map_or_else(|| Ok(keeps.at_first(account)), |row| parse_balance(&row))
+}
+
+/// Reads a balance row.
+pub(super) fn parse_balance(row: &[u8]) -> Result<u128, StoreError> {
+    let row = row.try_into().map_err(|_| StoreError::row("index"))?;
+    Ok(u128::from_be_bytes(row))
+}
+
+/// Notes what an accepted transaction touches.
+pub(super) fn note(
+    work: &mut Work<'_>,
+    (no, index): (ChainNo, u64),
+    item: &InjectItem<'_>,
+    moved: Option<(u128, u128)>,
+) {
+    let Some(chain) = work.state.hot.peek(no) else {
+        return;
+    };
+    let (alg, keyed) = (chain.alg, chain.keeps.keyed);
+    if let Some(key) = key_of(item) {
+        let state_key = latest_key(&key);
+        let at = touch_key(work.engine.slot, no, &state_key, index);
+        work.batch.put(Cf::Index, at, []);
+        if keyed {
+            work.touches.push(Touch {
+                chain: no,
+                alg,
+                index,
+                state_key,
+                balance: None,
+            });
+        }
+    }
+    let Some((transfer, (sender, receiver))) = item.transfer.zip(moved) else {
+        return;
+    };
+    for (account, balance) in [(transfer.sender, sender), (transfer.receiver, receiver)] {
+        note_balance(work, (no, alg, index), account, balance);
+    }
+}
+
+fn key_of(item: &InjectItem<'_>) -> Option<Vec<u8>> {
+    if item.attributes.is_empty() {
+        return None;
+    }
+    // The leader wrote them; what can't be read has no key on any replica.
+    Attributes::parse(item.attributes).ok()?.key
+}
+
+fn note_balance(
+    work: &mut Work<'_>,
+    (chain, alg, index): (ChainNo, HashAlg, u64),
+    account: &[u8],
+    balance: u128,
+) {
+    let (slot, state_key) = (work.engine.slot, balance_key(account));
+    let at = touch_key(slot, chain, &state_key, index);
+    work.batch.put(Cf::Index, at, []);
+    let row = balance.to_be_bytes().to_vec();
+    let key = account_key(slot, chain, account);
+    work.state.pending.put(work.batch, key, row);
+    work.touches.push(Touch {
+        chain,
+        alg,
+        index,
+        state_key,
+        balance: Some(balance),
+    });
+}
+
+/// The changes of the entry so far by their chains, hashed many at a time.
+pub(super) fn changes(work: &mut Work<'_>) -> BTreeMap<ChainNo, Vec<StateWrite>> {
+    let touches = std::mem::take(&mut work.touches);
+    let mut by_chain: BTreeMap<ChainNo, Vec<StateWrite>> = BTreeMap::new();
+    for alg in [HashAlg::Sha3_256, HashAlg::Sha2_256] {
+        let own: Vec<&Touch> = touches.iter().filter(|touch| touch.alg == alg).collect();
+        let keys: Vec<&[u8]> = own.iter().map(|touch| touch.state_key.as_slice()).collect();
+        for (touch, key_hash) in own.iter().zip(alg.hash_each(&keys)) {
+            by_chain.entry(touch.chain).or_default().push(StateWrite {
+                index: touch.index,
+                key_hash,
+                balance: touch.balance,
+            });
+        }
+    }
+    by_chain
+}
+
+/// Adds changes to a pool; `first` is the first transaction that their entry added.
+pub(super) fn add(work: &mut Work<'_>, no: ChainNo, first: u64, writes: &[StateWrite]) {
+    if writes.is_empty() {
+        return;
+    }
+    if let Some(chain) = work.state.hot.peek(no) {
+        chain.recent.writes.extend_from_slice(writes);
+    }
+    let key = pool_state_key(work.engine.slot, no, first);
+    work.batch
+        .put(Cf::Index, key, StateWrite::encode_all(writes));
+}
+
+/// The changes of the stored part of a pool.
+pub(super) fn stored_writes(
+    view: &dyn View,
+    slot: Slot,
+    no: ChainNo,
+    (first, until): (u64, u64),
+) -> Result<Vec<StateWrite>, StoreError> {
+    let (from, to) = (
+        pool_state_key(slot, no, first),
+        pool_state_key(slot, no, until),
+    );
+    let (mut writes, mut whole) = (Vec::new(), true);
+    view.scan(Cf::Index, &from, &to, &mut |_, row| {
+        whole &= StateWrite::decode_all(row, &mut writes).is_some();
+        if whole {
+            std::ops::ControlFlow::Continue(())
+        } else {
+            std::ops::ControlFlow::Break(())
+        }
+    })?;
+    if whole {
+        Ok(writes)
+    } else {
+        Err(StoreError::row("index"))
+    }
+}
+
+/// A chain's state tree as its newest Quant left it, also where that is decided and not written yet.
+pub(super) struct StateNow<'a> {
+    pub view: &'a dyn View,
+    pub slot: Slot,
+    pub chain: ChainNo,
+    /// The newest Quant.
+    pub height: u64,
+    pub decided: &'a StatesDecided,
+}
+
+impl StateRows for StateNow<'_> {
+    type Error = StoreError;
+
+    fn top(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.decided.get(&StatePath::TOP) {
+            Some(row) => Ok(Some(row.clone())),
+            None => self.stored().top(),
+        }
+    }
+
+    /// What is decided of a path is its newest row, and the one that the row above names.
+    fn get(&self, place: &StatePlace) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.decided.get(&place.0) {
+            Some(row) => Ok(Some(row.clone())),
+            None => self.stored().get(place),
+        }
+    }
+
+    fn get_each(
+        &self,
+        places: &[StatePlace],
+        each: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<(), StoreError> {
+        if self.decided.is_empty() {
+            return self.stored().get_each(places, each);
+        }
+        for (at, place) in places.iter().enumerate() {
+            if let Some(row) = self.get(place)? {
+                each(at, &row);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'a> StateNow<'a> {
+    fn stored(&self) -> StateAt<'a, dyn View + 'a> {
+        StateAt {
+            view: self.view,
+            slot: self.slot,
+            chain: self.chain,
+            height: self.height,
+        }
+    }
+}
+
+/// The state after the transactions before `end`; none for a chain that keeps none.
+pub(super) fn next(
+    now: &StateNow<'_>,
+    chain: &HotChain,
+    writes: &[StateWrite],
+    end: u64,
+) -> Result<Option<StateChange>, StoreError> {
+    if !chain.keeps.any() {
+        return Ok(None);
+    }
+    let sealed = &writes[..writes.partition_point(|write| write.index < end)];
+    let tree = StateTree {
+        alg: chain.alg,
+        rows: now,
+    };
+    let height = now.height.saturating_add(1);
+    Ok(Some(tree.update(height, &newest(sealed))?))
+}
+
+/// The newest value of each key, by rising hash.
+fn newest(writes: &[StateWrite]) -> Vec<(Hash, Vec<u8>)> {
+    let mut order: Vec<&StateWrite> = writes.iter().collect();
+    // Stable: of equal hashes the newest stays last.
+    order.sort_by_key(|write| write.key_hash);
+    let mut newest: Vec<(Hash, Vec<u8>)> = Vec::with_capacity(order.len());
+    for write in order {
+        match newest.last_mut() {
+            Some((hash, value)) if *hash == write.key_hash => *value = write.value(),
+            _ => newest.push((write.key_hash, write.value())),
+        }
+    }
+    newest
+}
+
+/// Writes the rows that a Quant changes.
+pub(super) fn commit(
+    batch: &mut Batch,
+    pending: &mut Pending,
+    (slot, chain): (Slot, ChainNo),
+    change: &StateChange,
+) {
+    put_state(batch, slot, chain, change);
+    let rows = change.rows().map(|(path, row)| (*path, row.to_vec()));
+    pending.put_states(chain, rows);
+}
