@@ -140,13 +140,13 @@ impl<R: StateRows> StateTree<'_, R> {
             };
             let slot = read(&row, &path)?[nibble(key_hash, depth)];
             let below = match slot {
-                Slot::Inner(inner) => (StatePath::of(key_hash, depth + 1), inner.height()),
-                _ => {
-                    way.push((path, row));
-                    break;
-                }
+                Slot::Inner(inner) => Some((StatePath::of(key_hash, depth + 1), inner.height())),
+                Slot::Empty | Slot::Leaf(_) => None,
             };
             way.push((path, row));
+            let Some(below) = below else {
+                break;
+            };
             next = self.rows.get(&below).map_err(StateError::Rows)?;
         }
         Ok(way)
