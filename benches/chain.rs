@@ -1,18 +1,20 @@
 //! What the pure parts cost: hashing, trees, proofs, headers, signatures.
 
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use qbc::chain::{
     Authority, Certificate, Hash, HashAlg, HeadSignature, Header, LeafReader, NodeReader, SigAlg,
-    SigningKey, bare_kernel, find_nonce, genesis_header, head_message, inclusion_path, tree_root,
-    verify_inclusion,
+    SigningKey, StatePath, StatePlace, StateRows, StateTree, bare_kernel, find_nonce,
+    genesis_header, head_message, inclusion_path, latest_value, tree_root, verify_inclusion,
 };
 
 const ALG: HashAlg = HashAlg::Sha3_256;
 const BATCH: usize = 1000;
 
-criterion_group!(benches, hashing, trees, headers, mining, signatures);
+criterion_group!(benches, hashing, trees, states, headers, mining, signatures);
 criterion_main!(benches);
 
 fn hashing(c: &mut Criterion) {
@@ -56,6 +58,74 @@ fn trees(c: &mut Criterion) {
     c.bench_function("inclusion_path/1000-leaves", |b| {
         b.iter(|| inclusion_path(ALG, &reader, black_box(421), 1000));
     });
+}
+
+/// A batch of 100,000 keys into states of none and of a million, rows in memory; and proofs in the larger one.
+fn states(c: &mut Criterion) {
+    let mut group = c.benchmark_group("state");
+    group.sample_size(10);
+    let batch = state_writes(0..100_000);
+    let mut rows = StoredRows::default();
+    group.bench_function("update/100k-into-0", |b| {
+        b.iter(|| tree_of(&rows).update(1, black_box(&batch)));
+    });
+    let million = state_writes(100_000..1_100_000);
+    let change = tree_of(&rows).update(1, &million).expect("rows in memory");
+    let made = change.rows().map(|(path, row)| (*path, row.to_vec()));
+    rows.0.extend(made);
+    group.bench_function("update/100k-into-1m", |b| {
+        b.iter(|| tree_of(&rows).update(1, black_box(&batch)));
+    });
+    let (known, missing) = (ALG.leaf(&500_000u64.to_be_bytes()), batch[4711].0);
+    for (name, key_hash) in [("value", known), ("absence", missing)] {
+        group.bench_function(format!("prove/{name}-in-1m"), |b| {
+            b.iter(|| tree_of(&rows).prove(black_box(&key_hash)));
+        });
+        let proof = tree_of(&rows).prove(&key_hash).expect("rows in memory");
+        let root = change.root();
+        group.bench_function(format!("verify/{name}-in-1m"), |b| {
+            b.iter(|| proof.verify_at(ALG, black_box(&root), &key_hash));
+        });
+    }
+    group.finish();
+}
+
+#[derive(Default)]
+struct StoredRows(HashMap<StatePath, Vec<u8>>);
+
+impl StateRows for StoredRows {
+    type Error = Infallible;
+
+    fn top(&self) -> Result<Option<Vec<u8>>, Infallible> {
+        Ok(self.0.get(&StatePath::TOP).cloned())
+    }
+
+    fn get(&self, (path, _): &StatePlace) -> Result<Option<Vec<u8>>, Infallible> {
+        Ok(self.0.get(path).cloned())
+    }
+
+    fn get_each(
+        &self,
+        places: &[StatePlace],
+        each: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<(), Infallible> {
+        for (at, (path, _)) in places.iter().enumerate() {
+            if let Some(row) = self.0.get(path) {
+                each(at, row);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn tree_of(rows: &StoredRows) -> StateTree<'_, StoredRows> {
+    StateTree { alg: ALG, rows }
+}
+
+fn state_writes(numbers: std::ops::Range<u64>) -> Vec<(Hash, [u8; 8])> {
+    let writes = numbers.map(|n| (ALG.leaf(&n.to_be_bytes()), latest_value(n)));
+    let ascending: BTreeMap<Hash, [u8; 8]> = writes.collect();
+    ascending.into_iter().collect()
 }
 
 fn headers(c: &mut Criterion) {

@@ -58,9 +58,9 @@ pub use quant::{
 pub use record::{RecordWriter, Records};
 pub use refused::{CHECKS, Refused};
 pub use state::{
-    STATE_DEPTH_MAX, STATE_VALUE_BYTES_MAX, StateChange, StateError, StatePath, StateProof,
-    StateRows, StateSubject, StateTerminal, StateTree, balance_amount, balance_key, balance_value,
-    latest_index, latest_key, latest_value, state_key_hash, state_root,
+    STATE_DEPTH_MAX, STATE_VALUE_BYTES_MAX, StateChange, StateError, StatePath, StatePlace,
+    StateProof, StateRows, StateSubject, StateTerminal, StateTree, balance_amount, balance_key,
+    balance_value, latest_index, latest_key, latest_value, state_key_hash, state_root,
 };
 pub use transaction::{
     Attributes, ENVELOPE_BYTES, Envelope, ID_BYTES_MAX, KEY_BYTES_MAX, TYPE_CONSTITUTION_CHANGE,

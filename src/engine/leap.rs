@@ -221,8 +221,7 @@ pub(super) fn apply(
         meta: command.meta.to_vec(),
     };
     if let Some(next) = next {
-        let place = (slot, no, sealed.header.height);
-        state::commit(work.batch, &mut work.state.pending, place, &next);
+        state::commit(work.batch, &mut work.state.pending, (slot, no), &next);
     }
     let key = quant_key(slot, no, sealed.header.height);
     work.state

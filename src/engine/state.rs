@@ -14,8 +14,9 @@ use super::{
     request::{Pending, StatesDecided},
 };
 use crate::chain::{
-    Attributes, Constitution, Hash, HashAlg, Mint, StateChange, StatePath, StateRows, StateTree,
-    after_transfer, balance_amount, balance_at_first, balance_key, balance_value, latest_key,
+    Attributes, Constitution, Hash, HashAlg, Mint, StateChange, StatePath, StatePlace, StateRows,
+    StateTree, after_transfer, balance_amount, balance_at_first, balance_key, balance_value,
+    latest_key,
 };
 use crate::store::{
     Batch, Cf, ChainNo, Slot, StateAt, StateWrite, StoreError, View, account_key, pool_state_key,
@@ -263,23 +264,31 @@ pub(super) struct StateNow<'a> {
 impl StateRows for StateNow<'_> {
     type Error = StoreError;
 
-    fn get(&self, path: &StatePath) -> Result<Option<Vec<u8>>, StoreError> {
-        match self.decided.get(path) {
+    fn top(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.decided.get(&StatePath::TOP) {
             Some(row) => Ok(Some(row.clone())),
-            None => self.stored().get(path),
+            None => self.stored().top(),
+        }
+    }
+
+    /// What is decided of a path is its newest row, and the one that the row above names.
+    fn get(&self, place: &StatePlace) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.decided.get(&place.0) {
+            Some(row) => Ok(Some(row.clone())),
+            None => self.stored().get(place),
         }
     }
 
     fn get_each(
         &self,
-        paths: &[StatePath],
+        places: &[StatePlace],
         each: &mut dyn FnMut(usize, &[u8]),
     ) -> Result<(), StoreError> {
         if self.decided.is_empty() {
-            return self.stored().get_each(paths, each);
+            return self.stored().get_each(places, each);
         }
-        for (at, path) in paths.iter().enumerate() {
-            if let Some(row) = self.get(path)? {
+        for (at, place) in places.iter().enumerate() {
+            if let Some(row) = self.get(place)? {
                 each(at, &row);
             }
         }
@@ -313,7 +322,8 @@ pub(super) fn next(
         alg: chain.alg,
         rows: now,
     };
-    Ok(Some(tree.update(&newest(sealed))?))
+    let height = now.height.saturating_add(1);
+    Ok(Some(tree.update(height, &newest(sealed))?))
 }
 
 /// The newest value of each key, by rising hash.
@@ -335,10 +345,10 @@ fn newest(writes: &[StateWrite]) -> Vec<(Hash, Vec<u8>)> {
 pub(super) fn commit(
     batch: &mut Batch,
     pending: &mut Pending,
-    (slot, chain, height): (Slot, ChainNo, u64),
+    (slot, chain): (Slot, ChainNo),
     change: &StateChange,
 ) {
-    put_state(batch, slot, chain, height, change);
+    put_state(batch, slot, chain, change);
     let rows = change.rows().map(|(path, row)| (*path, row.to_vec()));
     pending.put_states(chain, rows);
 }

@@ -25,6 +25,7 @@ enum Op {
     Get(usize, Vec<u8>),
     /// So many rows of `[from, to)`, ascending or descending.
     Scan(usize, Vec<u8>, Vec<u8>, usize, bool),
+    GetEach(usize, Vec<Vec<u8>>),
 }
 
 /// Few short keys, so that operations meet; among them the empty one and those at the ends.
@@ -63,8 +64,9 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Sync),
         1 => Just(Op::Snapshot),
         2 => (family.clone(), key()).prop_map(|(cf, key)| Op::Get(cf, key)),
-        2 => (family, keys(), 0..6usize, any::<bool>())
+        2 => (family.clone(), keys(), 0..6usize, any::<bool>())
             .prop_map(|(cf, (from, to), rows, down)| Op::Scan(cf, from, to, rows, down)),
+        2 => (family, vec(key(), 0..6)).prop_map(|(cf, keys)| Op::GetEach(cf, keys)),
     ]
 }
 
@@ -88,6 +90,16 @@ fn scan_in(down: bool, view: &dyn View, cf: Cf, (from, to): (&[u8], &[u8]), most
     } else {
         view.scan(cf, from, to, &mut each).unwrap();
     }
+    rows
+}
+
+/// The keys that are there, their number in front, and their values.
+fn get_each(view: &dyn View, cf: Cf, keys: &[Vec<u8>]) -> Rows {
+    let mut rows = Vec::new();
+    let mut each = |at: usize, value: &[u8]| {
+        rows.push(([&[at as u8], &keys[at][..]].concat(), value.to_vec()));
+    };
+    view.get_each(cf, keys, &mut each).unwrap();
     rows
 }
 
@@ -152,6 +164,7 @@ impl Pair {
                 Op::Scan(cf, from, to, most, down) => {
                     self.each(|store| scan_in(*down, store, FAMILIES[*cf], (from, to), *most))
                 }
+                Op::GetEach(cf, keys) => self.each(|store| get_each(store, FAMILIES[*cf], keys)),
                 Op::Sync => self.each(|store| {
                     store.sync().unwrap();
                     Rows::new()
@@ -224,6 +237,33 @@ fn what_a_scan_calls_may_write_and_the_scan_does_not_see_it() {
     });
     assert_eq!(rocks, memory);
     assert_eq!(rocks.0, [1]);
+}
+
+#[test]
+fn many_keys_are_found_in_the_order_of_the_list_and_as_of_the_view() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), MemoryStore::new());
+    let pair = Pair::open(&dir, &disk);
+    let (rocks, memory) = pair.each(|store| {
+        let mut batch = store.batch();
+        (0..100).for_each(|number| batch.put(Cf::Tx, [number], [number, 0]));
+        store.write(batch).unwrap();
+        let view = store.snapshot();
+        let mut batch = store.batch();
+        (0..200).for_each(|number| batch.put(Cf::Tx, [number], [number, 1]));
+        store.write(batch).unwrap();
+        let keys = [9, 3, 150, 3, 99, 100].map(|number: u8| vec![number]);
+        let found = |view: &dyn View, keys: &[Vec<u8>]| {
+            let found = get_each(view, Cf::Tx, keys);
+            let numbers = found.iter().map(|(key, value)| (key[0], value.clone()));
+            numbers.collect::<Vec<_>>()
+        };
+        (found(&view, &keys), found(store, &keys), found(store, &[]))
+    });
+    assert_eq!(rocks, memory);
+    let old = [(0, 9), (1, 3), (3, 3), (4, 99)].map(|(at, number)| (at, vec![number, 0]));
+    let numbers = [9, 3, 150, 3, 99, 100];
+    let new: Vec<(u8, Vec<u8>)> = (0..).zip(numbers.map(|number| vec![number, 1])).collect();
+    assert_eq!((rocks.0, rocks.1, rocks.2), (old.to_vec(), new, Vec::new()));
 }
 
 #[test]

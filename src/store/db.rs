@@ -124,8 +124,8 @@ pub struct StoreOptions {
 /// What a scan calls for each key and value.
 pub type EachRow<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
-/// What a seek calls for what it found: the number of the start, the key and the value.
-pub type EachFound<'a> = &'a mut dyn FnMut(usize, &[u8], &[u8]);
+/// What a read of many keys calls for each that is there: the key's number, and the value.
+pub type EachFound<'a> = &'a mut dyn FnMut(usize, &[u8]);
 
 /// Reads that are consistent among themselves: the live store, or a snapshot of it.
 pub trait View: Send + Sync {
@@ -133,14 +133,6 @@ pub trait View: Send + Sync {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
     /// Calls `each` for the keys of `[from, to)` in ascending order until it breaks.
     fn scan(&self, cf: Cf, from: &[u8], to: &[u8], each: EachRow<'_>) -> Result<(), StoreError>;
-    /// Calls `each` with the first key of `[start, to)` for each start that has one; the starts ascend.
-    fn seek_each(
-        &self,
-        cf: Cf,
-        starts: &[Vec<u8>],
-        to: &[u8],
-        each: EachFound<'_>,
-    ) -> Result<(), StoreError>;
     /// The same in descending order.
     fn scan_down(
         &self,
@@ -149,6 +141,8 @@ pub trait View: Send + Sync {
         to: &[u8],
         each: EachRow<'_>,
     ) -> Result<(), StoreError>;
+    /// Calls `each` for those of many keys that are there, in the order of the list. Costs less than `get` for each.
+    fn get_each(&self, cf: Cf, keys: &[Vec<u8>], each: EachFound<'_>) -> Result<(), StoreError>;
 }
 
 /// Which way a scan goes.
@@ -406,17 +400,11 @@ impl View for Store {
     ) -> Result<(), StoreError> {
         self.scan_in(Order::Descending, cf, (from, to), each)
     }
-    fn seek_each(
-        &self,
-        cf: Cf,
-        starts: &[Vec<u8>],
-        to: &[u8],
-        each: EachFound<'_>,
-    ) -> Result<(), StoreError> {
+    fn get_each(&self, cf: Cf, keys: &[Vec<u8>], each: EachFound<'_>) -> Result<(), StoreError> {
         match &self.0 {
-            StoreOf::Rocks(db) => seek_with(db, ReadOptions::default(), cf, starts, to, each),
+            StoreOf::Rocks(db) => get_with(db, &ReadOptions::default(), cf, keys, each),
             StoreOf::Memory(memory) => {
-                memory.rows().seek_each(cf, starts, to, each);
+                memory.rows().get_each(cf, keys, each);
                 Ok(())
             }
         }
@@ -512,21 +500,15 @@ impl View for Snapshot<'_> {
     ) -> Result<(), StoreError> {
         self.scan_in(Order::Descending, cf, (from, to), each)
     }
-    fn seek_each(
-        &self,
-        cf: Cf,
-        starts: &[Vec<u8>],
-        to: &[u8],
-        each: EachFound<'_>,
-    ) -> Result<(), StoreError> {
+    fn get_each(&self, cf: Cf, keys: &[Vec<u8>], each: EachFound<'_>) -> Result<(), StoreError> {
         match &self.of {
             SnapshotOf::Rocks(db, snapshot) => {
                 let mut options = self.options();
                 options.set_snapshot(snapshot);
-                seek_with(db, options, cf, starts, to, each)
+                get_with(db, &options, cf, keys, each)
             }
             SnapshotOf::Memory(rows) => {
-                rows.seek_each(cf, starts, to, each);
+                rows.get_each(cf, keys, each);
                 Ok(())
             }
         }
@@ -560,46 +542,20 @@ fn scan_with(
     cursor.status().map_err(|error| db.failed(cf, from, error))
 }
 
-/// Keys that a cursor passes one by one before it seeks: some steps cost less than one seek.
-const STEPS_MAX: usize = 4;
-
-/// One cursor for all starts: where keys are read in their order, the next one is often near.
-fn seek_with(
+fn get_with(
     db: &Rocks,
-    mut options: ReadOptions,
+    options: &ReadOptions,
     cf: Cf,
-    starts: &[Vec<u8>],
-    to: &[u8],
+    keys: &[Vec<u8>],
     each: EachFound<'_>,
 ) -> Result<(), StoreError> {
-    let Some(first) = starts.first() else {
-        return Ok(());
-    };
-    options.set_iterate_lower_bound(first.as_slice());
-    options.set_iterate_upper_bound(to);
-    let mut cursor = db.raw_iterator_cf_opt(family(db, cf), options);
-    cursor.seek(first);
-    for (at, start) in starts.iter().enumerate() {
-        go_to(&mut cursor, start);
-        let Some((key, value)) = cursor.item() else {
-            break;
-        };
-        each(at, key, value);
-    }
-    cursor.status().map_err(|error| db.failed(cf, first, error))
-}
-
-/// Goes forward to the first key that is not before `start`.
-fn go_to(cursor: &mut rocksdb::DBRawIterator<'_>, start: &[u8]) {
-    for _ in 0..STEPS_MAX {
-        if cursor.key().is_none_or(|key| key >= start) {
-            return;
+    let found = db.batched_multi_get_cf_opt(family(db, cf), keys, false, options);
+    for (at, value) in found.into_iter().enumerate() {
+        if let Some(value) = value.map_err(|error| db.failed(cf, &keys[at], error))? {
+            each(at, &value);
         }
-        cursor.next();
     }
-    if cursor.key().is_some_and(|key| key < start) {
-        cursor.seek(start);
-    }
+    Ok(())
 }
 
 fn family(db: &DB, cf: Cf) -> &rocksdb::ColumnFamily {

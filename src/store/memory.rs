@@ -44,10 +44,10 @@ impl MemoryRows {
         }
     }
 
-    pub fn seek_each(&self, cf: Cf, starts: &[Vec<u8>], to: &[u8], each: EachFound<'_>) {
-        for (at, start) in starts.iter().enumerate() {
-            if let Some((key, value)) = range(&self.families[cf as usize], start, to).next() {
-                each(at, key, value);
+    pub fn get_each(&self, cf: Cf, keys: &[Vec<u8>], each: EachFound<'_>) {
+        for (at, key) in keys.iter().enumerate() {
+            if let Some(value) = self.families[cf as usize].get(key.as_slice()) {
+                each(at, value);
             }
         }
     }

@@ -1,30 +1,37 @@
 //! Key family `state` of data groups: the rows of keyed chains' and ledgers' state trees (`chain::StateTree`), as the
-//! Quants made them. Key: `slot | chain | depth u8 | path | u64::MAX - height`, path packed, two nibbles to a byte; value:
+//! Quants made them. Key: `slot | chain | u64::MAX - height | depth u8 | path`, path packed, two nibbles to a byte; value:
 //! the row. (Chain 0 is the meta group's: `engine/cluster_rows.rs`.)
 //!
-//! A row is written by the Quant of its height and never again: the state at any height is the newest rows up to there,
-//! and the newest comes first. Rows of one depth lie together in the order of paths, which is the order of an update.
+//! A row is written by the Quant of its height and never again, and names the heights of the rows below it: all but the
+//! topmost are found by their whole key. The newest Quant comes first, and its first row is the topmost one: who looks for
+//! the state at a height begins at the first row from there on. The rows of a Quant lie together, by depth and path.
+
+use std::ops::ControlFlow;
 
 use super::{Batch, Cf, ChainNo, Slot, StoreError, View, chain_prefix};
-use crate::chain::{STATE_DEPTH_MAX, StateChange, StateError, StatePath, StateRows};
+use crate::chain::{STATE_DEPTH_MAX, StateChange, StateError, StatePath, StatePlace, StateRows};
 
-/// The key of the row that the Quant of a height made.
-pub fn state_row_key(slot: Slot, chain: ChainNo, path: &StatePath, height: u64) -> Vec<u8> {
-    let mut key = row_prefix(slot, chain, path);
+/// The key of a row.
+pub fn state_row_key(slot: Slot, chain: ChainNo, (path, height): &StatePlace) -> Vec<u8> {
+    let mut key = chain_prefix(slot, chain);
+    key.reserve(9 + path.packed().len());
     key.extend_from_slice(&(!height).to_be_bytes());
+    key.push(path.depth());
+    key.extend_from_slice(path.packed());
     key
 }
 
 /// True for the part after the slot of a key that a row of a chain can have.
 pub fn is_state_row_key(key: &[u8]) -> bool {
-    let depth = key.get(8).filter(|depth| **depth <= STATE_DEPTH_MAX);
-    depth.is_some_and(|depth| key.len() == 9 + usize::from(*depth).div_ceil(2) + 8)
+    let depth = key.get(16).filter(|depth| **depth <= STATE_DEPTH_MAX);
+    depth.is_some_and(|depth| key.len() == 17 + usize::from(*depth).div_ceil(2))
 }
 
-/// Writes the rows that the Quant of a height made.
-pub fn put_state(batch: &mut Batch, slot: Slot, chain: ChainNo, height: u64, change: &StateChange) {
+/// Writes the rows of a change.
+pub fn put_state(batch: &mut Batch, slot: Slot, chain: ChainNo, change: &StateChange) {
     for (path, row) in change.rows() {
-        batch.put(Cf::State, state_row_key(slot, chain, path, height), row);
+        let key = state_row_key(slot, chain, &(*path, change.height()));
+        batch.put(Cf::State, key, row);
     }
 }
 
@@ -43,33 +50,36 @@ pub struct StateAt<'a, V: View + ?Sized> {
 impl<V: View + ?Sized> StateRows for StateAt<'_, V> {
     type Error = StoreError;
 
-    fn get(&self, path: &StatePath) -> Result<Option<Vec<u8>>, StoreError> {
-        let mut found = None;
-        let mut each = |_: usize, row: &[u8]| found = Some(row.to_vec());
-        self.get_each(&[*path], &mut each)?;
-        Ok(found)
+    fn top(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = |height| state_row_key(self.slot, self.chain, &(StatePath::TOP, height));
+        let (from, mut to) = (key(self.height), key(0));
+        to.push(0);
+        let mut found = Ok(None);
+        self.view.scan(Cf::State, &from, &to, &mut |key, row| {
+            // The first row of a Quant is at depth 0.
+            found = if key.ends_with(&[0]) && key.len() == from.len() {
+                Ok(Some(row.to_vec()))
+            } else {
+                Err(StoreError::row("state"))
+            };
+            ControlFlow::Break(())
+        })?;
+        found
+    }
+
+    fn get(&self, place: &StatePlace) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = state_row_key(self.slot, self.chain, place);
+        self.view.get(Cf::State, &key)
     }
 
     fn get_each(
         &self,
-        paths: &[StatePath],
+        places: &[StatePlace],
         each: &mut dyn FnMut(usize, &[u8]),
     ) -> Result<(), StoreError> {
-        let key = |path: &StatePath| state_row_key(self.slot, self.chain, path, self.height);
-        let starts: Vec<Vec<u8>> = paths.iter().map(key).collect();
-        let Some(last) = paths.last() else {
-            return Ok(());
-        };
-        // The key of height 0 is the last one of a path.
-        let mut end = state_row_key(self.slot, self.chain, last, 0);
-        end.push(0);
-        self.view
-            .seek_each(Cf::State, &starts, &end, &mut |at, key, row| {
-                let prefix = starts[at].len() - 8;
-                if key.get(..prefix) == starts[at].get(..prefix) {
-                    each(at, row);
-                }
-            })
+        let key = |place| state_row_key(self.slot, self.chain, place);
+        let keys: Vec<Vec<u8>> = places.iter().map(key).collect();
+        self.view.get_each(Cf::State, &keys, each)
     }
 }
 
@@ -80,13 +90,6 @@ impl From<StateError<StoreError>> for StoreError {
             damaged => StoreError::Corrupt(damaged.to_string()),
         }
     }
-}
-
-fn row_prefix(slot: Slot, chain: ChainNo, path: &StatePath) -> Vec<u8> {
-    let mut key = chain_prefix(slot, chain);
-    key.push(path.depth());
-    key.extend_from_slice(path.packed());
-    key
 }
 
 #[cfg(test)]
@@ -141,11 +144,11 @@ mod tests {
                     rows: &before,
                 };
                 let writes = writes(keys, height);
-                let change = tree.update(&writes).unwrap();
+                let change = tree.update(height, &writes).unwrap();
                 state.extend(writes);
                 assert_eq!(change.root(), state_root(ALG, &state));
                 let mut batch = store.batch();
-                put_state(&mut batch, SLOT, chain, height, &change);
+                put_state(&mut batch, SLOT, chain, &change);
                 store.write(batch).unwrap();
                 states.insert((chain, height), state.clone());
             }
@@ -178,22 +181,21 @@ mod tests {
     }
 
     #[test]
-    fn keys_sort_by_depth_then_path_then_the_newest_first() {
-        let key = |nibbles: u8, depth, height| {
+    fn keys_sort_by_the_newest_height_then_depth_then_path() {
+        let key = |height, depth, nibbles: u8| {
             let path = StatePath::of(&[nibbles; 32], depth);
-            state_row_key(SLOT, ChainNo(3), &path, height)
+            state_row_key(SLOT, ChainNo(3), &(path, height))
         };
         let ascending = [
-            key(0xff, 0, 9),
-            key(0, 1, 9),
-            key(0, 1, 8),
-            key(0, 1, 0),
-            key(0x10, 1, 9),
-            key(0xf0, 1, 0),
-            key(0, 2, 9),
-            key(0x12, 2, u64::MAX),
-            key(0x12, 2, 0),
-            key(0x12, 63, 5),
+            key(u64::MAX, 0, 0xff),
+            key(9, 0, 0xff),
+            key(9, 1, 0),
+            key(9, 1, 0x10),
+            key(9, 2, 0),
+            key(9, 63, 0x12),
+            key(8, 0, 0),
+            key(8, 1, 0),
+            key(0, 2, 0x12),
         ];
         assert!(ascending.is_sorted_by(|a, b| a < b));
         for key in ascending {
@@ -201,8 +203,8 @@ mod tests {
             assert!(!is_state_row_key(&key[4..key.len() - 1]));
             assert!(!is_state_row_key(&[&key[4..], &[0]].concat()));
         }
-        assert!(!is_state_row_key(&[&[0; 8], &[64][..], &[0; 40]].concat()));
-        assert!(!is_state_row_key(&[0; 8]));
+        assert!(!is_state_row_key(&[&[0; 16], &[64][..], &[0; 32]].concat()));
+        assert!(!is_state_row_key(&[0; 16]));
     }
 
     #[test]
@@ -214,19 +216,19 @@ mod tests {
             alg: ALG,
             rows: &rows,
         };
+        // Height 6 writes key 0: its row is in the new row of depth 1.
         let path = StatePath::of(&hash(0), 1);
-        let key = |height| state_row_key(SLOT, chain, &path, height);
-        let newest = (1..=6).rev().find(|height| {
-            let row = store.get(Cf::State, &key(*height)).unwrap();
-            row.is_some()
-        });
+        let key = state_row_key(SLOT, chain, &(path, 6));
+        assert!(store.get(Cf::State, &key).unwrap().is_some());
         let mut batch = store.batch();
-        batch.put(Cf::State, key(newest.unwrap()), b"no row");
+        batch.put(Cf::State, &key, b"no row");
         store.write(batch).unwrap();
         let errors = [
             tree.get(&hash(0)).map(|_| ()).unwrap_err(),
             tree.prove(&hash(0)).map(|_| ()).unwrap_err(),
-            tree.update(&[(hash(0), [1; 8])]).map(|_| ()).unwrap_err(),
+            tree.update(7, &[(hash(0), [1; 8])])
+                .map(|_| ())
+                .unwrap_err(),
         ];
         for error in errors {
             let place = format!("the state row at {path}");
@@ -236,9 +238,14 @@ mod tests {
             }
         }
         let mut batch = store.batch();
-        (1..=6).for_each(|height| batch.delete(Cf::State, key(height)));
+        batch.delete(Cf::State, &key);
         store.write(batch).unwrap();
         let error = tree.get(&hash(0)).unwrap_err().to_string();
         assert!(error.contains(&format!("{path} is missing")), "{error}");
+        let top = state_row_key(SLOT, chain, &(StatePath::TOP, 6));
+        let mut batch = store.batch();
+        batch.delete(Cf::State, top);
+        store.write(batch).unwrap();
+        assert!(matches!(tree.root(), Err(StateError::Rows(_))));
     }
 }

@@ -4,12 +4,12 @@
 use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
-use qbc::chain::{Certificate, HashAlg, SigningKey};
+use qbc::chain::{Certificate, Hash, HashAlg, SigningKey, StateTree, latest_value};
 use qbc::engine::{
     Closing, GroupId, Holding, IMAGE_PIECE_BYTES_MAX, ImageClaim, ImageError, ImageReceiver,
     ImageSender, Put, drop_slot,
 };
-use qbc::store::{Cf, ChainNo, Slot, Store, chain_key, quant_key, tx_key};
+use qbc::store::{Cf, ChainNo, Slot, StateAt, Store, chain_key, put_state, quant_key, tx_key};
 
 use crate::model::{InjectAsk, Model};
 use crate::operations::{State, Step, op};
@@ -207,6 +207,64 @@ fn an_image_into_an_empty_store_is_the_same_to_the_byte_and_goes_on_the_same() {
     assert_eq!(moved.replica.apply(&more), sender.apply(&more));
     assert!(moved.replica.rows() == sender.rows());
     moved.replica.check_all(&group.model);
+}
+
+/// Puts a state of so many keys beside a chain, in two Quants' rows; its root.
+pub fn put_state_of(store: &Store, slot: Slot, chain: ChainNo, keys: u64) -> Hash {
+    let alg = HashAlg::Sha3_256;
+    let mut root = alg.empty();
+    for height in 1..=2 {
+        let rows = StateAt {
+            view: store,
+            slot,
+            chain,
+            height: height - 1,
+        };
+        let keys = (0..keys).filter(|key| height == 1 || key % 2 == 0);
+        let mut writes: Vec<(Hash, [u8; 8])> = keys
+            .map(|key| (alg.leaf(&key.to_be_bytes()), latest_value(height + key)))
+            .collect();
+        writes.sort_unstable();
+        let change = StateTree { alg, rows: &rows }
+            .update(height, &writes)
+            .unwrap();
+        root = change.root();
+        let mut batch = store.batch();
+        put_state(&mut batch, slot, chain, &change);
+        store.write(batch).unwrap();
+    }
+    root
+}
+
+#[test]
+fn the_state_of_a_chain_travels_with_it_at_all_its_heights() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = open(dir.path());
+    let sender = Replica::new(&store, 1);
+    let mut group = Group::new();
+    sender.apply(&varied(&mut group));
+    let newest = put_state_of(&store, sender.slot, ChainNo(1), 200);
+    let moved = moved(&sender, &open(other.path()), 3, None);
+    let root = |replica: &Replica, height| {
+        let rows = StateAt {
+            view: &replica.store,
+            slot: replica.slot,
+            chain: ChainNo(1),
+            height,
+        };
+        let tree = StateTree {
+            alg: HashAlg::Sha3_256,
+            rows: &rows,
+        };
+        tree.root().unwrap()
+    };
+    assert_eq!(root(&moved.replica, 2), newest);
+    assert_ne!(root(&moved.replica, 1), newest);
+    assert_eq!(root(&moved.replica, 1), root(&sender, 1));
+    let mut batch = store.batch();
+    drop_slot(&mut batch, sender.slot);
+    store.write(batch).unwrap();
+    assert_eq!(root(&sender, 2), HashAlg::Sha3_256.empty());
 }
 
 #[test]

@@ -4,11 +4,13 @@
 use std::cell::Cell;
 
 use proptest::prelude::*;
-use qbc::chain::HashAlg;
+use qbc::chain::{HashAlg, StatePath};
 use qbc::engine::{ImageError, ImageReceiver};
-use qbc::store::{Cf, ChainNo, Slot, Store, View, pool_leaves_key, quant_key, tx_key};
+use qbc::store::{
+    Cf, ChainNo, Slot, Store, View, pool_leaves_key, quant_key, state_row_key, tx_key,
+};
 
-use crate::image::{Group, pieces, take, varied};
+use crate::image::{Group, pieces, put_state_of, take, varied};
 use crate::model::Model;
 use crate::replica::{Replica, open, plain_inject};
 
@@ -42,6 +44,7 @@ impl Stage {
             group.leap(5, false),
         ];
         sender.apply(&more);
+        put_state_of(&store, sender.slot, ChainNo(1), 20);
         let mut stage = Self {
             store,
             sender,
@@ -252,6 +255,25 @@ fn a_row_that_belongs_to_no_chain_is_refused() {
         stage.store.write(batch).unwrap();
     }
     stage.take(&stage.pieces).unwrap();
+}
+
+#[test]
+fn a_key_that_no_state_row_has_is_refused() {
+    let stage = Stage::new();
+    let path = StatePath::of(&[7; 32], 3);
+    let key = state_row_key(stage.sender.slot, ChainNo(1), &(path, 5));
+    for key in [&key[..key.len() - 1], &[&key[..], &[0]].concat()] {
+        let mut batch = stage.store.batch();
+        batch.put(Cf::State, key, b"row");
+        stage.store.write(batch).unwrap();
+        let mut receiver = stage.receiver();
+        let (pieces, _) = pieces(&stage.sender, &mut receiver);
+        let refused = take(&mut receiver, &pieces).unwrap_err().to_string();
+        assert!(refused.contains("has a key that no row has"), "{refused}");
+        let mut batch = stage.store.batch();
+        batch.delete(Cf::State, key);
+        stage.store.write(batch).unwrap();
+    }
 }
 
 #[test]

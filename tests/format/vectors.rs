@@ -11,6 +11,8 @@ use serde_json::Value;
 pub static V1: LazyLock<Value> = LazyLock::new(|| read(include_str!("../vectors/format-v1.json")));
 pub static MORE: LazyLock<Value> =
     LazyLock::new(|| read(include_str!("../vectors/format-v1-more.json")));
+pub static STATE: LazyLock<Value> =
+    LazyLock::new(|| read(include_str!("../vectors/format-v1-state.json")));
 
 /// A chain of the vectors. Of a fork: from the fork-genesis on.
 pub struct Chain {

@@ -17,6 +17,7 @@ import ed25519
 import example
 import forms
 import rules
+import state
 import verifier as v
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -434,6 +435,27 @@ def exports():
     check(audit.MAGIC == b"QBCEXP1\n", "magic")
 
 
+def states(vectors):
+    """State roots and proofs, made by another hand."""
+    for vector in vectors["states"]:
+        alg, root = vector["alg"], bytes.fromhex(vector["root"])
+        known = {bytes.fromhex(e["state_key"]): bytes.fromhex(e["value"]) for e in vector["entries"]}
+        what = f"state of {len(known)}"
+        check(state.root_of(alg, known) == root, what)
+        for case in vector["proofs"]:
+            key, raw = bytes.fromhex(case["state_key"]), bytes.fromhex(case["proof"])
+            value = accepts(f"{what}: {key.hex()}", state.verify, alg, root, key, raw)
+            check((value.hex() if value else None) == case["value"] and value == known.get(key), f"{what}: the value of {key.hex()}")
+            for bit in range(0, len(raw) * 8, 61):
+                refuses(f"{what}: bit {bit}", (), state.verify, alg, root, key, flip(raw, bit))
+            if value is not None:
+                refuses(f"{what}: another key", (), state.verify, alg, root, key + b"x", raw)
+            refuses(f"{what}: another root", ["state-root"], state.verify, alg, bytes(32), key, raw)
+        for case in vector["refused"]:
+            raw = [bytes.fromhex(case[name]) for name in ("root", "state_key", "proof")]
+            refuses(f"{what}: {case['what']}", [case["check"]], state.verify, alg, *raw)
+
+
 def command_line():
     """Exit codes of the verifier as a program: 0, and 7 with the name of the check on stderr."""
     c = example.example()
@@ -479,6 +501,9 @@ def main(argv):
         sealers(more)
         amended(more["amended"])
         work(more)
+    more = path.with_name("format-v1-state.json")
+    if more.exists():
+        states(json.loads(more.read_text(encoding="utf-8")))
     proof_files()
     forgeries()
     rewritten_past()

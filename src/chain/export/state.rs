@@ -69,7 +69,7 @@ impl StateAudit {
     /// The end of a Quant: its state root is the one of its transactions.
     pub fn quant(&mut self, header: &Header, told: Option<(u8, Hash)>) -> Result<(), Refused> {
         let own = if self.keyed || self.balances.is_some() {
-            Some((self.alg as u8, self.root()?))
+            Some((self.alg as u8, self.root(header.height)?))
         } else {
             None
         };
@@ -123,14 +123,14 @@ impl StateAudit {
             .insert(state_key_hash(self.alg, state_key), value);
     }
 
-    fn root(&mut self) -> Result<Hash, Refused> {
+    fn root(&mut self, height: u64) -> Result<Hash, Refused> {
         let writes: Vec<(Hash, Vec<u8>)> = std::mem::take(&mut self.changes).into_iter().collect();
         let tree = StateTree {
             alg: self.alg,
             rows: &self.rows,
         };
         let change = tree
-            .update(&writes)
+            .update(height, &writes)
             .map_err(|error: StateError<Infallible>| {
                 Refused::new("audit-state", error.to_string())
             })?;

@@ -1,7 +1,7 @@
 //! The hashes of many rows at once, level by level: each level of all of them is one call that hashes in lanes.
 
 use super::LEAF_PREFIX;
-use super::row::{Leaf, Slot, Slots};
+use super::row::{Leaf, SLOTS, Slot, Slots};
 use crate::chain::{Hash, HashAlg};
 
 /// The levels in a row.
@@ -27,13 +27,14 @@ struct Node<'a> {
 impl<'a> Fold<'a> {
     /// The slots of rows. None of the rows is empty.
     pub fn new(alg: HashAlg, rows: &[Slots<'a>]) -> Self {
-        let (mut nodes, mut hashes) = (Vec::new(), Vec::new());
-        let (mut bodies, mut places) = (Vec::new(), Vec::new());
+        let most = SLOTS * rows.len();
+        let (mut nodes, mut hashes) = (Vec::with_capacity(most), Vec::with_capacity(most));
+        let (mut bodies, mut places) = (Vec::with_capacity(most), Vec::with_capacity(most));
         for (row, slots) in rows.iter().enumerate() {
             for (at, slot) in slots.iter().enumerate() {
                 let (leaf, hash) = match slot {
                     Slot::Empty => continue,
-                    Slot::Inner(hash) => (None, **hash),
+                    Slot::Inner(inner) => (None, *inner.hash()),
                     Slot::Leaf(leaf) => {
                         bodies.push(leaf.body());
                         places.push(hashes.len());
@@ -60,8 +61,9 @@ impl<'a> Fold<'a> {
     /// Goes one level up: two neighbours, or an inner node and nothing, give a node; an entry alone stays as it is.
     #[must_use]
     pub fn up(self) -> Self {
-        let (mut nodes, mut hashes) = (Vec::new(), Vec::new());
-        let (mut pairs, mut places) = (Vec::new(), Vec::new());
+        let most = self.nodes.len();
+        let (mut nodes, mut hashes) = (Vec::with_capacity(most), Vec::with_capacity(most));
+        let (mut pairs, mut places) = (Vec::with_capacity(2 * most), Vec::with_capacity(most));
         let empty = self.alg.empty();
         let mut below = self.nodes.iter().zip(&self.hashes).peekable();
         while let Some((node, hash)) = below.next() {

@@ -24,7 +24,7 @@ pub use key::{
 pub use naive::state_root;
 pub use path::{STATE_DEPTH_MAX, StatePath};
 pub use proof::{StateProof, StateTerminal};
-pub use tree::{StateError, StateRows, StateTree};
+pub use tree::{StateError, StatePlace, StateRows, StateTree};
 pub use update::StateChange;
 
 /// What every leaf's hash begins with, before `key_hash || value`.

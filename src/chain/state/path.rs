@@ -17,6 +17,12 @@ pub struct StatePath {
 }
 
 impl StatePath {
+    /// The topmost row's: no nibbles.
+    pub const TOP: Self = Self {
+        depth: 0,
+        nibbles: [0; 32],
+    };
+
     /// The row at a depth of 0..=63 nibbles on the way to this key hash. A larger depth is taken for 63.
     pub fn of(key_hash: &Hash, depth: u8) -> Self {
         let depth = depth.min(STATE_DEPTH_MAX);

@@ -201,7 +201,7 @@ mod tests {
                 alg: ALG,
                 rows: &rows,
             }
-            .update(&writes)
+            .update(1, &writes)
             .unwrap();
             let root = change.root();
             rows = change

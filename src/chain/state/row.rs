@@ -1,9 +1,9 @@
 //! A row, the stored form of four levels of the tree: 16 slots, one for each next nibble.
 //!
-//! `leaf slots u16 | inner slots u16 | slots in order`, bit n of the two words is slot n. An inner slot, the hash of a
-//! subtree of two entries or more, is `hash 32`, and the row below it is stored too. A leaf slot, the only entry there, is
-//! `length of the value u8 | key_hash 32 | value`. An empty slot takes no byte. Every row but the topmost has two entries
-//! or more.
+//! `leaf slots u16 | inner slots u16 | slots in order`, bit n of the two words is slot n. An inner slot, a subtree of two
+//! entries or more, is `hash 32 | height u64`: its hash, and the Quant that made the row below it. A leaf slot, the only
+//! entry there, is `length of the value u8 | key_hash 32 | value`. An empty slot takes no byte. Every row but the topmost
+//! has two entries or more.
 
 use super::STATE_VALUE_BYTES_MAX;
 use super::path::{STATE_DEPTH_MAX, StatePath, nibble};
@@ -12,13 +12,31 @@ use crate::chain::Hash;
 pub(super) const SLOTS: usize = 16;
 const HEAD_BYTES: usize = 4;
 const HASH_BYTES: usize = 32;
+const INNER_BYTES: usize = HASH_BYTES + 8;
 
 /// What stands in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slot<'a> {
     Empty,
     Leaf(Leaf<'a>),
-    Inner(&'a Hash),
+    Inner(Inner<'a>),
+}
+
+/// A subtree by its hash and the height of the row below: `hash 32 | height u64`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Inner<'a>(&'a [u8; INNER_BYTES]);
+
+impl<'a> Inner<'a> {
+    pub fn hash(self) -> &'a Hash {
+        let (hash, _) = self.0.split_first_chunk().expect("a hash is shorter");
+        hash
+    }
+
+    /// The Quant that made the row below.
+    pub fn height(self) -> u64 {
+        let height = self.0.last_chunk().expect("a height is shorter");
+        u64::from_be_bytes(*height)
+    }
 }
 
 /// An entry as it is hashed: `key_hash 32 | value`.
@@ -95,8 +113,8 @@ pub(super) fn slots_of(row: &[u8]) -> Result<Slots<'_>, &'static str> {
     let mut slots = [Slot::Empty; SLOTS];
     for (at, slot) in slots.iter_mut().enumerate() {
         if inner >> at & 1 == 1 {
-            let (hash, after) = rest.split_first_chunk().ok_or(CUT)?;
-            (*slot, rest) = (Slot::Inner(hash), after);
+            let (inner, after) = rest.split_first_chunk().ok_or(CUT)?;
+            (*slot, rest) = (Slot::Inner(Inner(inner)), after);
         } else if leaves >> at & 1 == 1 {
             let (len, after) = rest.split_first().ok_or(CUT)?;
             let body = after.split_at_checked(HASH_BYTES + usize::from(*len));
@@ -137,9 +155,9 @@ impl<'a> RowWriter<'a> {
         match slot {
             Slot::Empty => {}
             Slot::Leaf(leaf) => self.leaf(at, leaf.key_hash(), leaf.value()),
-            Slot::Inner(hash) => {
-                let hole = self.hole(at);
-                self.bytes[hole..].copy_from_slice(*hash);
+            Slot::Inner(inner) => {
+                self.inner |= 1 << at;
+                self.bytes.extend_from_slice(inner.0);
             }
         }
     }
@@ -151,11 +169,12 @@ impl<'a> RowWriter<'a> {
         self.bytes.extend_from_slice(value);
     }
 
-    /// Makes an inner slot whose hash is not known yet; where its 32 bytes begin.
-    pub fn hole(&mut self, at: usize) -> usize {
+    /// Makes an inner slot over a row of this height; where the 32 bytes of its hash go, which is not known yet.
+    pub fn hole(&mut self, at: usize, height: u64) -> usize {
         self.inner |= 1 << at;
         let hole = self.bytes.len();
         self.bytes.extend_from_slice(&[0; HASH_BYTES]);
+        self.bytes.extend_from_slice(&height.to_be_bytes());
         hole
     }
 
@@ -177,8 +196,9 @@ mod tests {
         let mut bytes = Vec::new();
         let mut writer = RowWriter::new(&mut bytes);
         writer.leaf(3, &key(), b"value");
-        writer.put(15, &Slot::Inner(&[9; 32]));
+        let hole = writer.hole(15, 77);
         writer.finish();
+        bytes[hole..][..32].copy_from_slice(&[9; 32]);
         bytes
     }
 
@@ -195,17 +215,26 @@ mod tests {
     #[test]
     fn a_row_is_read_as_it_was_written() {
         let row = row();
-        assert_eq!(row.len(), 4 + 1 + 32 + 5 + 32);
+        assert_eq!(row.len(), 4 + 1 + 32 + 5 + 40);
         let slots = read_row(&row, &path(2)).unwrap();
         for (at, slot) in slots.iter().enumerate() {
             match (at, slot) {
                 (3, Slot::Leaf(leaf)) => {
                     assert_eq!((leaf.key_hash(), leaf.value()), (&key(), &b"value"[..]));
                 }
-                (15, Slot::Inner(hash)) => assert_eq!(**hash, [9; 32]),
+                (15, Slot::Inner(inner)) => {
+                    assert_eq!((inner.hash(), inner.height()), (&[9; 32], 77));
+                }
                 (_, slot) => assert_eq!(*slot, Slot::Empty),
             }
         }
+        let mut copy = Vec::new();
+        let mut writer = RowWriter::new(&mut copy);
+        for (at, slot) in slots.iter().enumerate() {
+            writer.put(at, slot);
+        }
+        writer.finish();
+        assert_eq!(copy, row);
     }
 
     #[test]
@@ -245,7 +274,7 @@ mod tests {
             slots_of(&long),
             Err("has a value of no length or a wrong one")
         );
-        let inner = [&[0, 0, 0, 1][..], &[7; 32]].concat();
+        let inner = [&[0, 0, 0, 1][..], &[7; 40]].concat();
         assert!(read_row(&inner, &path(62)).is_ok());
         assert_eq!(
             read_row(&inner, &path(63)),

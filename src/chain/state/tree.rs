@@ -10,23 +10,28 @@ use super::proof::{StateProof, StateTerminal};
 use super::row::{Leaf, Slot, Slots, read_row};
 use crate::chain::{Hash, HashAlg};
 
+/// A row's path, and the height of the Quant that made the row.
+pub type StatePlace = (StatePath, u64);
+
 /// Where the rows of a state are, as of one moment.
 pub trait StateRows {
     /// Why a row could not be read.
     type Error: Error;
 
-    /// The row at a path; none if there is none.
-    fn get(&self, path: &StatePath) -> Result<Option<Vec<u8>>, Self::Error>;
+    /// The topmost row as of this moment; none where the state has no entry. The others are named by those above them.
+    fn top(&self) -> Result<Option<Vec<u8>>, Self::Error>;
 
-    /// Calls `each` with the number and the row of each path that has one. The paths are of one depth and ascend: whoever
-    /// has the rows in this order can read them in one go.
+    /// The row of a place; none if there is none.
+    fn get(&self, place: &StatePlace) -> Result<Option<Vec<u8>>, Self::Error>;
+
+    /// Calls `each` with the number and the row of each place that has one. The paths are of one depth and ascend.
     fn get_each(
         &self,
-        paths: &[StatePath],
+        places: &[StatePlace],
         each: &mut dyn FnMut(usize, &[u8]),
     ) -> Result<(), Self::Error> {
-        for (at, path) in paths.iter().enumerate() {
-            if let Some(row) = self.get(path)? {
+        for (at, place) in places.iter().enumerate() {
+            if let Some(row) = self.get(place)? {
                 each(at, &row);
             }
         }
@@ -34,11 +39,15 @@ pub trait StateRows {
     }
 }
 
-/// Rows in memory.
+/// Rows in memory, of the newest height alone.
 impl StateRows for BTreeMap<StatePath, Vec<u8>> {
     type Error = Infallible;
 
-    fn get(&self, path: &StatePath) -> Result<Option<Vec<u8>>, Infallible> {
+    fn top(&self) -> Result<Option<Vec<u8>>, Infallible> {
+        Ok(self.get(&StatePath::TOP).cloned())
+    }
+
+    fn get(&self, (path, _): &StatePlace) -> Result<Option<Vec<u8>>, Infallible> {
         Ok(self.get(path).cloned())
     }
 }
@@ -77,10 +86,8 @@ type Way = Vec<(StatePath, Vec<u8>)>;
 impl<R: StateRows> StateTree<'_, R> {
     /// The root of the state: `H("")` where it has no entry.
     pub fn root(&self) -> Result<Hash, StateError<R::Error>> {
-        let top = StatePath::of(&[0; 32], 0);
-        let row = self.rows.get(&top).map_err(StateError::Rows)?;
-        match row {
-            Some(row) => Ok(root_of(self.alg, &read(&row, &top)?)),
+        match self.rows.top().map_err(StateError::Rows)? {
+            Some(row) => Ok(root_of(self.alg, &read(&row, &StatePath::TOP)?)),
             None => Ok(self.alg.empty()),
         }
     }
@@ -106,7 +113,9 @@ impl<R: StateRows> StateTree<'_, R> {
         for (path, row) in self.way(key_hash)?.iter().rev() {
             let slots = read(row, path)?;
             let at = nibble(key_hash, path.depth());
-            if below.is_some_and(|root: Hash| slots[at] != Slot::Inner(&root)) {
+            if let (Some(root), Slot::Inner(inner)) = (below, slots[at])
+                && root != *inner.hash()
+            {
                 return Err(damaged(path, "has another hash for the row below it"));
             }
             if let (None, Slot::Leaf(leaf)) = (below, slots[at]) {
@@ -119,20 +128,26 @@ impl<R: StateRows> StateTree<'_, R> {
 
     fn way(&self, key_hash: &Hash) -> Result<Way, StateError<R::Error>> {
         let mut way = Way::new();
+        let mut next = self.rows.top().map_err(StateError::Rows)?;
         for depth in 0..=STATE_DEPTH_MAX {
             let path = StatePath::of(key_hash, depth);
-            let row = self.rows.get(&path).map_err(StateError::Rows)?;
-            let Some(row) = row else {
-                if depth == 0 {
-                    break;
-                }
-                return Err(missing(&path));
+            let Some(row) = next else {
+                return if depth == 0 {
+                    Ok(way)
+                } else {
+                    Err(missing(&path))
+                };
             };
-            let goes_on = matches!(read(&row, &path)?[nibble(key_hash, depth)], Slot::Inner(_));
+            let slot = read(&row, &path)?[nibble(key_hash, depth)];
+            let below = match slot {
+                Slot::Inner(inner) => Some((StatePath::of(key_hash, depth + 1), inner.height())),
+                Slot::Empty | Slot::Leaf(_) => None,
+            };
             way.push((path, row));
-            if !goes_on {
+            let Some(below) = below else {
                 break;
-            }
+            };
+            next = self.rows.get(&below).map_err(StateError::Rows)?;
         }
         Ok(way)
     }

@@ -1,6 +1,7 @@
 //! Many changes of a state at once: the rows that they touch are read and made anew depth by depth from the top, and
 //! hashed depth by depth from below, so that no node is hashed alone.
 
+use std::error::Error;
 use std::ops::Range;
 
 use super::STATE_VALUE_BYTES_MAX;
@@ -13,32 +14,44 @@ use crate::chain::{Hash, HashAlg};
 /// Rows that are read, or hashed, at a time: what is at work fits into a core's own cache.
 const ROWS_AT_ONCE: usize = 256;
 
+/// Bytes that most rows do not exceed, and that most rows do not gain by an update: what is reserved for them.
+const ROW_BYTES: usize = 512;
+const ROW_GAIN_BYTES: usize = 96;
+
 /// What an update comes to: the new root, and the rows that differ from those that were read.
 #[derive(Clone, Debug)]
 pub struct StateChange {
+    height: u64,
     root: Hash,
-    depths: Vec<Depth>,
+    /// By depth, some rows each.
+    depths: Vec<Vec<Part>>,
 }
 
 impl StateChange {
+    /// The Quant that makes it.
+    pub fn height(&self) -> u64 {
+        self.height
+    }
+
     /// The root of the state after the update.
     pub fn root(&self) -> Hash {
         self.root
     }
 
-    /// The new rows, by depth and path: each stands for the row of its path from now on.
+    /// The new rows, by depth and path: what is stored under their paths and this height.
     pub fn rows(&self) -> impl Iterator<Item = (&StatePath, &[u8])> {
-        self.depths.iter().flat_map(Depth::rows)
+        self.depths.iter().flatten().flat_map(Part::rows)
     }
 }
 
 impl<R: StateRows> StateTree<'_, R> {
-    /// Sets values, those that were there and new ones: key hash and value, ascending by key hash, none twice. Nothing is
-    /// written; the caller stores the rows of the change.
+    /// Sets values, those that were there and new ones: key hash and value, ascending by key hash, none twice; `height`
+    /// is that of the Quant that does it. Nothing is written; the caller stores the rows of the change.
     ///
     /// Panics unless the key hashes ascend and each value has 1 to 64 bytes.
     pub fn update<V: AsRef<[u8]>>(
         &self,
+        height: u64,
         writes: &[(Hash, V)],
     ) -> Result<StateChange, StateError<R::Error>> {
         assert!(
@@ -50,50 +63,75 @@ impl<R: StateRows> StateTree<'_, R> {
         assert!(writes.iter().all(fits), "a value has 1 to 64 bytes");
         if writes.is_empty() {
             return Ok(StateChange {
+                height,
                 root: self.root()?,
                 depths: Vec::new(),
             });
         }
-        let mut depths = Vec::new();
-        let mut tasks = Tasks::top(writes.len());
-        while !tasks.rows.is_empty() {
-            let (depth, below) = self.depth(depths.len() as u8, &tasks, writes)?;
-            depths.push(depth);
-            tasks = below;
+        let work = Work { height, writes };
+        let top = self.rows.top().map_err(StateError::Rows)?;
+        let mut below = Tasks::default();
+        let mut depths = vec![vec![work.top(top.as_deref(), &mut below)?]];
+        while !below.rows.is_empty() {
+            let tasks = std::mem::take(&mut below);
+            let depth = depths.len() as u8;
+            let parts = tasks.rows.chunks(ROWS_AT_ONCE);
+            let parts =
+                parts.map(|some| work.part(self.rows, depth, (some, &tasks.entries), &mut below));
+            depths.push(parts.collect::<Result<_, _>>()?);
         }
         let root = hash_all(self.alg, &mut depths);
-        Ok(StateChange { root, depths })
+        Ok(StateChange {
+            height,
+            root,
+            depths,
+        })
+    }
+}
+
+/// What is to be written.
+struct Work<'a, V> {
+    height: u64,
+    writes: &'a [(Hash, V)],
+}
+
+impl<V: AsRef<[u8]>> Work<'_, V> {
+    /// Makes the topmost row.
+    fn top<E: Error>(&self, row: Option<&[u8]>, below: &mut Tasks) -> Result<Part, StateError<E>> {
+        let slots = match row {
+            Some(row) => read(row, &StatePath::TOP)?,
+            None => [Slot::Empty; SLOTS],
+        };
+        let mut part = Part::new(vec![StatePath::TOP], row.map_or(0, <[u8]>::len));
+        part.row(self, &slots, 0..self.writes.len(), below);
+        Ok(part)
     }
 
-    /// Makes the rows of a depth, all but the hashes of the rows below them; and what is to be done there.
-    fn depth<V: AsRef<[u8]>>(
+    /// Makes some rows of a depth, all but the hashes of the rows below them; and what is to be done there.
+    fn part<R: StateRows>(
         &self,
+        rows: &R,
         depth: u8,
-        tasks: &Tasks,
-        writes: &[(Hash, V)],
-    ) -> Result<(Depth, Tasks), StateError<R::Error>> {
-        let mut made = Depth::default();
-        let mut below = Tasks::default();
-        for some in tasks.rows.chunks(ROWS_AT_ONCE) {
-            let first = made.paths.len();
-            let path = |task: &Task| StatePath::of(&writes[task.writes.start].0, depth);
-            made.paths.extend(some.iter().map(path));
-            let stored = Stored::read(self.rows, some, &made.paths[first..])?;
-            for (at, task) in some.iter().enumerate() {
-                let path = made.paths[first + at];
-                let slots = match &task.was {
-                    Was::Nothing => [Slot::Empty; SLOTS],
-                    Was::Entry(entry) => lone(&tasks.entries[entry.clone()], depth),
-                    Was::Row => match stored.row(at) {
-                        Some(row) => read(row, &path)?,
-                        None if depth == 0 => [Slot::Empty; SLOTS],
-                        None => return Err(missing(&path)),
-                    },
-                };
-                made.row(depth, &slots, task.writes.clone(), writes, &mut below);
-            }
+        (tasks, entries): (&[Task], &[u8]),
+        below: &mut Tasks,
+    ) -> Result<Part, StateError<R::Error>> {
+        let path = |task: &Task| StatePath::of(&self.writes[task.writes.start].0, depth);
+        let paths: Vec<StatePath> = tasks.iter().map(path).collect();
+        let stored = Stored::read(rows, tasks, &paths)?;
+        let mut part = Part::new(paths, stored.bytes.len());
+        for (at, task) in tasks.iter().enumerate() {
+            let slots = match &task.was {
+                Was::Nothing => [Slot::Empty; SLOTS],
+                Was::Entry(entry) => lone(&entries[entry.clone()], depth),
+                Was::Row(_) => {
+                    let path = &part.paths[at];
+                    let row = stored.row(at).ok_or_else(|| missing(path))?;
+                    read(row, path)?
+                }
+            };
+            part.row(self, &slots, task.writes.clone(), below);
         }
-        Ok((made, below))
+        Ok(part)
     }
 }
 
@@ -117,26 +155,15 @@ enum Was {
     Nothing,
     /// One entry, which stood in the row above.
     Entry(Range<usize>),
-    /// A row, which is stored.
-    Row,
+    /// A row, which the Quant of this height made.
+    Row(u64),
 }
 
 impl Tasks {
-    fn top(writes: usize) -> Self {
-        let task = Task {
-            writes: 0..writes,
-            was: Was::Row,
-        };
-        Self {
-            rows: vec![task],
-            entries: Vec::new(),
-        }
-    }
-
     fn add(&mut self, writes: Range<usize>, slot: &Slot<'_>) {
         let was = match slot {
             Slot::Empty => Was::Nothing,
-            Slot::Inner(_) => Was::Row,
+            Slot::Inner(inner) => Was::Row(inner.height()),
             Slot::Leaf(leaf) => {
                 let begin = self.entries.len();
                 self.entries.extend_from_slice(leaf.body());
@@ -169,13 +196,17 @@ impl Stored {
         tasks: &[Task],
         paths: &[StatePath],
     ) -> Result<Self, StateError<R::Error>> {
+        let (mut places, mut asked) = (Vec::new(), Vec::new());
+        for (at, (task, path)) in tasks.iter().zip(paths).enumerate() {
+            if let Was::Row(height) = task.was {
+                places.push(at);
+                asked.push((*path, height));
+            }
+        }
         let mut stored = Self {
-            bytes: Vec::new(),
+            bytes: Vec::with_capacity(ROW_BYTES * asked.len()),
             rows: vec![None; tasks.len()],
         };
-        let is_stored = |at: &usize| matches!(tasks[*at].was, Was::Row);
-        let places: Vec<usize> = (0..tasks.len()).filter(is_stored).collect();
-        let asked: Vec<StatePath> = places.iter().map(|at| paths[*at]).collect();
         let mut each = |at: usize, row: &[u8]| {
             let begin = stored.bytes.len();
             stored.bytes.extend_from_slice(row);
@@ -191,44 +222,54 @@ impl Stored {
     }
 }
 
-/// The new rows of one depth, one behind the other.
-#[derive(Clone, Debug, Default)]
-struct Depth {
+/// Some new rows of one depth, one behind the other.
+#[derive(Clone, Debug)]
+struct Part {
     paths: Vec<StatePath>,
     bytes: Vec<u8>,
     /// Where each row ends.
     ends: Vec<usize>,
-    /// Where the hash of each row of the next depth goes.
+    /// Where the hash of each row goes that was made below them.
     holes: Vec<usize>,
 }
 
-impl Depth {
+impl Part {
+    /// For rows at these paths, in place of rows of so many bytes.
+    fn new(paths: Vec<StatePath>, bytes: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(bytes + ROW_GAIN_BYTES * paths.len()),
+            ends: Vec::with_capacity(paths.len()),
+            holes: Vec::new(),
+            paths,
+        }
+    }
+
     /// Makes the next row of what was there and what is written.
     fn row<V: AsRef<[u8]>>(
         &mut self,
-        depth: u8,
+        work: &Work<'_, V>,
         slots: &Slots<'_>,
         range: Range<usize>,
-        writes: &[(Hash, V)],
         below: &mut Tasks,
     ) {
+        let depth = self.paths[self.ends.len()].depth();
         let mut row = RowWriter::new(&mut self.bytes);
         let mut rest = range;
         for (at, slot) in slots.iter().enumerate() {
-            let here = writes[rest.clone()].iter();
+            let here = work.writes[rest.clone()].iter();
             let count = here
                 .take_while(|write| nibble(&write.0, depth) == at)
                 .count();
             let own = rest.start..rest.start + count;
             rest.start = own.end;
-            match (slot, &writes[own.clone()]) {
+            match (slot, &work.writes[own.clone()]) {
                 (slot, []) => row.put(at, slot),
                 (Slot::Empty, [(key_hash, value)]) => row.leaf(at, key_hash, value.as_ref()),
                 (Slot::Leaf(leaf), [(key_hash, value)]) if leaf.key_hash() == key_hash => {
                     row.leaf(at, key_hash, value.as_ref());
                 }
                 (slot, _) => {
-                    self.holes.push(row.hole(at));
+                    self.holes.push(row.hole(at, work.height));
                     below.add(own, slot);
                 }
             }
@@ -244,35 +285,26 @@ impl Depth {
         self.paths.iter().zip(rows)
     }
 
-    /// Fills in the roots of the next depth's rows.
-    fn fill(&mut self, roots: &[Hash]) {
-        for (hole, root) in self.holes.iter().zip(roots) {
-            self.bytes[*hole..][..root.len()].copy_from_slice(root);
+    /// The roots of its rows, after those of the rows below are filled in.
+    fn roots(&mut self, alg: HashAlg, below: &mut impl Iterator<Item = Hash>) -> Vec<Hash> {
+        for hole in &self.holes {
+            let root = below.next().expect("a row was made for each hole");
+            self.bytes[*hole..][..root.len()].copy_from_slice(&root);
         }
-    }
-
-    /// The root of each row.
-    fn roots(&self, alg: HashAlg) -> Vec<Hash> {
-        let mut roots = Vec::with_capacity(self.ends.len());
-        let mut some = Vec::with_capacity(ROWS_AT_ONCE);
-        for (_, row) in self.rows() {
-            some.push(slots_of(row).expect("it was written just now"));
-            if some.len() == ROWS_AT_ONCE {
-                roots.extend(Fold::new(alg, &some).roots());
-                some.clear();
-            }
-        }
-        roots.extend(Fold::new(alg, &some).roots());
-        roots
+        let slots = |(_, row)| slots_of(row).expect("it was written just now");
+        let slots: Vec<Slots<'_>> = self.rows().map(slots).collect();
+        Fold::new(alg, &slots).roots()
     }
 }
 
 /// Hashes all rows from the lowest up; the root.
-fn hash_all(alg: HashAlg, depths: &mut [Depth]) -> Hash {
+fn hash_all(alg: HashAlg, depths: &mut [Vec<Part>]) -> Hash {
     let mut roots = Vec::new();
     for depth in depths.iter_mut().rev() {
-        depth.fill(&roots);
-        roots = depth.roots(alg);
+        let mut below = std::mem::take(&mut roots).into_iter();
+        for part in depth {
+            roots.extend(part.roots(alg, &mut below));
+        }
     }
     roots.first().copied().unwrap_or_else(|| alg.empty())
 }
