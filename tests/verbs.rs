@@ -73,6 +73,36 @@ fn a_short_bench_acknowledges_transactions_and_finds_each_of_them_again() {
 }
 
 #[test]
+fn a_signed_bench_measures_what_the_cores_could_sign_and_verify_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = serve(dir.path());
+    let ran = qbc(&[
+        "bench",
+        "--endpoint",
+        &node.url,
+        "--signed",
+        "--clients",
+        "2",
+        "--batch",
+        "40",
+        "--duration-s",
+        "1",
+        "--warmup-s",
+        "0.1",
+        "--proofs",
+        "5",
+        "--json",
+    ]);
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
+    let report: serde_json::Value = serde_json::from_slice(&ran.stdout).expect("one JSON value");
+    let share = report["signatures"]["share_of_bound"].as_f64();
+    assert!(share.is_some_and(|share| share > 0.0), "{report:#}");
+    let bound = report["signatures"]["bound_per_s"][1].as_f64();
+    assert!(bound.is_some_and(|bound| bound > 0.0), "{report:#}");
+}
+
+#[test]
 fn a_bench_without_a_node_says_that_there_is_none() {
     let ran = qbc(&[
         "bench",

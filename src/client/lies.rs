@@ -1,12 +1,17 @@
 //! What a client believes, and what it refuses, from a node that signs its lies.
 use crate::{
-    chain::{Anchored, SigningKey, Trust, proof_from_json, proof_to_json, verify},
+    chain::{
+        Anchored, Attributes, HashAlg, SigningKey, Trust, author_message, proof_from_json,
+        proof_to_json, verify,
+    },
     client::{
         Client, ClientConfig, ClientError, ContactKind, Heads, InjectOptions, Item,
         ReadTransaction,
         fake::{FakeChain, FakeNode},
     },
 };
+
+const ALG: HashAlg = HashAlg::Sha3_256;
 
 /// Three Quants of four transactions each, and two transactions in the pool.
 fn honest() -> FakeChain {
@@ -76,6 +81,39 @@ async fn an_honest_chain_is_met_followed_read_proved_and_audited() {
     assert_eq!(client.transaction(&moved.trusted, 5).await.unwrap(), all[5]);
     let report = client.audit(&moved.trusted, |_| ()).await.unwrap();
     assert_eq!((report.quants, report.transactions), (5, 14));
+}
+
+#[tokio::test]
+async fn a_signature_that_does_not_hold_is_refused_wherever_it_is_met() {
+    let (node, client) = connected().await;
+    let trusted = client.contact("a", true).await.unwrap().trusted;
+    let key = SigningKey::from_seed([9; 32]);
+    let signed = |chain: &FakeChain, payload: &[u8]| {
+        let message = author_message(&chain.id(), 0, 0, None, None, &ALG.hash(&[payload]));
+        Attributes {
+            author: Some(key.public()),
+            signature: Some(key.sign(&message)),
+            ..Attributes::default()
+        }
+    };
+    {
+        let mut chain = node.chain();
+        let (good, forged) = (signed(&chain, b"p0"), signed(&chain, b"another"));
+        chain.transactions[12].attributes = good.to_bytes().into();
+        chain.transactions[13].attributes = forged.to_bytes().into();
+    }
+    let good = client.transaction(&trusted, 12).await.unwrap();
+    assert_eq!(good.author, Some(key.public()));
+    let refused = "author-signature";
+    assert_eq!(check_of(client.transaction(&trusted, 13).await), refused);
+    assert_eq!(check_of(read_all(&client, 12, None).await), refused);
+    node.chain().leap();
+    let trusted = client.contact("a", true).await.unwrap().trusted;
+    let good = client.transaction(&trusted, 12).await.unwrap();
+    assert_eq!((good.proven, good.author), (true, Some(key.public())));
+    assert_eq!(check_of(client.transaction(&trusted, 13).await), refused);
+    assert_eq!(check_of(read_all(&client, 12, None).await), refused);
+    assert_eq!(check_of(client.audit(&trusted, |_| ()).await), refused);
 }
 
 #[tokio::test]

@@ -172,6 +172,7 @@ impl Judge {
             TYPE_DATA | TYPE_TRANSFER if self.law.authors.is_empty() => Ok(()),
             TYPE_DATA | TYPE_TRANSFER => self.written(number, item),
             TYPE_CONSTITUTION_CHANGE => self.changed(number, item, current),
+            // No other type comes from a client: the leader refuses it before it proposes.
             _ => Ok(()),
         }
     }
