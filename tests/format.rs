@@ -17,6 +17,8 @@ mod oracle;
 mod proof_file;
 #[path = "format/proofs.rs"]
 mod proofs;
+#[path = "format/schema.rs"]
+mod schema;
 #[path = "format/trees.rs"]
 mod trees;
 #[path = "format/vectors.rs"]

@@ -38,6 +38,7 @@ pub const CHECKS: &[&str] = &[
     "audit-payload-max",
     "audit-root",
     "audit-salt",
+    "audit-schema",
     "author-signature",
     "authority-format",
     "authority-missing",

@@ -3,8 +3,8 @@
 //! It holds the history's peaks and the leaf hashes of one Quant, whatever the length of the chain.
 
 use crate::chain::authority::{HeadSignature, verify_quorum};
-use crate::chain::constitution::{Authority, Constitution, Content};
-use crate::chain::content::check_content;
+use crate::chain::constitution::{Authority, Constitution};
+use crate::chain::content::{ContentError, Schema, SchemaError, check_content};
 use crate::chain::hash::Hash;
 use crate::chain::id::ChainId;
 use crate::chain::meta::Meta;
@@ -32,6 +32,10 @@ pub struct Auditor {
     transactions: u64,
     erased: u64,
     unruled: u64,
+    /// Payloads that a schema was applied to; those it could not be applied to, and why not the last of them.
+    matched: u64,
+    unmatched: u64,
+    unmatched_why: String,
     last_inject_ms: u64,
 }
 
@@ -72,10 +76,19 @@ struct Current {
 struct Rules {
     chain_id: ChainId,
     constitution: Constitution,
+    /// The constitution's schema, as far as this version can apply it.
+    schema: Option<Result<Schema, SchemaError>>,
     /// Authors in force: the constitution's, until a change replaces them.
     authors: Vec<[u8; 32]>,
     authority: Authority,
     authority_seq: u32,
+}
+
+/// Whether a payload is as the chain's schema has it; one that is not is refused.
+enum Matched {
+    NotAsked,
+    Yes,
+    Unknown(String),
 }
 
 impl Auditor {
@@ -125,15 +138,27 @@ impl Auditor {
             Some(payload) => check_payload(&envelope, payload, salt, alg)?,
             None => current.rules.check_erased(&envelope)?,
         }
-        current
+        let matched = current
             .rules
             .check(&envelope, &read_attributes(attributes)?, payload)?;
         current.leaves.push(envelope.leaf(alg));
+        self.note(matched);
         self.last_inject_ms = envelope.inject_ms;
         self.transactions += 1;
         self.erased += u64::from(payload.is_none());
         self.unruled += u64::from(envelope.kind > TYPE_CONSTITUTION_CHANGE);
         Ok(())
+    }
+
+    fn note(&mut self, matched: Matched) {
+        match matched {
+            Matched::NotAsked => {}
+            Matched::Yes => self.matched += 1,
+            Matched::Unknown(why) => {
+                self.unmatched += 1;
+                self.unmatched_why = why;
+            }
+        }
     }
 
     /// A node's signature on the header of the Quant fed last.
@@ -289,8 +314,14 @@ impl Auditor {
                 self.unruled
             ));
         }
-        if constitution.schema.is_some() {
-            steps.push("the JSON schema was not applied again".to_owned());
+        if self.matched > 0 {
+            steps.push(format!("{} payloads match the JSON schema", self.matched));
+        }
+        if self.unmatched > 0 {
+            steps.push(format!(
+                "{} payloads were not checked against the JSON schema: {}",
+                self.unmatched, self.unmatched_why
+            ));
         }
         if !nodes.is_empty() {
             steps.push(format!(
@@ -312,6 +343,7 @@ impl Current {
             authors: constitution.authors.clone(),
             authority: constitution.authority.clone(),
             authority_seq: 0,
+            schema: constitution.schema.as_deref().map(Schema::compile),
             constitution,
         };
         let hash = header.hash();
@@ -380,7 +412,7 @@ impl Rules {
         envelope: &Envelope,
         attributes: &Attributes,
         payload: Option<&[u8]>,
-    ) -> Result<(), Refused> {
+    ) -> Result<Matched, Refused> {
         if self
             .constitution
             .payload_max
@@ -395,8 +427,11 @@ impl Rules {
         self.check_author(envelope, attributes)?;
         match envelope.kind {
             TYPE_DATA => self.check_data(envelope, payload),
-            TYPE_CONSTITUTION_CHANGE => self.change_constitution(envelope, attributes, payload),
-            _ => Ok(()),
+            TYPE_CONSTITUTION_CHANGE => {
+                self.change_constitution(envelope, attributes, payload)?;
+                Ok(Matched::NotAsked)
+            }
+            _ => Ok(Matched::NotAsked),
         }
     }
 
@@ -437,7 +472,7 @@ impl Rules {
         Ok(())
     }
 
-    fn check_data(&self, envelope: &Envelope, payload: Option<&[u8]>) -> Result<(), Refused> {
+    fn check_data(&self, envelope: &Envelope, payload: Option<&[u8]>) -> Result<Matched, Refused> {
         if self.constitution.erasable && !envelope.salted {
             let why = format!(
                 "transaction {} is not salted, which an erasable chain asks for",
@@ -445,15 +480,33 @@ impl Rules {
             );
             return Err(Refused::new("audit-salt", why));
         }
-        let Some(payload) = payload.filter(|_| self.constitution.content != Content::Bytes) else {
-            return Ok(());
-        };
-        check_content(self.constitution.content, payload).map_err(|e| {
-            Refused::new(
-                "audit-content",
-                format!("transaction {}: {e}", envelope.index),
-            )
+        payload.map_or(Ok(Matched::NotAsked), |payload| {
+            self.check_payload(envelope.index, payload)
         })
+    }
+
+    /// A payload whose check takes too long is not refused: this version may count other steps than the one that took it.
+    fn check_payload(&self, index: u64, payload: &[u8]) -> Result<Matched, Refused> {
+        let content = self.constitution.content;
+        let (checked, matched) = match &self.schema {
+            Some(Ok(schema)) => (schema.check(payload), Matched::Yes),
+            Some(Err(error)) => {
+                let why = format!("this version can't apply the schema: {error}");
+                (check_content(content, payload), Matched::Unknown(why))
+            }
+            None => (check_content(content, payload), Matched::NotAsked),
+        };
+        let refused = |check, error: &ContentError| {
+            Err(Refused::new(check, format!("transaction {index}: {error}")))
+        };
+        match checked {
+            Ok(()) => Ok(matched),
+            Err(error @ ContentError::Schema(_)) => refused("audit-schema", &error),
+            Err(error @ (ContentError::Costly { .. } | ContentError::Depth { .. })) => {
+                Ok(Matched::Unknown(format!("transaction {index}: {error}")))
+            }
+            Err(error) => refused("audit-content", &error),
+        }
     }
 
     fn change_constitution(
