@@ -16,7 +16,7 @@ use super::{
     status::{invalid, of_content, of_read, of_rejection, of_transport, refused_field, status},
 };
 use crate::chain::{
-    Attributes, ChainId, Content, ID_BYTES_MAX, KEY_BYTES_MAX, check_content, payload_hash,
+    Attributes, ChainId, ID_BYTES_MAX, KEY_BYTES_MAX, Schema, check_content, payload_hash,
     tree_root, verify_author,
 };
 use crate::engine::{InjectHead, InjectItem, Injected, Outcome, REQUEST_ID_BYTES_MAX};
@@ -58,7 +58,12 @@ impl Service {
         request: &proto::InjectRequest,
     ) -> Result<proto::InjectResponse, Status> {
         let known = self.known_at_leader(&request.chain).await?;
-        let command = command(&known, request)?;
+        let schema = self.catalog.schema(&known)?;
+        let command = match schema {
+            // What a schema takes to check is bounded, but by what the chain's maker and the client sent.
+            Some(schema) => tokio::task::block_in_place(|| command(&known, Some(&schema), request)),
+            None => command(&known, None, request),
+        }?;
         match self
             .catalog
             .group(&known)?
@@ -192,7 +197,11 @@ pub(super) fn check_request_id(request_id: &str) -> Result<(), Status> {
     Ok(())
 }
 
-fn command(known: &Known, request: &proto::InjectRequest) -> Result<Vec<u8>, Status> {
+fn command(
+    known: &Known,
+    schema: Option<&Schema>,
+    request: &proto::InjectRequest,
+) -> Result<Vec<u8>, Status> {
     check_request_id(&request.request_id)?;
     let count = request.transactions.len();
     let (limit, with) = if request.receipt {
@@ -213,7 +222,7 @@ fn command(known: &Known, request: &proto::InjectRequest) -> Result<Vec<u8>, Sta
     let mut attributes = Vec::with_capacity(count);
     let mut bytes = 0;
     for (at, one) in request.transactions.iter().enumerate() {
-        attributes.push(check(known, at, one)?);
+        attributes.push(check(known, schema, at, one)?);
         bytes += one.payload.len() + attributes[at].len() + one.id.len();
     }
     let items = request
@@ -231,7 +240,12 @@ fn command(known: &Known, request: &proto::InjectRequest) -> Result<Vec<u8>, Sta
 }
 
 /// What needs no state is checked here, by the leader before it proposes: a library upgrade must not make replicas differ.
-fn check(known: &Known, at: usize, one: &proto::TransactionInput) -> Result<Vec<u8>, Status> {
+fn check(
+    known: &Known,
+    schema: Option<&Schema>,
+    at: usize,
+    one: &proto::TransactionInput,
+) -> Result<Vec<u8>, Status> {
     let limit = known
         .constitution
         .payload_max
@@ -245,10 +259,11 @@ fn check(known: &Known, at: usize, one: &proto::TransactionInput) -> Result<Vec<
             "the chain is not erasable; leave the salt out",
         ));
     }
-    if known.constitution.content != Content::Bytes {
-        check_content(known.constitution.content, &one.payload)
-            .map_err(|error| of_content(at, &error))?;
-    }
+    let checked = match schema {
+        Some(schema) => schema.check(&one.payload),
+        None => check_content(known.constitution.content, &one.payload),
+    };
+    checked.map_err(|error| of_content(at, &error))?;
     if one.key.is_empty() && one.id.is_empty() && one.author.is_empty() && one.signature.is_empty()
     {
         return Ok(Vec::new());

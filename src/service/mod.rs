@@ -17,6 +17,7 @@ mod limits;
 mod prove;
 mod read;
 mod route;
+mod schemas;
 mod sign;
 mod status;
 

@@ -16,5 +16,6 @@ mod half;
 mod messages;
 mod names;
 mod retries;
+mod schema;
 mod sealing;
 mod settings;
