@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::{
     cli::{
         Global,
+        bench_content::{BenchContent, RECORD_BYTES_MIN},
         bench_report::{Probe, Proofs, Report, Served, Verified, probe, times_us},
         exit::CliError,
         output::{OutputFormat, Printer, say},
@@ -43,6 +44,9 @@ pub(super) struct BenchArgs {
     /// Bytes per transaction
     #[arg(long, default_value_t = 256, value_name = "B", value_parser = clap::value_parser!(u32).range(16..=1 << 20))]
     payload_bytes: u32,
+    /// What they are; JSON records have 224 bytes at least
+    #[arg(long, value_enum, default_value_t = BenchContent::Bytes)]
+    content: BenchContent,
     /// Chains that the callers share
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     chains: u32,
@@ -96,6 +100,12 @@ struct Caller {
 }
 
 pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError> {
+    if args.content != BenchContent::Bytes && args.payload_bytes < RECORD_BYTES_MIN {
+        let why = format!(
+            "--payload-bytes: JSON records have at least {RECORD_BYTES_MIN} bytes; give more"
+        );
+        return Err(CliError::Usage(why));
+    }
     let client =
         Client::connect_with(&global.endpoint, Heads::in_memory(), config(&global)).await?;
     let targets = if args.load_only {
@@ -103,7 +113,7 @@ pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError>
             name: "bench".to_owned(),
         }]
     } else {
-        bang_all(&client, args.chains).await?
+        bang_all(&client, &args).await?
     };
     let probe_dir = args.probe_dir.clone().unwrap_or_else(std::env::temp_dir);
     let before = probe_at(&probe_dir).await?;
@@ -149,13 +159,16 @@ fn args_shown(args: &BenchArgs) -> [(&'static str, f64); 5] {
     ]
 }
 
-async fn bang_all(client: &Client, chains: u32) -> Result<Vec<Target>, CliError> {
+async fn bang_all(client: &Client, args: &BenchArgs) -> Result<Vec<Target>, CliError> {
     let mut stem = [0; 6];
     getrandom::fill(&mut stem).map_err(|e| CliError::Failed(format!("no random bytes: {e}")))?;
     let mut targets = Vec::new();
-    for number in 0..chains {
+    let options = BangOptions {
+        constitution: args.content.constitution(),
+    };
+    for number in 0..args.chains {
         let name = format!("bench-{}-{number}", hex::encode(stem));
-        client.bang(&name, BangOptions::default()).await?;
+        client.bang(&name, options.clone()).await?;
         targets.push(Target { name });
     }
     Ok(targets)
@@ -218,9 +231,9 @@ impl Caller {
         let batch = args.batch as usize;
         let payloads: Vec<Vec<Bytes>> = (0..(PAYLOADS_PER_CLIENT / batch).max(1))
             .map(|request| {
-                let items = (0..batch)
-                    .map(|item| payload(number, request * batch + item, args.payload_bytes));
-                items.collect()
+                let turns = request * batch..(request + 1) * batch;
+                let payload = |turn| args.content.payload(number, turn, args.payload_bytes);
+                turns.map(payload).collect()
             })
             .collect();
         let requests = payloads
@@ -265,21 +278,6 @@ impl Caller {
             error,
         }
     }
-}
-
-/// Bytes that no other caller or turn has, and that no compression can shorten much.
-fn payload(client: usize, turn: usize, bytes: u32) -> Bytes {
-    let mut state = (client as u64) << 32 | turn as u64;
-    let mut payload = state.to_be_bytes().to_vec();
-    while payload.len() < bytes as usize {
-        // SplitMix64 (Steele, Lea, Flood 2014).
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        payload.extend_from_slice(&(mixed ^ (mixed >> 31)).to_be_bytes());
-    }
-    payload.truncate(bytes as usize);
-    payload.into()
 }
 
 fn sum(worked: &[Worked]) -> Result<(u64, Histogram<u64>), CliError> {
@@ -423,20 +421,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_payloads_are_equal_and_each_has_its_size() {
-        let payloads = [payload(0, 0, 256), payload(0, 1, 256), payload(1, 0, 256)];
-        assert!(payloads.iter().all(|payload| payload.len() == 256));
-        assert_ne!(payloads[0], payloads[1]);
-        assert_ne!(payloads[0], payloads[2]);
-        assert_eq!(payload(7, 7, 16), payload(7, 7, 16));
-    }
-
-    #[test]
     fn a_payload_that_is_missing_doubled_or_foreign_fails_the_read_back() {
         let worked = Worked {
             chain: 0,
             acknowledged: vec![2],
-            payloads: vec![vec![payload(0, 0, 16)]],
+            payloads: vec![vec![BenchContent::Bytes.payload(0, 0, 16)]],
             latency_us: times_us(),
             measured: 0,
             error: None,
@@ -448,7 +437,7 @@ mod tests {
                 payload,
             });
         };
-        let ours = payload(0, 0, 16);
+        let ours = BenchContent::Bytes.payload(0, 0, 16);
         let mut tally = Tally::new(&[&worked]);
         seen(&mut tally, &ours);
         assert!(tally.check("a", 1, true).is_err());
@@ -457,7 +446,7 @@ mod tests {
         seen(&mut tally, &ours);
         assert!(tally.check("a", 3, true).is_err());
         assert!(tally.check("a", 3, false).is_ok());
-        seen(&mut tally, &payload(9, 9, 16));
+        seen(&mut tally, &BenchContent::Bytes.payload(9, 9, 16));
         assert!(tally.check("a", 4, false).is_err());
     }
 }

@@ -5,6 +5,7 @@
 mod audit;
 mod bang;
 mod bench;
+mod bench_content;
 mod bench_report;
 mod chain;
 mod chains;
