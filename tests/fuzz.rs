@@ -1,7 +1,7 @@
 //! The fuzz targets of fuzz/, run without a fuzzer: over all seeds, and over seeded random changes of them. `QBC_SEED`
 //! repeats the changes, `QBC_FUZZ_ROUNDS` asks for more. `make fuzz` runs the same functions under libFuzzer.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::{fs, panic::catch_unwind, path::Path};
 

@@ -29,7 +29,7 @@ pub fn content(bytes: &[u8]) {
             assert_eq!(checked, schema.check(payload));
             short(checked);
         }
-        Err(error) => short(Err(error)),
+        Err(error) => short(Err::<(), _>(error)),
     }
 }
 

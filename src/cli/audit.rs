@@ -43,6 +43,7 @@ pub(super) async fn run(args: AuditArgs, mut session: Session) -> Result<(), Cli
         "quants": report.quants,
         "transactions": report.transactions,
         "head": {"height": trusted.header.height, "quant_hash": hex::encode(trusted.hash)},
+        "steps": report.steps,
         "receipts": {"sealed": report.receipts.sealed, "pooled": report.receipts.pooled},
     }))?;
     Ok(())

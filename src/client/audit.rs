@@ -20,6 +20,8 @@ pub struct AuditReport {
     pub transactions: u64,
     /// Kept receipts held against the chain.
     pub receipts: ReceiptCheck,
+    /// One sentence per thing that was checked, or that was left out.
+    pub steps: Vec<String>,
 }
 
 /// A transaction on its way through an audit: not proved before the audit ends well.
@@ -64,11 +66,12 @@ impl Client {
                 height += 1;
             }
         }
-        auditor.finish()?;
+        let audited = auditor.finish()?;
         Ok(AuditReport {
             quants: height,
             transactions: trusted.sealed(),
             receipts: self.check_receipts(trusted).await?,
+            steps: audited.steps,
         })
     }
 

@@ -131,7 +131,8 @@ fn export(schema: &str, payloads: &[&str]) -> Vec<u8> {
     file.extend(export_frame(EXPORT_QUANT, &[&genesis.to_bytes(), &meta]));
     file.extend(export_frame(EXPORT_QUANT, &[&quant.to_bytes()]));
     for (envelope, payload) in envelopes.iter().zip(payloads) {
-        let parts = [&envelope.to_bytes()[..], &[0; 4], payload.as_bytes()];
+        let envelope = envelope.to_bytes();
+        let parts = [&envelope[..], &[0; 4], payload.as_bytes()];
         file.extend(export_frame(EXPORT_TRANSACTION, &parts));
     }
     let counts = [2u64.to_be_bytes(), (payloads.len() as u64).to_be_bytes()];

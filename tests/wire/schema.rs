@@ -189,13 +189,8 @@ async fn the_command_line_bangs_with_a_schema_and_its_audits_apply_it() {
     std::fs::write(&schema, ORDER).expect("a file");
     std::fs::write(&good, GOOD).expect("a file");
     std::fs::write(&bad, r#"{"item": "tea", "lines": [{"count": 0}]}"#).expect("a file");
-    let url = rig.node().url().to_owned();
-    let run = |arguments: &[&str]| {
-        qbc(&with_heads(
-            &heads,
-            &[&["--endpoint", &url], arguments].concat(),
-        ))
-    };
+    let url = ["--endpoint", rig.node().url()];
+    let run = |arguments: &[&str]| qbc(&with_heads(&heads, &[&url[..], arguments].concat()));
     run(&["bang", "orders", "--content", "json", "--schema", &schema]).well("a bang with a schema");
     run(&["inject", "orders", &good]).well("a payload that matches");
     let wrong = run(&["inject", "orders", &bad]);
