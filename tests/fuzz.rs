@@ -9,7 +9,7 @@ use std::{fs, panic::catch_unwind, path::Path};
 mod targets;
 
 /// Changes of each seed.
-const ROUNDS: u64 = 300;
+const ROUNDS: u64 = 2000;
 /// What the targets react to: half of the insertions are of these.
 const WORDS: [&[u8]; 28] = [
     b"{",

@@ -521,8 +521,10 @@ mod tests {
     }
 
     /// A text, the line and column of what is wrong with it, the pointer, and words of why.
+    type Broken = (&'static [u8], (usize, usize), &'static str, &'static str);
+
     #[rustfmt::skip]
-    const FAULTS: [(&[u8], (usize, usize), &str, &str); 30] = [
+    const FAULTS: [Broken; 30] = [
         (b"", (1, 1), "", "ends before"),
         (b" \n ", (2, 2), "", "ends before"),
         (b"{\"a\": 1}\n{}", (2, 1), "", "more follows"),

@@ -403,15 +403,13 @@ fn kind(value: &Json<'_>) -> u8 {
 
 /// Numbers by their value, whatever their form: 1 is 1.0, and 2^53 + 1 is not 2^53.
 fn order_numbers(a: &Number, b: &Number) -> Ordering {
-    match (whole(a), whole(b)) {
-        (Some(a), Some(b)) => a.cmp(&b),
-        _ => {
-            // A double with a fraction, or one far beyond 64 bits, is equal to no whole number here, and doubles order
-            // it among them.
-            let double = |number: &Number| number.as_f64().unwrap_or_default();
-            double(a).total_cmp(&double(b))
-        }
+    if let (Some(a), Some(b)) = (whole(a), whole(b)) {
+        return a.cmp(&b);
     }
+    // A double with a fraction, or one far beyond 64 bits, is equal to no whole number here, and doubles order it among
+    // them.
+    let double = |number: &Number| number.as_f64().unwrap_or_default();
+    double(a).total_cmp(&double(b))
 }
 
 /// The number, if it is a whole one of moderate size; a double that is whole counts.
