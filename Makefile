@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 READY := . scripts/env.sh
 
-.PHONY: run test chaos lint bench bench-pipeline bench-cluster setup help
+.PHONY: run test chaos lint bench bench-pipeline bench-content bench-cluster fuzz setup help
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -19,6 +19,9 @@ test: ## run all tests
 chaos: ## 100 rounds of random faults against real clusters; QBC_CHAOS_ROUNDS, QBC_CHAOS_SEED, QBC_CHAOS_MODE=majority
 	@$(READY) && QBC_CHAOS_ROUNDS=$${QBC_CHAOS_ROUNDS:-100} cargo test --release --test chaos -- --nocapture
 
+fuzz: ## the fuzz targets under libFuzzer, a minute each; QBC_FUZZ_SECONDS
+	@scripts/fuzz.sh
+
 lint: ## formatting and lints, nothing is written
 	@$(READY) && cargo fmt --all --check && cargo clippy --all-targets -- -D warnings
 
@@ -27,6 +30,9 @@ bench: ## criterion benches of the pure parts, leap and proof over the real stor
 
 bench-pipeline: ## QBC against the bare pipeline in one run, with ratios
 	@$(READY) && cargo build --release --bins --examples && scripts/bench-pipeline.sh
+
+bench-content: ## bytes, JSON, and JSON with a schema in one run, with ratios
+	@$(READY) && cargo build --release --bins && scripts/bench-content.sh
 
 bench-cluster: ## three nodes against one, failover, hand-over, idle cost, many groups, catch-up
 	@$(READY) && cargo build --release --bins && scripts/bench-cluster.py target/release/qbc

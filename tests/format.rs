@@ -19,6 +19,8 @@ mod oracle;
 mod proof_file;
 #[path = "format/proofs.rs"]
 mod proofs;
+#[path = "format/schema.rs"]
+mod schema;
 #[path = "format/state.rs"]
 mod state;
 #[path = "format/trees.rs"]

@@ -103,6 +103,52 @@ fn a_signed_bench_measures_what_the_cores_could_sign_and_verify_beside_it() {
 }
 
 #[test]
+fn a_bench_of_json_with_a_schema_reads_back_what_it_wrote() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = serve(dir.path());
+    let bench = |content: &str, bytes: &str| {
+        qbc(&[
+            "bench",
+            "--endpoint",
+            &node.url,
+            "--clients",
+            "2",
+            "--batch",
+            "10",
+            "--duration-s",
+            "0.3",
+            "--warmup-s",
+            "0.1",
+            "--proofs",
+            "5",
+            "--content",
+            content,
+            "--payload-bytes",
+            bytes,
+            "--json",
+        ])
+    };
+    for content in ["json", "schema"] {
+        let ran = bench(content, "256");
+        assert!(
+            ran.status.success(),
+            "{}",
+            String::from_utf8_lossy(&ran.stderr)
+        );
+        let report: serde_json::Value =
+            serde_json::from_slice(&ran.stdout).expect("one JSON value");
+        let verified = report["verified"]["transactions"].as_u64();
+        assert!(verified.is_some_and(|count| count > 0), "{report:#}");
+    }
+    let short = bench("json", "100");
+    assert_eq!(short.status.code(), Some(2), "{short:?}");
+    assert!(
+        String::from_utf8_lossy(&short.stderr).contains("at least 224 bytes"),
+        "{short:?}"
+    );
+}
+
+#[test]
 fn a_bench_without_a_node_says_that_there_is_none() {
     let ran = qbc(&[
         "bench",

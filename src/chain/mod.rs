@@ -31,7 +31,9 @@ pub use authority::{
 };
 pub use change::{ConstitutionChange, Edit};
 pub use constitution::{Authority, Birth, Constitution, Content, Mint, Work};
-pub use content::{ContentError, check_content};
+pub use content::{
+    ContentError, Fault, Mismatch, SCHEMA_BYTES_MAX, Schema, SchemaError, check_content,
+};
 pub use export::{
     Audited, Auditor, EXPORT_END, EXPORT_FRAME_BYTES_MAX, EXPORT_QUANT, EXPORT_SIGNATURE,
     EXPORT_TRANSACTION, ExportVerdict, ExportVerifier, export_frame, export_magic,

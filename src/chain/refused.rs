@@ -38,6 +38,7 @@ pub const CHECKS: &[&str] = &[
     "audit-payload-max",
     "audit-root",
     "audit-salt",
+    "audit-schema",
     "audit-state",
     "audit-transfer",
     "audit-type",

@@ -45,6 +45,7 @@ pub(super) async fn run(args: AuditArgs, mut session: Session) -> Result<(), Cli
         "signed": report.signed,
         "amendments": report.changes,
         "head": {"height": trusted.header.height, "quant_hash": hex::encode(trusted.hash)},
+        "steps": report.steps,
         "receipts": {"sealed": report.receipts.sealed, "pooled": report.receipts.pooled},
     }))?;
     Ok(())

@@ -17,6 +17,7 @@ use crate::{
     cli::{
         Global,
         bench_bound::Bound,
+        bench_content::{BenchContent, RECORD_BYTES_MIN},
         bench_report::{Probe, Proofs, Report, Served, Verified, probe, times_us},
         exit::CliError,
         output::{OutputFormat, Printer, say},
@@ -46,6 +47,9 @@ pub(super) struct BenchArgs {
     /// Bytes per transaction
     #[arg(long, default_value_t = 256, value_name = "B", value_parser = clap::value_parser!(u32).range(16..=1 << 20))]
     payload_bytes: u32,
+    /// What they are; JSON records have 224 bytes at least
+    #[arg(long, value_enum, default_value_t = BenchContent::Bytes)]
+    content: BenchContent,
     /// Chains that the callers share
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     chains: u32,
@@ -111,6 +115,12 @@ struct Caller {
 }
 
 pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError> {
+    if args.content != BenchContent::Bytes && args.payload_bytes < RECORD_BYTES_MIN {
+        let why = format!(
+            "--payload-bytes: JSON records have at least {RECORD_BYTES_MIN} bytes; give more"
+        );
+        return Err(CliError::Usage(why));
+    }
     let client =
         Client::connect_with(&global.endpoint, Heads::in_memory(), config(&global)).await?;
     let targets = if args.load_only {
@@ -189,7 +199,7 @@ async fn bang_all(client: &Client, args: &BenchArgs) -> Result<Vec<Target>, CliE
         let authors = key.iter().map(|key| Bytes::copy_from_slice(&key.public()));
         let constitution = proto::Constitution {
             authors: authors.collect(),
-            ..Default::default()
+            ..args.content.constitution()
         };
         let trusted = client
             .bang(&name, BangOptions { constitution })
@@ -263,9 +273,9 @@ impl Caller {
         let batch = args.batch as usize;
         let payloads: Vec<Vec<Bytes>> = (0..(PAYLOADS_PER_CLIENT / batch).max(1))
             .map(|request| {
-                let items = (0..batch)
-                    .map(|item| payload(number, request * batch + item, args.payload_bytes));
-                items.collect()
+                let turns = request * batch..(request + 1) * batch;
+                let payload = |turn| args.content.payload(number, turn, args.payload_bytes);
+                turns.map(payload).collect()
             })
             .collect();
         let requests = payloads
@@ -322,21 +332,6 @@ impl Caller {
             error,
         }
     }
-}
-
-/// Bytes that no other caller or turn has, and that no compression can shorten much.
-fn payload(client: usize, turn: usize, bytes: u32) -> Bytes {
-    let mut state = (client as u64) << 32 | turn as u64;
-    let mut payload = state.to_be_bytes().to_vec();
-    while payload.len() < bytes as usize {
-        // SplitMix64 (Steele, Lea, Flood 2014).
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        payload.extend_from_slice(&(mixed ^ (mixed >> 31)).to_be_bytes());
-    }
-    payload.truncate(bytes as usize);
-    payload.into()
 }
 
 fn sum(worked: &[Worked]) -> Result<(u64, Histogram<u64>), CliError> {
@@ -480,20 +475,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_payloads_are_equal_and_each_has_its_size() {
-        let payloads = [payload(0, 0, 256), payload(0, 1, 256), payload(1, 0, 256)];
-        assert!(payloads.iter().all(|payload| payload.len() == 256));
-        assert_ne!(payloads[0], payloads[1]);
-        assert_ne!(payloads[0], payloads[2]);
-        assert_eq!(payload(7, 7, 16), payload(7, 7, 16));
-    }
-
-    #[test]
     fn a_payload_that_is_missing_doubled_or_foreign_fails_the_read_back() {
         let worked = Worked {
             chain: 0,
             acknowledged: vec![2],
-            payloads: vec![vec![payload(0, 0, 16)]],
+            payloads: vec![vec![BenchContent::Bytes.payload(0, 0, 16)]],
             latency_us: times_us(),
             measured: 0,
             error: None,
@@ -505,7 +491,7 @@ mod tests {
                 payload,
             });
         };
-        let ours = payload(0, 0, 16);
+        let ours = BenchContent::Bytes.payload(0, 0, 16);
         let mut tally = Tally::new(&[&worked]);
         seen(&mut tally, &ours);
         assert!(tally.check("a", 1, true).is_err());
@@ -514,7 +500,7 @@ mod tests {
         seen(&mut tally, &ours);
         assert!(tally.check("a", 3, true).is_err());
         assert!(tally.check("a", 3, false).is_ok());
-        seen(&mut tally, &payload(9, 9, 16));
+        seen(&mut tally, &BenchContent::Bytes.payload(9, 9, 16));
         assert!(tally.check("a", 4, false).is_err());
     }
 }

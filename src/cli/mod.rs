@@ -7,6 +7,7 @@ mod audit;
 mod bang;
 mod bench;
 mod bench_bound;
+mod bench_content;
 mod bench_report;
 mod chain;
 mod chains;

@@ -24,6 +24,8 @@ pub struct AuditReport {
     pub changes: u64,
     /// Kept receipts held against the chain.
     pub receipts: ReceiptCheck,
+    /// One sentence per thing that was checked, or that was left out.
+    pub steps: Vec<String>,
 }
 
 /// A transaction on its way through an audit: not proved before the audit ends well.
@@ -75,6 +77,7 @@ impl Client {
             quants: height,
             transactions: trusted.sealed(),
             receipts: self.check_receipts(trusted).await?,
+            steps: audited.steps,
         })
     }
 

@@ -10,6 +10,7 @@ use super::{
     ledger::check_ledger,
     limits::{BANG_BATCH_MAX, PAYLOAD_BYTES_MAX},
     route::{self, Method, Route, at_once, elsewhere, of_propose},
+    schemas::Schemas,
     status::{invalid, of_name, of_read, of_rejection, status},
 };
 use crate::chain::{
@@ -93,6 +94,7 @@ impl Service {
         self.check_parents(&request.name, until).await?;
         let asked = request.constitution.clone().unwrap_or_default();
         check_supported(&asked)?;
+        self.check_schema(&asked)?;
         let alg = convert::hash_alg(&asked)?;
         let meta = genesis_meta(
             alg,
@@ -108,6 +110,23 @@ impl Service {
             .of_name(&name)
             .and_then(|id| self.groups.get(id));
         Ok((group.ok_or_else(elsewhere)?, bang.encode()))
+    }
+
+    /// A schema that can't be applied is none of a chain's: it would take no payload, or any.
+    fn check_schema(&self, asked: &proto::Constitution) -> Result<(), Status> {
+        let schema = &asked.schema[..];
+        if schema.is_empty() {
+            return Ok(());
+        }
+        if asked.content != proto::constitution::Content::Json as i32 {
+            let why = "a schema is for JSON content only; ask for content json, or leave it out";
+            return Err(invalid("constitution.schema", why));
+        }
+        let compiled =
+            tokio::task::block_in_place(|| self.catalog.schemas.get(Schemas::hash(schema), schema));
+        compiled
+            .map(drop)
+            .map_err(|error| invalid("constitution.schema", error.to_string()))
     }
 
     /// Names below an existing chain are for its subchains.
@@ -216,7 +235,6 @@ fn genesis_meta(alg: HashAlg, constitution: &Constitution) -> Result<Vec<u8>, St
 /// What this version can't keep it does not promise: such a chain would not be what its constitution says.
 fn check_supported(asked: &proto::Constitution) -> Result<(), Status> {
     let later = [
-        ("constitution.schema", !asked.schema.is_empty()),
         (
             "constitution.quorum",
             asked.quorum.is_some_and(|quorum| quorum > 1),

@@ -7,8 +7,8 @@ use std::{
 
 use tonic::Status;
 
-use super::{route, status};
-use crate::chain::{ChainId, ChainName, Constitution, HashAlg};
+use super::{route, schemas::Schemas, status};
+use crate::chain::{ChainId, ChainName, Constitution, Hash, HashAlg, Schema};
 use crate::consensus::{Group, Groups};
 use crate::engine::{ChainView, GroupId, Reader};
 use crate::store::{ChainNo, Snapshot};
@@ -24,6 +24,8 @@ pub struct Known {
     pub alg: HashAlg,
     pub constitution: Constitution,
     pub group: GroupId,
+    /// By which the compiled schema of its payloads is found.
+    schema: Option<Hash>,
 }
 
 /// The chains in use, by name.
@@ -31,6 +33,8 @@ pub struct Catalog {
     groups: Groups,
     /// Read by every request, written at a chain's first use.
     known: RwLock<HashMap<String, Arc<Known>>>,
+    /// What their payloads must match, and what is about to be banged.
+    pub schemas: Schemas,
 }
 
 impl Catalog {
@@ -38,6 +42,7 @@ impl Catalog {
         Self {
             groups,
             known: RwLock::default(),
+            schemas: Schemas::default(),
         }
     }
 
@@ -66,6 +71,27 @@ impl Catalog {
         self.groups.get(known.group).ok_or_else(route::elsewhere)
     }
 
+    /// The compiled schema of a chain; none where its constitution has none.
+    pub fn schema(&self, known: &Known) -> Result<Option<Arc<Schema>>, Status> {
+        let (Some(hash), Some(bytes)) = (known.schema, &known.constitution.schema) else {
+            return Ok(None);
+        };
+        let schema = self.schemas.get(hash, bytes);
+        // It compiled when the chain was banged: another version of this server did that.
+        let schema = schema.map_err(|error| {
+            let why = format!(
+                "this server can't apply the schema of chain {}: {error}",
+                known.constitution.name
+            );
+            status::status(
+                "NOT_SUPPORTED",
+                why,
+                &[("field", "constitution.schema".to_owned())],
+            )
+        })?;
+        Ok(Some(schema))
+    }
+
     fn still_whole(&self, known: &Known) -> Result<(), Status> {
         let damage = self.group(known)?.engine().damage(known.no);
         damage.map_or(Ok(()), |damage| Err(status::of_rejection(&damage)))
@@ -86,6 +112,7 @@ impl Catalog {
             no: view.no,
             chain_id: view.chain_id,
             alg: view.alg(),
+            schema: constitution.schema.as_deref().map(Schemas::hash),
             constitution,
             group: id,
         };

@@ -19,7 +19,7 @@ use super::{
     status::{invalid, of_content, of_read, of_rejection, of_transport, refused_field, status},
 };
 use crate::chain::{
-    Attributes, ChainId, ConstitutionChange, Content, Edit, ID_BYTES_MAX, KEY_BYTES_MAX,
+    Attributes, ChainId, ConstitutionChange, Edit, ID_BYTES_MAX, KEY_BYTES_MAX, Schema,
     TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_TRANSFER, Transfer, check_author_key, check_content,
     payload_hash, tree_root, verify_author,
 };
@@ -96,9 +96,10 @@ impl Service {
             expected_head: convert::optional_hash("expected_head", &request.expected_head)?,
         };
         let transactions = &request.transactions;
-        let costly = transactions.iter().filter(|one| !one.signature.is_empty());
-        let lanes = costly.count() / CHECKS_PER_LANE_MIN;
-        let check = |at: usize, one: &proto::TransactionInput| check(known, at, one);
+        let schema = self.catalog.schema(known)?;
+        let check =
+            |at: usize, one: &proto::TransactionInput| check(known, schema.as_deref(), at, one);
+        let lanes = lanes(schema.is_some(), transactions);
         let checked = self.lanes.each(transactions, lanes, check).await?;
         let bytes = transactions
             .iter()
@@ -247,6 +248,16 @@ fn check_count(request: &proto::InjectRequest) -> Result<(), Status> {
     Ok(())
 }
 
+/// How many cores the checks may use; none: at once on the thread that serves. What a schema takes to check is bounded, but
+/// by what the chain's maker and the client sent.
+fn lanes(schema: bool, transactions: &[proto::TransactionInput]) -> usize {
+    if schema {
+        return (transactions.len() / CHECKS_PER_LANE_MIN).max(1);
+    }
+    let signed = transactions.iter().filter(|one| !one.signature.is_empty());
+    signed.count() / CHECKS_PER_LANE_MIN
+}
+
 /// A transaction as it was checked.
 struct Checked {
     kind: u8,
@@ -256,8 +267,13 @@ struct Checked {
 
 /// What needs no state is checked here, by the leader before it proposes: a library upgrade must not make replicas differ.
 /// A node that hands the request on checks nothing: each signature is verified once, by who proposes it.
-fn check(known: &Known, at: usize, one: &proto::TransactionInput) -> Result<Checked, Status> {
-    let (kind, transfer) = check_type(known, at, one)?;
+fn check(
+    known: &Known,
+    schema: Option<&Schema>,
+    at: usize,
+    one: &proto::TransactionInput,
+) -> Result<Checked, Status> {
+    let (kind, transfer) = check_type(known, schema, at, one)?;
     check_length(at, "key", one.key.len(), KEY_BYTES_MAX)?;
     check_length(at, "id", one.id.len(), ID_BYTES_MAX)?;
     if !one.salt.is_empty() {
@@ -278,6 +294,7 @@ fn check(known: &Known, at: usize, one: &proto::TransactionInput) -> Result<Chec
 /// The types that clients may write, and what the payload of each must be.
 fn check_type(
     known: &Known,
+    schema: Option<&Schema>,
     at: usize,
     one: &proto::TransactionInput,
 ) -> Result<(u8, Option<Transfer>), Status> {
@@ -287,11 +304,11 @@ fn check_type(
     match kind {
         TYPE_DATA => {
             check_data_allowed(known, at)?;
-            check_data(known, at, &one.payload)?;
+            check_data(known, schema, at, &one.payload)?;
         }
         TYPE_CONSTITUTION_CHANGE => check_change(at, &one.payload)?,
         TYPE_TRANSFER => {
-            check_data(known, at, &one.payload)?;
+            check_data(known, None, at, &one.payload)?;
             transfer = Some(check_transfer(known, at, one)?);
         }
         2 => {
@@ -322,17 +339,23 @@ fn moved(transfer: &Transfer) -> Move<'_> {
     }
 }
 
-fn check_data(known: &Known, at: usize, payload: &[u8]) -> Result<(), Status> {
+/// A schema is for data: the payload of a transfer has a form of its own.
+fn check_data(
+    known: &Known,
+    schema: Option<&Schema>,
+    at: usize,
+    payload: &[u8],
+) -> Result<(), Status> {
     let limit = known
         .constitution
         .payload_max
         .map_or(PAYLOAD_BYTES_MAX, |max| max as usize);
     check_length(at, "payload", payload.len(), limit)?;
-    if known.constitution.content != Content::Bytes {
-        check_content(known.constitution.content, payload)
-            .map_err(|error| of_content(at, &error))?;
-    }
-    Ok(())
+    let checked = match schema {
+        Some(schema) => schema.check(payload),
+        None => check_content(known.constitution.content, payload),
+    };
+    checked.map_err(|error| of_content(at, &error))
 }
 
 fn check_change(at: usize, payload: &[u8]) -> Result<(), Status> {

@@ -30,15 +30,15 @@ impl Default for Lanes {
 }
 
 impl Lanes {
-    /// Checks all items in order; of several that are refused, the first one is told. `wanted` lanes at most: below two
-    /// it is done at once on the caller's thread. The first lane is waited for, more are taken only if they are free.
+    /// Checks all items in order; of several that are refused, the first one is told. `wanted` lanes at most; none: it
+    /// is done at once on the caller's thread. The first lane is waited for, more are taken only if they are free.
     pub async fn each<T: Sync, R: Send>(
         &self,
         items: &[T],
         wanted: usize,
         check: impl Fn(usize, &T) -> Result<R, Status> + Sync,
     ) -> Result<Vec<R>, Status> {
-        if wanted < 2 {
+        if wanted == 0 {
             return one_by_one(0, items, &check);
         }
         let lane = self.free.acquire().await;

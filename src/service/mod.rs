@@ -20,6 +20,7 @@ mod limits;
 mod prove;
 mod read;
 mod route;
+mod schemas;
 mod sign;
 mod status;
 

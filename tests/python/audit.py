@@ -1,6 +1,7 @@
 """The full audit of a QBC export file: docs/FORMAT.md section 15. Python 3, nothing else."""
 
 import json
+import math
 import re
 import unicodedata
 
@@ -99,6 +100,7 @@ class Audit:
         need(e.inject_ms >= self.inject_ms, "inject-order")
         ledger = 14 in self.constitution
         need(e.type == 1 or e.type == (3 if ledger else 0), "audit-type", f"type {e.type} has no place here, or is not known")
+        need(6 not in self.constitution, "audit-type", "this audit can't apply a JSON Schema")
         need(e.salted or e.type or 16 not in self.constitution, "audit-salt", "an erasable chain's data is salted")
         need(not erased or 16 in self.constitution and not e.type, "audit-payload", "this chain does not erase")
         payload, salt = (None, None) if erased else (body[rest:], body[split:rest] if e.salted else None)
@@ -230,9 +232,25 @@ def check_content(content, payload):
 
 
 def strict_content(payload):
+    """One I-JSON value: no name twice, numbers within a double, no half of a surrogate pair, 128 containers deep."""
     def no_twice(pairs):
         need(len({k for k, _ in pairs}) == len(pairs), "audit-content", "a name twice")
+        return dict(pairs)
 
-    def constant(text):
-        raise ValueError(text)
-    json.loads(payload, object_pairs_hook=no_twice, parse_constant=constant)
+    def finite(text):
+        if not math.isfinite(float(text)):
+            raise ValueError(text[:40])
+        return 0
+    try:
+        value = json.loads(payload.decode("utf-8"), object_pairs_hook=no_twice, parse_int=finite, parse_float=finite, parse_constant=finite)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    level, depth = [value], 0
+    while level:
+        containers = [v for v in level if isinstance(v, (dict, list))]
+        for text in [v for v in level if isinstance(v, str)] + [name for v in containers if isinstance(v, dict) for name in v]:
+            text.encode("utf-8")
+        depth += bool(containers)
+        level = [inner for v in containers for inner in (v.values() if isinstance(v, dict) else v)]
+    if depth > 128:
+        raise ValueError(f"{depth} containers deep")

@@ -56,10 +56,10 @@ def leaf(data):
 class Chain:
     """A chain in the making."""
 
-    def __init__(self, name="example", roots=(ROOT_SEED,), threshold=1, quorum=None, extra=b""):
+    def __init__(self, name="example", roots=(ROOT_SEED,), threshold=1, quorum=None, extra=b"", content=0):
         authority = bytes([threshold]) + b"".join(ed25519.public(s) for s in roots)
         rules = [record(1, name.encode()), record(2, be(START_MS, 8)), record(3, bytes([3] * 16)), record(4, authority),
-                 record(5, b"\0"), extra, record(13, bytes([quorum])) if quorum else b"", record(21, CLUSTER)]
+                 record(5, bytes([content])), extra, record(13, bytes([quorum])) if quorum else b"", record(21, CLUSTER)]
         self.constitution = b"".join(rules)
         meta = record(1, self.constitution) + record(7, H(ALG, self.constitution) + be(0, 8))
         self.roots, self.quants, self.count = roots, [], 0

@@ -264,9 +264,9 @@ def as_fork(c):
 
 
 def content_rules():
-    def fed(item, extra=b"", change=lambda e: e):
+    def fed(item, extra=b"", change=lambda e: e, content=0):
         """An audit of one transaction, its envelope changed."""
-        c = example.Chain(extra=extra)
+        c = example.Chain(extra=extra, content=content)
         c.leap([item])
         made = c.quants[1]["items"][0]
         auditor = audit.Audit()
@@ -279,9 +279,11 @@ def content_rules():
     yield "a skipped index", "envelope-index", fed((b"x",), change=lambda e: put(e, 40, be(1, 8)))
     yield "a late transaction", "envelope-time", fed((b"x",), change=lambda e: put(e, 48, b"\xff"))
     yield "a type without rules here", "audit-type", fed((b"x",), change=lambda e: put(e, 4, b"\3"))
+    yield "a schema", "audit-type", fed((b"{}",), record(6, b"{}"), content=2)
     yield "unsalted in an erasable chain", "audit-salt", fed((b"x",), record(16, b"\1"))
     yield "nobody's transaction", "audit-author", fed((b"x",), record(7, key))
-    for what, content, payload in [("no text", 1, b"\xff"), ("no JSON", 2, b"{"), ("a name twice", 2, b'{"a":1,"a":2}')]:
+    for what, content, payload in [("no text", 1, b"\xff"), ("no JSON", 2, b"{"), ("a name twice", 2, b'{"a":1,"a":2}'), ("NaN", 2, b"NaN"), ("beyond a double", 2, b"[-1e400]"),
+                                   ("half of a pair", 2, b'{"\\ud800":1}'), ("too deep", 2, b"[" * 129 + b"]" * 129)]:
         yield what, "audit-content", lambda content=content, payload=payload: audit.check_content(content, payload)
     yield from order_rules()
     yield from amend_rules()

@@ -15,8 +15,101 @@ type Case = (
     &'static [&'static str],
 );
 
+/// Arrays within arrays, as deep as may be, and one deeper that is cut off.
+const DEEP: [u8; 256] = {
+    let mut nested = [b'['; 256];
+    let mut at = 128;
+    while at < 256 {
+        nested[at] = b']';
+        at += 1;
+    }
+    nested
+};
+const DEEPER: [u8; 129] = [b'['; 129];
 const BATCH: usize = 1000;
 const BAD: usize = 617;
+
+/// Content that is refused with its place.
+const REFUSED: [Case; 12] = [
+    (
+        "text",
+        Content::Text,
+        b"ab\xffcd",
+        b"abcd",
+        &["byte 2", "text only"],
+    ),
+    (
+        "json",
+        Content::Json,
+        b"{\"a\":1}\n{}",
+        b"{\"a\":1}",
+        &["line 2", "one I-JSON value"],
+    ),
+    (
+        "json-utf8",
+        Content::Json,
+        b"\"a\xff\"",
+        b"\"a\"",
+        &["line 1", "column"],
+    ),
+    (
+        "json-twice",
+        Content::Json,
+        br#"{"a":1,"a":2}"#,
+        b"{}",
+        &["\"a\" stands twice", "column"],
+    ),
+    (
+        "json-nan",
+        Content::Json,
+        br#"{"a":[1,NaN]}"#,
+        b"null",
+        &["column 9, at /a/1: NaN is no JSON number", "write null"],
+    ),
+    (
+        "json-huge",
+        Content::Json,
+        br#"{"a":-1e400}"#,
+        b"-1e308",
+        &["column 6, at /a", "beyond a double", "write it as a string"],
+    ),
+    (
+        "json-half",
+        Content::Json,
+        br#"["\ud83d"]"#,
+        br#"["\ud83d\ude00"]"#,
+        &["column 3, at /0", "half of a surrogate pair"],
+    ),
+    (
+        "json-control",
+        Content::Json,
+        b"\"a\nb\"",
+        br#""a\nb""#,
+        &["line 1, column 3", r"write it as \u000a"],
+    ),
+    ("json-deep", Content::Json, &DEEPER, &DEEP, &["128 deep"]),
+    (
+        "json-mark",
+        Content::Json,
+        b"\xef\xbb\xbf{}",
+        b"{}",
+        &["column 1", "no JSON value"],
+    ),
+    (
+        "msgpack",
+        Content::Msgpack,
+        &[0x92, 1, 0xc1],
+        &[0x92, 1, 2],
+        &["byte 2 is 0xc1", "one value"],
+    ),
+    (
+        "msgpack-cut",
+        Content::Msgpack,
+        &[0x92, 1],
+        &[0x90],
+        &["byte 2 is missing"],
+    ),
+];
 
 #[tokio::test]
 async fn a_payload_over_the_limit_is_refused_and_one_at_the_limit_is_not() {
@@ -92,7 +185,7 @@ async fn one_bad_transaction_in_a_thousand_keeps_all_of_them_out() {
     };
     let answer = rig.chains.inject(batch(&bad)).await;
     names_field(
-        &refused(answer, CONTENT, &["column 8"]),
+        &refused(answer, CONTENT, &["column 9", "send all of it"]),
         "transactions[617].payload",
     );
     assert_eq!(rig.payloads("json").await, [b"\"before\"".as_slice()]);
@@ -115,51 +208,7 @@ async fn one_bad_transaction_in_a_thousand_keeps_all_of_them_out() {
 #[tokio::test]
 async fn content_that_the_chain_does_not_take_is_refused_with_its_place() {
     let mut rig = Rig::start().await;
-    let cases: [Case; 6] = [
-        (
-            "text",
-            Content::Text,
-            b"ab\xffcd",
-            b"abcd",
-            &["byte 2", "text only"],
-        ),
-        (
-            "json",
-            Content::Json,
-            b"{\"a\":1}\n{}",
-            b"{\"a\":1}",
-            &["line 2", "one I-JSON value"],
-        ),
-        (
-            "json-utf8",
-            Content::Json,
-            b"\"a\xff\"",
-            b"\"a\"",
-            &["line 1", "column"],
-        ),
-        (
-            "json-twice",
-            Content::Json,
-            br#"{"a":1,"a":2}"#,
-            b"{}",
-            &["\"a\" stands twice", "column"],
-        ),
-        (
-            "msgpack",
-            Content::Msgpack,
-            &[0x92, 1, 0xc1],
-            &[0x92, 1, 2],
-            &["byte 2 is 0xc1", "one value"],
-        ),
-        (
-            "msgpack-cut",
-            Content::Msgpack,
-            &[0x92, 1],
-            &[0x90],
-            &["byte 2 is missing"],
-        ),
-    ];
-    for (chain, content, bad, good, words) in cases {
+    for (chain, content, bad, good, words) in REFUSED {
         rig.bang(chain, content).await;
         let answer = rig.chains.inject(inject_request(chain, &[good, bad])).await;
         names_field(&refused(answer, CONTENT, words), "transactions[1].payload");

@@ -20,5 +20,6 @@ mod messages;
 mod mining;
 mod names;
 mod retries;
+mod schema;
 mod sealing;
 mod settings;

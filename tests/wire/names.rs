@@ -252,13 +252,6 @@ async fn a_constitution_that_this_version_cant_keep_is_refused() {
     let mut rig = Rig::start().await;
     let unsupported = [
         (
-            "constitution.schema",
-            Constitution {
-                schema: b"{}".as_slice().into(),
-                ..Default::default()
-            },
-        ),
-        (
             "constitution.quorum",
             Constitution {
                 quorum: Some(2),

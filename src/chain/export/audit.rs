@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use super::state::StateAudit;
 use crate::chain::authority::{HeadSignature, verify_quorum};
 use crate::chain::change::ConstitutionChange;
-use crate::chain::constitution::{Authority, Constitution, Content, Work};
-use crate::chain::content::check_content;
+use crate::chain::constitution::{Authority, Constitution, Work};
+use crate::chain::content::{ContentError, Schema, SchemaError, check_content};
 use crate::chain::hash::Hash;
 use crate::chain::id::ChainId;
 use crate::chain::meta::Meta;
@@ -37,6 +37,10 @@ pub struct Auditor {
     signed: u64,
     changes: u64,
     unruled: u64,
+    /// Payloads that a schema was applied to; those it could not be applied to, and why not the last of them.
+    matched: u64,
+    unmatched: u64,
+    unmatched_why: String,
     last_inject_ms: u64,
 }
 
@@ -94,10 +98,19 @@ struct Rules {
     constitution_bytes: Vec<u8>,
     /// Ids of the changes so far: a signed change counts once.
     change_ids: BTreeSet<Vec<u8>>,
+    /// The constitution's schema, as far as this version can apply it.
+    schema: Option<Result<Schema, SchemaError>>,
     authority: Authority,
     authority_seq: u32,
     /// The work that the next header needs.
     difficulty: Difficulty,
+}
+
+/// Whether a payload is as the chain's schema has it; one that is not is refused.
+enum Matched {
+    NotAsked,
+    Yes,
+    Unknown(String),
 }
 
 impl Auditor {
@@ -153,13 +166,14 @@ impl Auditor {
             None => current.rules.check_erased(&envelope)?,
         }
         let attributes = read_attributes(attributes)?;
-        current.rules.check(&envelope, &attributes, payload)?;
+        let matched = current.rules.check(&envelope, &attributes, payload)?;
         if let Some(state) = &mut self.state {
             state.transaction(&envelope, &attributes, payload)?;
         }
         let changes = envelope.kind == TYPE_CONSTITUTION_CHANGE;
         current.changed |= changes;
         current.leaves.push(envelope.leaf(alg));
+        self.note(matched);
         self.last_inject_ms = envelope.inject_ms;
         self.transactions += 1;
         self.erased += u64::from(payload.is_none());
@@ -171,6 +185,17 @@ impl Auditor {
         );
         self.unruled += u64::from(!ruled);
         Ok(())
+    }
+
+    fn note(&mut self, matched: Matched) {
+        match matched {
+            Matched::NotAsked => {}
+            Matched::Yes => self.matched += 1,
+            Matched::Unknown(why) => {
+                self.unmatched += 1;
+                self.unmatched_why = why;
+            }
+        }
     }
 
     /// A node's signature on the header of the Quant fed last.
@@ -359,8 +384,14 @@ impl Auditor {
                 self.unruled
             ));
         }
-        if constitution.schema.is_some() {
-            steps.push("the JSON schema was not applied again".to_owned());
+        if self.matched > 0 {
+            steps.push(format!("{} payloads match the JSON schema", self.matched));
+        }
+        if self.unmatched > 0 {
+            steps.push(format!(
+                "{} payloads were not checked against the JSON schema: {}",
+                self.unmatched, self.unmatched_why
+            ));
         }
         if !nodes.is_empty() {
             steps.push(format!(
@@ -383,6 +414,7 @@ impl Current {
             authority: constitution.authority.clone(),
             authority_seq: 0,
             difficulty: Difficulty::begin(constitution.work, &header),
+            schema: constitution.schema.as_deref().map(Schema::compile),
             constitution,
             constitution_bytes,
             change_ids: BTreeSet::new(),
@@ -471,7 +503,7 @@ impl Rules {
         envelope: &Envelope,
         attributes: &Attributes,
         payload: Option<&[u8]>,
-    ) -> Result<(), Refused> {
+    ) -> Result<Matched, Refused> {
         let payload_max = self.constitution.payload_max;
         // A list of authors may be longer than the records of a chain.
         let payload_max = payload_max.filter(|_| envelope.kind != TYPE_CONSTITUTION_CHANGE);
@@ -485,8 +517,11 @@ impl Rules {
         self.check_author(envelope, attributes)?;
         match envelope.kind {
             TYPE_DATA => self.check_data(envelope, payload),
-            TYPE_CONSTITUTION_CHANGE => self.change_constitution(envelope, attributes, payload),
-            _ => Ok(()),
+            TYPE_CONSTITUTION_CHANGE => {
+                self.change_constitution(envelope, attributes, payload)?;
+                Ok(Matched::NotAsked)
+            }
+            _ => Ok(Matched::NotAsked),
         }
     }
 
@@ -528,7 +563,7 @@ impl Rules {
         Ok(())
     }
 
-    fn check_data(&self, envelope: &Envelope, payload: Option<&[u8]>) -> Result<(), Refused> {
+    fn check_data(&self, envelope: &Envelope, payload: Option<&[u8]>) -> Result<Matched, Refused> {
         if self.constitution.erasable && !envelope.salted {
             let why = format!(
                 "transaction {} is not salted, which an erasable chain asks for",
@@ -536,15 +571,33 @@ impl Rules {
             );
             return Err(Refused::new("audit-salt", why));
         }
-        let Some(payload) = payload.filter(|_| self.constitution.content != Content::Bytes) else {
-            return Ok(());
-        };
-        check_content(self.constitution.content, payload).map_err(|e| {
-            Refused::new(
-                "audit-content",
-                format!("transaction {}: {e}", envelope.index),
-            )
+        payload.map_or(Ok(Matched::NotAsked), |payload| {
+            self.check_payload(envelope.index, payload)
         })
+    }
+
+    /// A payload whose check takes too long is not refused: this version may count other steps than the one that took it.
+    fn check_payload(&self, index: u64, payload: &[u8]) -> Result<Matched, Refused> {
+        let content = self.constitution.content;
+        let (checked, matched) = match &self.schema {
+            Some(Ok(schema)) => (schema.check(payload), Matched::Yes),
+            Some(Err(error)) => {
+                let why = format!("this version can't apply the schema: {error}");
+                (check_content(content, payload), Matched::Unknown(why))
+            }
+            None => (check_content(content, payload), Matched::NotAsked),
+        };
+        let refused = |check, error: &ContentError| {
+            Err(Refused::new(check, format!("transaction {index}: {error}")))
+        };
+        match checked {
+            Ok(()) => Ok(matched),
+            Err(error @ ContentError::Schema(_)) => refused("audit-schema", &error),
+            Err(error @ (ContentError::Costly { .. } | ContentError::Depth { .. })) => {
+                Ok(Matched::Unknown(format!("transaction {index}: {error}")))
+            }
+            Err(error) => refused("audit-content", &error),
+        }
     }
 
     fn change_constitution(

@@ -1,0 +1,702 @@
+//! Strict JSON: one I-JSON value (RFC 8259, RFC 7493) as a tree that borrows from the text, or the place where it is none.
+
+use std::borrow::Cow;
+
+use serde_json::Number;
+
+use super::{DEPTH_MAX, Fault, Place};
+
+/// From this many members on, names are found by bisection; fewer are looked through.
+const FEW: usize = 16;
+
+/// One JSON value.
+#[derive(Debug)]
+pub(super) enum Json<'a> {
+    Null,
+    Bool(bool),
+    /// Whole numbers from -2^63 to 2^64 - 1 exactly, others as the nearest finite double.
+    Number(Number),
+    Text(Cow<'a, str>),
+    List(Vec<Json<'a>>),
+    Object(Members<'a>),
+}
+
+/// The members of an object, no name twice, in their order.
+#[derive(Debug)]
+pub(super) struct Members<'a> {
+    all: Vec<(Cow<'a, str>, Json<'a>)>,
+    /// Where the members stand by rising name; empty where they are few.
+    by_name: Vec<usize>,
+}
+
+/// A value, and how deep its containers nest.
+#[derive(Debug)]
+pub(super) struct Document<'a> {
+    pub(super) root: Json<'a>,
+    pub(super) depth: usize,
+}
+
+impl<'a> Document<'a> {
+    /// Reads exactly one value.
+    pub(super) fn parse(payload: &'a [u8]) -> Result<Self, Fault> {
+        let text = match str::from_utf8(payload) {
+            Ok(text) => text,
+            Err(error) => return Err(not_text(payload, error.valid_up_to())),
+        };
+        parse(text).map_err(|wrong| wrong.located(text))
+    }
+}
+
+impl<'a> Members<'a> {
+    pub(super) fn iter(&self) -> std::slice::Iter<'_, (Cow<'a, str>, Json<'a>)> {
+        self.all.iter()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Json<'a>> {
+        if self.by_name.is_empty() {
+            let found = self.all.iter().find(|(known, _)| known == name);
+            return found.map(|(_, value)| value);
+        }
+        let found = self
+            .by_name
+            .binary_search_by(|at| (*self.all[*at].0).cmp(name));
+        found.ok().map(|at| &self.all[self.by_name[at]].1)
+    }
+
+    /// The members by rising name.
+    pub(super) fn sorted(&self) -> Vec<&(Cow<'a, str>, Json<'a>)> {
+        let mut sorted: Vec<_> = self.all.iter().collect();
+        sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        sorted
+    }
+
+    /// The position of the first member whose name came before, if there is one.
+    fn index(&mut self) -> Option<usize> {
+        if self.all.len() <= FEW {
+            return None;
+        }
+        let name = |at: usize| &*self.all[at].0;
+        let mut by_name: Vec<usize> = (0..self.all.len()).collect();
+        by_name.sort_unstable_by(|a, b| name(*a).cmp(name(*b)).then(a.cmp(b)));
+        let again = by_name
+            .windows(2)
+            .filter(|pair| name(pair[0]) == name(pair[1]))
+            .map(|pair| pair[1])
+            .min();
+        self.by_name = by_name;
+        again
+    }
+}
+
+/// Bytes that are no text: the place is looked for in what comes before them.
+fn not_text(payload: &[u8], valid: usize) -> Fault {
+    let before = str::from_utf8(&payload[..valid]).unwrap_or_default();
+    let fault = match parse(before) {
+        Err(wrong) if wrong.at < valid => return wrong.located(before),
+        Err(wrong) => wrong.place,
+        Ok(_) => Place::default(),
+    };
+    let why = "this byte is no UTF-8; send UTF-8, and binary data as base64 in a string".to_owned();
+    Wrong {
+        at: valid,
+        place: fault,
+        why,
+    }
+    .located(before)
+}
+
+fn parse(text: &str) -> Result<Document<'_>, Wrong> {
+    let mut parser = Parser {
+        text,
+        at: 0,
+        deepest: 0,
+    };
+    parser.space();
+    let root = parser.value(0)?;
+    parser.space();
+    if parser.at < text.len() {
+        return Err(parser.wrong("more follows after the value's end; send one value"));
+    }
+    Ok(Document {
+        root,
+        depth: parser.deepest,
+    })
+}
+
+/// What is wrong at a byte; the place grows as the containers around it are left.
+struct Wrong {
+    at: usize,
+    place: Place,
+    why: String,
+}
+
+impl Wrong {
+    fn below(mut self, name: &str) -> Self {
+        self.place.within(name);
+        self
+    }
+
+    fn in_item(self, index: usize) -> Self {
+        self.below(&index.to_string())
+    }
+
+    fn located(self, text: &str) -> Fault {
+        let before = text.get(..self.at).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+        Fault {
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+            pointer: self.place.pointer(),
+            why: self.why,
+        }
+    }
+}
+
+/// Reads a text from its front to its end, once.
+struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+    deepest: usize,
+}
+
+impl<'a> Parser<'a> {
+    /// A value that begins here; `depth` containers are open around it.
+    fn value(&mut self, depth: usize) -> Result<Json<'a>, Wrong> {
+        match self.peek() {
+            Some(b'{') => self.object(depth),
+            Some(b'[') => self.list(depth),
+            Some(b'"') => self.string().map(Json::Text),
+            Some(b'-' | b'0'..=b'9') => self.number().map(Json::Number),
+            Some(b't') => self.word("true", Json::Bool(true)),
+            Some(b'f') => self.word("false", Json::Bool(false)),
+            Some(b'n') => self.word("null", Json::Null),
+            Some(_) => Err(self.no_value()),
+            None => Err(self.cut()),
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Result<Json<'a>, Wrong> {
+        let begin = self.enter(depth)?;
+        let mut members = Members {
+            all: Vec::new(),
+            by_name: Vec::new(),
+        };
+        if self.closes(b'}') {
+            return Ok(Json::Object(members));
+        }
+        loop {
+            let (at, name) = self.name()?;
+            let few = members.all.len() < FEW;
+            if few && members.all.iter().any(|(known, _)| *known == name) {
+                return Err(twice(at, &name));
+            }
+            let value = self.value(depth + 1);
+            let value = value.map_err(|wrong| wrong.below(&name))?;
+            members.all.push((name, value));
+            if self.ends(b'}', "a comma or the object's closing brace")? {
+                break;
+            }
+        }
+        if let Some(again) = members.index() {
+            return Err(twice(self.nth_name(begin, again), &members.all[again].0));
+        }
+        Ok(Json::Object(members))
+    }
+
+    /// A name and its colon, with the name's first byte.
+    fn name(&mut self) -> Result<(usize, Cow<'a, str>), Wrong> {
+        self.space();
+        let at = self.at;
+        match self.peek() {
+            Some(b'"') => {}
+            Some(_) => return Err(self.wrong("a member's name in double quotes is missing")),
+            None => return Err(self.cut()),
+        }
+        let name = self.string()?;
+        self.space();
+        match self.peek() {
+            Some(b':') => self.at += 1,
+            Some(_) => return Err(self.wrong("a colon is missing after the name").below(&name)),
+            None => return Err(self.cut().below(&name)),
+        }
+        self.space();
+        Ok((at, name))
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Json<'a>, Wrong> {
+        self.enter(depth)?;
+        let mut items = Vec::new();
+        if self.closes(b']') {
+            return Ok(Json::List(items));
+        }
+        loop {
+            self.space();
+            let item = self.value(depth + 1);
+            items.push(item.map_err(|wrong| wrong.in_item(items.len()))?);
+            if self.ends(b']', "a comma or the array's closing bracket")? {
+                return Ok(Json::List(items));
+            }
+        }
+    }
+
+    /// Steps over the opening byte of a container; gives where its content begins.
+    fn enter(&mut self, depth: usize) -> Result<usize, Wrong> {
+        if depth == DEPTH_MAX {
+            return Err(self.wrong("containers nest more than 128 deep; make it flatter"));
+        }
+        self.deepest = self.deepest.max(depth + 1);
+        self.at += 1;
+        Ok(self.at)
+    }
+
+    /// Steps over `close`, if it comes next.
+    fn closes(&mut self, close: u8) -> bool {
+        self.space();
+        let closes = self.peek() == Some(close);
+        self.at += usize::from(closes);
+        closes
+    }
+
+    /// Steps over the comma or `close` after an item; true for `close`.
+    fn ends(&mut self, close: u8, expected: &str) -> Result<bool, Wrong> {
+        self.space();
+        match self.peek() {
+            Some(b',') => self.at += 1,
+            Some(byte) if byte == close => self.at += 1,
+            Some(_) => return Err(self.wrong(&format!("{expected} is missing"))),
+            None => return Err(self.cut()),
+        }
+        Ok(self.text.as_bytes()[self.at - 1] == close)
+    }
+
+    /// Where the n-th name of the object stands whose content begins at `begin`; its members were read before.
+    fn nth_name(&self, begin: usize, nth: usize) -> usize {
+        let mut again = Parser {
+            text: self.text,
+            at: begin,
+            deepest: 0,
+        };
+        for _ in 0..nth {
+            let member = again.name().and_then(|_| again.value(0));
+            if member.and_then(|_| again.ends(b'}', "")).is_err() {
+                break;
+            }
+        }
+        again.space();
+        again.at
+    }
+
+    fn string(&mut self) -> Result<Cow<'a, str>, Wrong> {
+        self.at += 1;
+        let begin = self.at;
+        self.plain();
+        let text = &self.text[begin..self.at];
+        if self.peek() == Some(b'"') {
+            self.at += 1;
+            return Ok(Cow::Borrowed(text));
+        }
+        let mut unescaped = text.to_owned();
+        loop {
+            match self.peek() {
+                Some(b'"') => break,
+                Some(b'\\') => self.escape(&mut unescaped)?,
+                Some(byte) => {
+                    let why = format!(
+                        "the control character {byte:#04x} stands in a string; write it as \\u{byte:04x}"
+                    );
+                    return Err(self.wrong(&why));
+                }
+                None => return Err(self.cut()),
+            }
+            let begin = self.at;
+            self.plain();
+            unescaped.push_str(&self.text[begin..self.at]);
+        }
+        self.at += 1;
+        Ok(Cow::Owned(unescaped))
+    }
+
+    /// Steps over what a string holds as it is.
+    fn plain(&mut self) {
+        let rest = &self.text.as_bytes()[self.at..];
+        let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
+        self.at += rest.iter().position(special).unwrap_or(rest.len());
+    }
+
+    fn escape(&mut self, into: &mut String) -> Result<(), Wrong> {
+        let begin = self.at;
+        let plain = match self.text.as_bytes().get(begin + 1) {
+            Some(b'"') => '"',
+            Some(b'\\') => '\\',
+            Some(b'/') => '/',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'u') => {
+                into.push(self.code_point()?);
+                return Ok(());
+            }
+            Some(_) => {
+                return Err(self
+                    .wrong("no such escape; JSON has \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX"));
+            }
+            None => {
+                self.at = self.text.len();
+                return Err(self.cut());
+            }
+        };
+        self.at += 2;
+        into.push(plain);
+        Ok(())
+    }
+
+    /// `\uXXXX`, or two of them that are a pair of surrogates.
+    fn code_point(&mut self) -> Result<char, Wrong> {
+        let first = self.unit(self.at)?;
+        let pair = (0xd800..0xdc00).contains(&first)
+            && self.text.as_bytes()[self.at + 6..].starts_with(b"\\u");
+        let second = if pair { self.unit(self.at + 6)? } else { 0 };
+        let units = [first, second];
+        let used = if pair { &units[..] } else { &units[..1] };
+        match char::decode_utf16(used.iter().copied()).next() {
+            Some(Ok(character)) => {
+                self.at += 6 * used.len();
+                Ok(character)
+            }
+            _ => Err(self.wrong(&format!(
+                "\\u{first:04x} is half of a surrogate pair without its other half; write both, or the character itself"
+            ))),
+        }
+    }
+
+    /// The four hex digits of the escape at `at`.
+    fn unit(&mut self, at: usize) -> Result<u16, Wrong> {
+        let digits = self.text.as_bytes().get(at + 2..at + 6);
+        let digits = digits.and_then(|digits| str::from_utf8(digits).ok());
+        let hex = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        hex.and_then(|hex| u16::from_str_radix(hex, 16).ok())
+            .ok_or_else(|| {
+                self.at = at;
+                self.wrong("\\u needs four hex digits")
+            })
+    }
+
+    fn number(&mut self) -> Result<Number, Wrong> {
+        let begin = self.at;
+        let negative = self.peek() == Some(b'-');
+        self.at += usize::from(negative);
+        let whole = self.digits();
+        if whole.is_empty() {
+            self.at = begin;
+            return Err(self.no_value());
+        }
+        if whole.len() > 1 && whole.starts_with('0') {
+            self.at = begin;
+            return Err(self.wrong("a number begins with a zero too many"));
+        }
+        let exact = !matches!(self.peek(), Some(b'.' | b'e' | b'E'));
+        if exact && let Some(number) = integer(negative, whole) {
+            return Ok(number);
+        }
+        self.fraction()?;
+        let text = &self.text[begin..self.at];
+        let number = text.parse().ok().and_then(Number::from_f64);
+        number.ok_or_else(|| {
+            self.at = begin;
+            self.wrong("the number is beyond a double, about 1.8e308; write it as a string")
+        })
+    }
+
+    /// Steps over the part after the point and the exponent.
+    fn fraction(&mut self) -> Result<(), Wrong> {
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            if self.digits().is_empty() {
+                return Err(self.wrong("digits are missing after the point"));
+            }
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
+            if self.digits().is_empty() {
+                return Err(self.wrong("digits are missing in the exponent"));
+            }
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> &'a str {
+        let rest = &self.text[self.at..];
+        let other = |byte: u8| !byte.is_ascii_digit();
+        let digits = &rest[..rest.bytes().position(other).unwrap_or(rest.len())];
+        self.at += digits.len();
+        digits
+    }
+
+    fn word(&mut self, word: &str, value: Json<'a>) -> Result<Json<'a>, Wrong> {
+        if self.text[self.at..].starts_with(word) {
+            self.at += word.len();
+            return Ok(value);
+        }
+        if word.starts_with(&self.text[self.at..]) {
+            self.at = self.text.len();
+            return Err(self.cut());
+        }
+        Err(self.no_value())
+    }
+
+    fn space(&mut self) {
+        let rest = &self.text.as_bytes()[self.at..];
+        let other = |byte: &u8| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+        self.at += rest.iter().position(other).unwrap_or(rest.len());
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn no_value(&self) -> Wrong {
+        let rest = &self.text[self.at..];
+        let number = ["NaN", "Infinity", "-Infinity", "-NaN"];
+        if let Some(number) = number.iter().find(|number| rest.starts_with(**number)) {
+            let why = format!("{number} is no JSON number; write null, or a string");
+            return self.wrong(&why);
+        }
+        self.wrong("no JSON value begins here")
+    }
+
+    fn cut(&self) -> Wrong {
+        self.wrong("the text ends before the value does; send all of it")
+    }
+
+    fn wrong(&self, why: &str) -> Wrong {
+        Wrong {
+            at: self.at,
+            place: Place::default(),
+            why: why.to_owned(),
+        }
+    }
+}
+
+/// A whole number that 64 bits hold; minus zero is none.
+fn integer(negative: bool, digits: &str) -> Option<Number> {
+    let size: u64 = digits.parse().ok()?;
+    if !negative {
+        return Some(size.into());
+    }
+    let number = 0i64.checked_sub_unsigned(size)?;
+    (number != 0).then(|| number.into())
+}
+
+fn twice(at: usize, name: &str) -> Wrong {
+    let why = format!(
+        "the name {:?} stands twice in an object; I-JSON has each name once",
+        super::shortened(name)
+    );
+    Wrong {
+        at,
+        place: Place::default(),
+        why,
+    }
+    .below(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::super::schema::value;
+    use super::*;
+
+    fn fault(text: impl AsRef<[u8]>) -> Fault {
+        Document::parse(text.as_ref()).expect_err("no JSON")
+    }
+
+    /// A text, the line and column of what is wrong with it, the pointer, and words of why.
+    type Broken = (&'static [u8], (usize, usize), &'static str, &'static str);
+
+    #[rustfmt::skip]
+    const FAULTS: [Broken; 30] = [
+        (b"", (1, 1), "", "ends before"),
+        (b" \n ", (2, 2), "", "ends before"),
+        (b"{\"a\": 1}\n{}", (2, 1), "", "more follows"),
+        (b"{\"a\": 1,}", (1, 9), "", "name in double quotes"),
+        (b"{a: 1}", (1, 2), "", "name in double quotes"),
+        (b"{\"a\" 1}", (1, 6), "/a", "colon is missing"),
+        (b"{\"a\":", (1, 6), "/a", "ends before"),
+        (b"{\"a\": {\"b/c\": [1, 2 3]}}", (1, 21), "/a/b~1c", "closing bracket is missing"),
+        (b"{\"a\": [1, {\"b\": tru}]}", (1, 17), "/a/1/b", "no JSON value"),
+        (b"[tr", (1, 4), "/0", "ends before"),
+        (b"[1,]", (1, 4), "/1", "no JSON value"),
+        (b"[1 2]", (1, 4), "", "closing bracket"),
+        (b"{\"a\":1 \"b\":2}", (1, 8), "", "closing brace"),
+        (b"[\"a\nb\"]", (1, 4), "/0", "control character 0x0a stands in a string; write it as \\u000a"),
+        (b"[\"\\x\"]", (1, 3), "/0", "no such escape"),
+        (b"[\"\\u12g4\"]", (1, 3), "/0", "four hex digits"),
+        (b"[\"\\u+123\"]", (1, 3), "/0", "four hex digits"),
+        (b"[\"\\ud800\"]", (1, 3), "/0", "\\ud800 is half of a surrogate pair"),
+        (b"[\"\\udc00\\ud800\"]", (1, 3), "/0", "\\udc00 is half"),
+        (b"[\"\\ud800\\u0041\"]", (1, 3), "/0", "\\ud800 is half"),
+        (b"[NaN]", (1, 2), "/0", "NaN is no JSON number; write null, or a string"),
+        (b"[-Infinity]", (1, 2), "/0", "-Infinity is no JSON number"),
+        (b"[01]", (1, 2), "/0", "a zero too many"),
+        (b"[-]", (1, 2), "/0", "no JSON value"),
+        (b"[1.]", (1, 4), "/0", "digits are missing after the point"),
+        (b"[1e+]", (1, 5), "/0", "digits are missing in the exponent"),
+        (b"{\"big\": -1e400}", (1, 9), "/big", "beyond a double, about 1.8e308; write it as a string"),
+        (b"{\"a\": {\"x\": 1, \"\\u0078\": 2}}", (1, 16), "/a/x", "\"x\" stands twice"),
+        ("{\"ä\": \"ö".as_bytes(), (1, 9), "/ä", "ends before"),
+        (b"{\"a\": [\"b\xff\"]}", (1, 10), "/a/0", "no UTF-8"),
+    ];
+
+    #[test]
+    fn each_fault_has_its_line_column_and_pointer() {
+        for (text, (line, column), pointer, why) in FAULTS {
+            let shown = String::from_utf8_lossy(text);
+            let fault = fault(text);
+            assert_eq!(
+                (fault.line, fault.column),
+                (line, column),
+                "{shown}: {fault}"
+            );
+            assert_eq!(fault.pointer, pointer, "{shown}: {fault}");
+            assert!(fault.why.contains(why), "{shown}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_is_found_among_many_with_the_place_of_the_second() {
+        for count in [2, 16, 17, 1000] {
+            let names: Vec<String> = (0..count).map(|n| format!("\n\"n{n}\": [{n}]")).collect();
+            let twice = format!("{{\"o\": {{{},\n\"n1\": 0,\n\"z\": 0}}}}", names.join(","));
+            let fault = fault(&twice);
+            assert_eq!(
+                (fault.line, fault.column),
+                (count + 2, 1),
+                "{count}: {fault}"
+            );
+            assert_eq!(fault.pointer, "/o/n1");
+            let once = format!("{{\"o\": {{{}}}}}", names.join(","));
+            let document = Document::parse(once.as_bytes()).expect("good");
+            let Json::Object(outer) = document.root else {
+                panic!()
+            };
+            let Some(Json::Object(members)) = outer.get("o") else {
+                panic!()
+            };
+            assert_eq!(members.len(), count);
+            for n in 0..count {
+                assert!(matches!(members.get(&format!("n{n}")), Some(Json::List(_))));
+            }
+            assert!(members.get("m").is_none());
+        }
+    }
+
+    #[test]
+    fn containers_nest_to_the_limit_and_no_deeper() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(
+            Document::parse(nested(128).as_bytes())
+                .expect("at the limit")
+                .depth,
+            128
+        );
+        let deeper = fault(nested(129));
+        assert_eq!(deeper.column, 129);
+        assert!(deeper.why.contains("128 deep"));
+        assert!(fault("{\"a\":".repeat(100_000)).why.contains("128 deep"));
+    }
+
+    #[test]
+    fn what_an_error_repeats_is_short() {
+        let name = "n".repeat(100_000);
+        let twice = format!("{{\"{name}\":1,\"{name}\":2}}");
+        assert!(fault(&twice).to_string().len() < 1000);
+        let deep = format!("{{\"{name}\":").repeat(120);
+        let fault = fault(&deep);
+        assert!(fault.pointer.len() < 600 && fault.to_string().len() < 1000);
+        assert!(fault.pointer.starts_with("/nnn") && fault.pointer.contains("..."));
+    }
+
+    #[test]
+    fn numbers_are_exact_within_64_bits_and_doubles_beyond() {
+        let cases = [
+            ("0", Number::from(0)),
+            ("-0", Number::from_f64(-0.0).expect("finite")),
+            ("18446744073709551615", Number::from(u64::MAX)),
+            ("-9223372036854775808", Number::from(i64::MIN)),
+            (
+                "18446744073709551616",
+                Number::from_f64(18_446_744_073_709_551_616.0).expect("finite"),
+            ),
+            (
+                "-9223372036854775809",
+                Number::from_f64(-9_223_372_036_854_775_809.0).expect("finite"),
+            ),
+            ("1E2", Number::from_f64(100.0).expect("finite")),
+            ("0.1e-400", Number::from_f64(0.0).expect("finite")),
+        ];
+        for (text, number) in cases {
+            let Json::Number(read) = Document::parse(text.as_bytes()).expect("good").root else {
+                panic!()
+            };
+            assert_eq!(read, number, "{text}");
+        }
+        let digits = "9".repeat(1 << 20);
+        assert!(fault(&digits).why.contains("beyond a double"));
+        assert!(Document::parse(format!("0.{digits}").as_bytes()).is_ok());
+    }
+
+    fn jsonish() -> impl Strategy<Value = String> {
+        let pieces = proptest::sample::select(vec![
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            ":",
+            "\"a\"",
+            "\"b\"",
+            "\"\\u00e4\\n\"",
+            "\"\\ud83d\\ude00\"",
+            "1",
+            "-2.5e3",
+            "0",
+            "1e999",
+            "true",
+            "false",
+            "null",
+            " ",
+            "\n",
+            "\"",
+            "\\",
+            "nul",
+            "\u{1}",
+            "ä",
+            "\\ud800",
+        ]);
+        vec(pieces, 0..40).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn it_takes_what_another_reader_takes_but_for_names_that_stand_twice(text in jsonish()) {
+            match (Document::parse(text.as_bytes()), serde_json::from_str::<Value>(&text)) {
+                (Ok(ours), Ok(theirs)) => prop_assert_eq!(value(&ours.root), theirs),
+                (Err(fault), Ok(_)) => prop_assert!(fault.why.contains("twice"), "{}: {}", text, fault),
+                (Ok(_), Err(error)) => prop_assert!(false, "{}: {}", text, error),
+                (Err(_), Err(_)) => {}
+            }
+        }
+    }
+}
