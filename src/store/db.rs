@@ -131,8 +131,18 @@ pub type EachFound<'a> = &'a mut dyn FnMut(usize, &[u8]);
 pub trait View: Send + Sync {
     /// The value of a key.
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
-    /// Calls `each` for the keys of `[from, to)` in ascending order until it breaks.
-    fn scan(&self, cf: Cf, from: &[u8], to: &[u8], each: EachRow<'_>) -> Result<(), StoreError>;
+    /// Calls `each` for the keys of `[from, to)` in this order until it breaks.
+    fn scan_in(
+        &self,
+        order: Order,
+        cf: Cf,
+        bounds: (&[u8], &[u8]),
+        each: EachRow<'_>,
+    ) -> Result<(), StoreError>;
+    /// The same in ascending order.
+    fn scan(&self, cf: Cf, from: &[u8], to: &[u8], each: EachRow<'_>) -> Result<(), StoreError> {
+        self.scan_in(Order::Ascending, cf, (from, to), each)
+    }
     /// The same in descending order.
     fn scan_down(
         &self,
@@ -140,15 +150,19 @@ pub trait View: Send + Sync {
         from: &[u8],
         to: &[u8],
         each: EachRow<'_>,
-    ) -> Result<(), StoreError>;
+    ) -> Result<(), StoreError> {
+        self.scan_in(Order::Descending, cf, (from, to), each)
+    }
     /// Calls `each` for those of many keys that are there, in the order of the list. Costs less than `get` for each.
     fn get_each(&self, cf: Cf, keys: &[Vec<u8>], each: EachFound<'_>) -> Result<(), StoreError>;
 }
 
 /// Which way a scan goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
+pub enum Order {
+    /// From the lowest key on.
     Ascending,
+    /// From the highest key on.
     Descending,
 }
 
@@ -388,30 +402,6 @@ impl View for Store {
             StoreOf::Memory(memory) => Ok(memory.get(cf, key)),
         }
     }
-    fn scan(&self, cf: Cf, from: &[u8], to: &[u8], each: EachRow<'_>) -> Result<(), StoreError> {
-        self.scan_in(Order::Ascending, cf, (from, to), each)
-    }
-    fn scan_down(
-        &self,
-        cf: Cf,
-        from: &[u8],
-        to: &[u8],
-        each: EachRow<'_>,
-    ) -> Result<(), StoreError> {
-        self.scan_in(Order::Descending, cf, (from, to), each)
-    }
-    fn get_each(&self, cf: Cf, keys: &[Vec<u8>], each: EachFound<'_>) -> Result<(), StoreError> {
-        match &self.0 {
-            StoreOf::Rocks(db) => get_with(db, &ReadOptions::default(), cf, keys, each),
-            StoreOf::Memory(memory) => {
-                memory.rows().get_each(cf, keys, each);
-                Ok(())
-            }
-        }
-    }
-}
-
-impl Store {
     fn scan_in(
         &self,
         order: Order,
@@ -423,6 +413,15 @@ impl Store {
             StoreOf::Rocks(db) => scan_with(db, ReadOptions::default(), order, cf, bounds, each),
             StoreOf::Memory(memory) => {
                 memory.rows().scan(order, cf, bounds, each);
+                Ok(())
+            }
+        }
+    }
+    fn get_each(&self, cf: Cf, keys: &[Vec<u8>], each: EachFound<'_>) -> Result<(), StoreError> {
+        match &self.0 {
+            StoreOf::Rocks(db) => get_with(db, &ReadOptions::default(), cf, keys, each),
+            StoreOf::Memory(memory) => {
+                memory.rows().get_each(cf, keys, each);
                 Ok(())
             }
         }
@@ -456,7 +455,18 @@ impl Snapshot<'_> {
         options.fill_cache(self.keeps);
         options
     }
+}
 
+impl View for Snapshot<'_> {
+    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match &self.of {
+            SnapshotOf::Rocks(db, snapshot) => {
+                let read = snapshot.get_cf_opt(family(db, cf), key, self.options());
+                read.map_err(|error| db.failed(cf, key, error))
+            }
+            SnapshotOf::Memory(rows) => Ok(rows.get(cf, key)),
+        }
+    }
     fn scan_in(
         &self,
         order: Order,
@@ -475,30 +485,6 @@ impl Snapshot<'_> {
                 Ok(())
             }
         }
-    }
-}
-
-impl View for Snapshot<'_> {
-    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        match &self.of {
-            SnapshotOf::Rocks(db, snapshot) => {
-                let read = snapshot.get_cf_opt(family(db, cf), key, self.options());
-                read.map_err(|error| db.failed(cf, key, error))
-            }
-            SnapshotOf::Memory(rows) => Ok(rows.get(cf, key)),
-        }
-    }
-    fn scan(&self, cf: Cf, from: &[u8], to: &[u8], each: EachRow<'_>) -> Result<(), StoreError> {
-        self.scan_in(Order::Ascending, cf, (from, to), each)
-    }
-    fn scan_down(
-        &self,
-        cf: Cf,
-        from: &[u8],
-        to: &[u8],
-        each: EachRow<'_>,
-    ) -> Result<(), StoreError> {
-        self.scan_in(Order::Descending, cf, (from, to), each)
     }
     fn get_each(&self, cf: Cf, keys: &[Vec<u8>], each: EachFound<'_>) -> Result<(), StoreError> {
         match &self.of {
