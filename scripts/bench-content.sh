@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What checking content costs: plain bytes, JSON, and JSON with a schema of ten fields, in batches of 1000, in one run:
+# What content and rules cost: plain bytes, JSON, JSON with a schema of ten fields, transfers of a ledger, in batches of 1000, in one run:
 # the same load generator, payload size and disk, taking turns, each on fresh data. Every cell is read back and verified.
 # Prints one JSON line per cell, then medians and the ratios to bytes, with the machine's load beside them.
 # Usage: scripts/bench-content.sh [ROUNDS] [SECONDS]; BENCH_DIR sets where the data goes, QBC_BIN the program.
@@ -24,7 +24,7 @@ start() {
 
 for round in $(seq "$rounds"); do
   for clients in 4 16; do
-    for content in bytes json schema; do
+    for content in bytes json schema transfers; do
       start
       load=$(cut -d' ' -f1 /proc/loadavg)
       "$bin" bench --content "$content" --clients "$clients" --batch 1000 --payload-bytes 256 --duration-s "$seconds" --warmup-s 1 \
@@ -42,7 +42,7 @@ print("\n| clients x batch | content | tx/s, p50/p99 us | rate, to bytes |\n|---
 rate = lambda c: c["transactions_per_s"]
 for clients in dict.fromkeys(c["clients"] for c in cells):
     base = {c["round"]: rate(c) for c in cells if c["clients"] == clients and c["content"] == "bytes"}
-    for content in ("bytes", "json", "schema"):
+    for content in ("bytes", "json", "schema", "transfers"):
         mine = [c for c in cells if c["clients"] == clients and c["content"] == content]
         med = lambda field: statistics.median(c[field] for c in mine)
         ratio = statistics.median(rate(c) / base[c["round"]] for c in mine)

@@ -128,7 +128,7 @@ fn a_bench_of_json_with_a_schema_reads_back_what_it_wrote() {
             "--json",
         ])
     };
-    for content in ["json", "schema"] {
+    for content in ["json", "schema", "transfers"] {
         let ran = bench(content, "256");
         assert!(
             ran.status.success(),

@@ -17,7 +17,7 @@ use crate::{
     cli::{
         Global,
         bench_bound::Bound,
-        bench_content::{BenchContent, RECORD_BYTES_MIN},
+        bench_content::{BenchContent, PAYLOAD_BYTES_MAX},
         bench_report::{Probe, Proofs, Report, Served, Verified, probe, times_us},
         exit::CliError,
         output::{OutputFormat, Printer, say},
@@ -45,9 +45,9 @@ pub(super) struct BenchArgs {
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     batch: u32,
     /// Bytes per transaction
-    #[arg(long, default_value_t = 256, value_name = "B", value_parser = clap::value_parser!(u32).range(16..=1 << 20))]
+    #[arg(long, default_value_t = 256, value_name = "B", value_parser = clap::value_parser!(u32).range(16..=i64::from(PAYLOAD_BYTES_MAX)))]
     payload_bytes: u32,
-    /// What they are; JSON records have 224 bytes at least
+    /// What they are; JSON records and transfers have 224 bytes at least, transfers 1,024 at most
     #[arg(long, value_enum, default_value_t = BenchContent::Bytes)]
     content: BenchContent,
     /// Chains that the callers share
@@ -115,9 +115,11 @@ struct Caller {
 }
 
 pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError> {
-    if args.content != BenchContent::Bytes && args.payload_bytes < RECORD_BYTES_MIN {
+    let sizes = args.content.sizes();
+    if !sizes.contains(&args.payload_bytes) {
+        let (least, most) = sizes.into_inner();
         let why = format!(
-            "--payload-bytes: JSON records have at least {RECORD_BYTES_MIN} bytes; give more"
+            "--payload-bytes: with this --content payloads have at least {least} bytes and at most {most}"
         );
         return Err(CliError::Usage(why));
     }
@@ -270,7 +272,7 @@ impl Caller {
         (number, chain): (usize, usize),
         worker: LoadWorker,
     ) -> Self {
-        let batch = args.batch as usize;
+        let (batch, kind) = (args.batch as usize, args.content.kind());
         let payloads: Vec<Vec<Bytes>> = (0..(PAYLOADS_PER_CLIENT / batch).max(1))
             .map(|request| {
                 let turns = request * batch..(request + 1) * batch;
@@ -280,7 +282,8 @@ impl Caller {
             .collect();
         let requests = payloads
             .iter()
-            .map(|payloads| LoadRequest::new(&target.name, payloads.iter().cloned()));
+            .map(|payloads| LoadRequest::new(&target.name, kind, payloads.iter().cloned()));
+
         Self {
             worker,
             chain,

@@ -1,10 +1,17 @@
-//! What `qbc bench` writes: bytes, or JSON records of ten fields, with a schema of them or without.
+//! What `qbc bench` writes: bytes, JSON records of ten fields, with a schema of them or without, or transfers of a ledger.
 use bytes::Bytes;
 
-use crate::proto::{self, constitution};
+use crate::{
+    chain::{TYPE_DATA, TYPE_TRANSFER, Transfer},
+    proto::{self, constitution},
+};
 
-/// A record without its note has fewer bytes than this.
-pub(super) const RECORD_BYTES_MIN: u32 = 224;
+/// A record without its note, and a transfer without its memo, has fewer bytes than this.
+const RECORD_BYTES_MIN: u32 = 224;
+/// A transaction has no more.
+pub(super) const PAYLOAD_BYTES_MAX: u32 = 1 << 20;
+/// A transfer's memo may be as long as this, and all of it is a little more.
+const TRANSFER_BYTES_MAX: u32 = 1024;
 
 /// The schema of the records: a type for each of the ten fields, two patterns, ranges, one list.
 const RECORD_SCHEMA: &str = r#"{
@@ -35,38 +42,90 @@ pub(super) enum BenchContent {
     Json,
     /// The same, in a chain with a schema of them
     Schema,
+    /// Transfers of a ledger: from the mint over three accounts back to it
+    Transfers,
 }
+
+/// The account that all of a run's amounts come from.
+const MINT: &str = "mint";
 
 impl BenchContent {
     pub(super) fn constitution(self) -> proto::Constitution {
         let mut asked = proto::Constitution::default();
         asked.set_content(match self {
             Self::Bytes => constitution::Content::Bytes,
-            Self::Json | Self::Schema => constitution::Content::Json,
+            Self::Json | Self::Schema | Self::Transfers => constitution::Content::Json,
         });
+        if self == Self::Transfers {
+            asked.rules_ledger = true;
+            asked.mint_account = Bytes::from_static(MINT.as_bytes());
+        }
         if self == Self::Schema {
             asked.schema = Bytes::from_static(RECORD_SCHEMA.as_bytes());
         }
         asked
     }
 
+    /// How many bytes its payloads may have.
+    pub(super) fn sizes(self) -> std::ops::RangeInclusive<u32> {
+        match self {
+            Self::Bytes => 0..=PAYLOAD_BYTES_MAX,
+            Self::Json | Self::Schema => RECORD_BYTES_MIN..=PAYLOAD_BYTES_MAX,
+            Self::Transfers => RECORD_BYTES_MIN..=TRANSFER_BYTES_MAX,
+        }
+    }
+
+    /// The type of its transactions.
+    pub(super) fn kind(self) -> u8 {
+        match self {
+            Self::Bytes | Self::Json | Self::Schema => TYPE_DATA,
+            Self::Transfers => TYPE_TRANSFER,
+        }
+    }
+
     /// A payload of so many bytes that no other caller or turn has.
     pub(super) fn payload(self, client: usize, turn: usize, bytes: u32) -> Bytes {
         let random = random(client, turn, bytes);
-        if self == Self::Bytes {
-            return random;
+        match self {
+            Self::Bytes => random,
+            Self::Json | Self::Schema => record(&random, client, turn),
+            Self::Transfers => transfer(&random, client, turn),
         }
-        let id = hex::encode(&random[8..16]);
-        let (euros, cents) = (random[8], random[9] % 100);
-        let record = format!(
-            r#"{{"id":"{id}","client":{client},"turn":{turn},"kind":"order","currency":"EUR","amount":"{euros}.{cents:02}","paid":{},"time_ms":1790000000000,"tags":["bench","ten fields"],"note":""#,
-            cents % 2 == 0
-        );
-        let end = "\"}";
-        let note = (bytes as usize).saturating_sub(record.len() + end.len());
-        let note = &hex::encode(&random)[..note];
-        Bytes::from([&record, note, end].concat())
     }
+}
+
+/// A JSON record as long as the random bytes that it is made from.
+fn record(random: &[u8], client: usize, turn: usize) -> Bytes {
+    let id = hex::encode(&random[8..16]);
+    let (euros, cents) = (random[8], random[9] % 100);
+    let record = format!(
+        r#"{{"id":"{id}","client":{client},"turn":{turn},"kind":"order","currency":"EUR","amount":"{euros}.{cents:02}","paid":{},"time_ms":1790000000000,"tags":["bench","ten fields"],"note":""#,
+        cents % 2 == 0
+    );
+    let end = "\"}";
+    let note = random.len().saturating_sub(record.len() + end.len());
+    let note = &hex::encode(random)[..note];
+    Bytes::from([&record, note, end].concat())
+}
+
+/// A transfer as long as the random bytes that its memo is made from. Four turns in a row lead an amount from the mint over
+/// three accounts of their own back to it: however often a caller goes through its turns, no account is overdrawn.
+fn transfer(random: &[u8], client: usize, turn: usize) -> Bytes {
+    let account = |step: usize| match step % 4 {
+        0 => MINT.to_owned(),
+        step => format!("client-{client}-{}-{step}", turn / 4),
+    };
+    let of_memo = |memo: &str| {
+        let transfer = Transfer {
+            sender: account(turn),
+            receiver: account(turn + 1),
+            amount: 1 + (turn / 4) as u128,
+            memo: Some(memo.to_owned()),
+        };
+        transfer.to_json()
+    };
+    let memo = random.len().saturating_sub(of_memo("").len());
+    of_memo(&hex::encode(random)[..memo]).into()
 }
 
 /// Bytes that no other caller or turn has, and that no compression can shorten much.
@@ -95,6 +154,7 @@ mod tests {
             BenchContent::Bytes,
             BenchContent::Json,
             BenchContent::Schema,
+            BenchContent::Transfers,
         ] {
             let payload = |client, turn| content.payload(client, turn, 256);
             let payloads = [payload(0, 0), payload(0, 1), payload(1, 0)];
@@ -115,5 +175,25 @@ mod tests {
             assert_eq!(schema.check(&record), Ok(()));
         }
         assert!(schema.check(b"{}").is_err());
+    }
+
+    #[test]
+    fn transfers_lead_every_amount_back_to_the_mint() {
+        let transfers: Vec<Transfer> = (4..8)
+            .map(|turn| BenchContent::Transfers.payload(99_999, turn, RECORD_BYTES_MIN))
+            .map(|payload| Transfer::parse(&payload).unwrap())
+            .collect();
+        assert_eq!(transfers[0].sender, MINT);
+        assert_eq!(transfers[3].receiver, MINT);
+        assert!(
+            transfers
+                .windows(2)
+                .all(|two| two[0].receiver == two[1].sender)
+        );
+        assert!(
+            transfers
+                .iter()
+                .all(|one| one.amount == transfers[0].amount)
+        );
     }
 }

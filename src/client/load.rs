@@ -88,9 +88,10 @@ impl LoadWorker {
 pub struct LoadRequest(proto::InjectRequest);
 
 impl LoadRequest {
-    /// One request that injects these payloads.
-    pub fn new(chain: &str, payloads: impl IntoIterator<Item = bytes::Bytes>) -> Self {
+    /// One request that injects these payloads as transactions of a type of docs/FORMAT.md.
+    pub fn new(chain: &str, kind: u8, payloads: impl IntoIterator<Item = bytes::Bytes>) -> Self {
         let transactions = payloads.into_iter().map(|payload| proto::TransactionInput {
+            r#type: kind.into(),
             payload,
             ..Default::default()
         });
@@ -100,6 +101,7 @@ impl LoadRequest {
             ..Default::default()
         })
     }
+
     /// The same, each transaction with a fresh id and signed for this chain: sent once, it is new.
     pub fn signed(&self, trusted: &Trusted, key: &SigningKey) -> Result<Self, ClientError> {
         let mut request = self.0.clone();

@@ -17,7 +17,7 @@ use super::{
     leap,
     outcome::{Outcome, Rejection},
     request::{self, Pending},
-    state::Touch,
+    state::{Balances, Touch},
 };
 use crate::chain::Hash;
 use crate::store::{Batch, ChainNo, Slot, Store, StoreError};
@@ -54,6 +54,7 @@ pub struct Engine {
 pub(super) struct State {
     pub hot: HotChains,
     pub pending: Pending,
+    pub balances: Balances,
     /// The number that the next chain gets; read from the store at first use.
     pub next_chain: Option<u64>,
     /// The cluster as decided so far; of the meta group, read from the store at first use.

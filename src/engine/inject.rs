@@ -281,7 +281,7 @@ impl<'a> Request<'a> {
         &self,
         work: &mut Work<'_>,
         places: &[Option<u64>],
-        moved: &Moved,
+        moved: &Moved<'_>,
         amendment: Option<Amendment>,
     ) -> Result<Injected, StoreError> {
         let (no, time_ms) = (self.command.head.chain, work.time_ms);
@@ -300,7 +300,7 @@ impl<'a> Request<'a> {
             }
             self.write(work, number, (chain_id, next, inject_ms));
             let item = &self.command.items[number];
-            state::note(work, (no, next), item, moved.of(number));
+            state::note(work, (no, next), (number, item), moved);
             bytes += item.payload.len() as u64;
             changes.extend((item.kind == TYPE_CONSTITUTION_CHANGE).then_some(next));
             runs.push(next, false);

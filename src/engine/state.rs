@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    apply::{Engine, Work},
+    apply::{Engine, State, Work},
     command::{Inject, InjectItem, Move},
     hot::HotChain,
     outcome::Rejection,
@@ -22,6 +22,9 @@ use crate::store::{
     Batch, Cf, ChainNo, Slot, StateAt, StateWrite, StoreError, View, account_key, pool_state_key,
     put_state, touch_key,
 };
+
+/// Balances kept in memory per group, some 150 bytes each.
+const BALANCES_MAX: usize = 1 << 15;
 
 /// What the constitution has a chain keep.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,42 +67,64 @@ pub(super) struct Touch {
     balance: Option<u128>,
 }
 
-/// What sender and receiver have after each transfer of a request, by the number of its item.
+/// What the accounts of a request's transfers have after its last transfer of each, and the number of that item.
+///
+/// A request is sealed whole: what an account had between two of its transfers no Quant commits to.
 #[derive(Default)]
-pub(super) struct Moved(BTreeMap<usize, (u128, u128)>);
+pub(super) struct Moved<'a>(HashMap<&'a [u8], (usize, u128)>);
 
-impl Moved {
-    pub fn of(&self, item: usize) -> Option<(u128, u128)> {
-        self.0.get(&item).copied()
+impl Moved<'_> {
+    /// The balance to note with this item, if no later one of the request moves the account's.
+    fn last(&self, item: usize, account: &[u8]) -> Option<u128> {
+        let (last, balance) = self.0.get(account)?;
+        (*last == item).then_some(*balance)
+    }
+}
+
+/// Balances of late, by their rows' keys, as decided. Saves reads, decides nothing: what is forgotten is read again.
+#[derive(Default)]
+pub(super) struct Balances {
+    newer: HashMap<Vec<u8>, u128>,
+    older: HashMap<Vec<u8>, u128>,
+}
+
+impl Balances {
+    fn get(&self, key: &[u8]) -> Option<u128> {
+        self.newer.get(key).or_else(|| self.older.get(key)).copied()
+    }
+
+    fn put(&mut self, key: Vec<u8>, balance: u128) {
+        if self.newer.len() >= BALANCES_MAX / 2 {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(key, balance);
     }
 }
 
 /// Decides the transfers of a request in their order; what stands in the chain already moves nothing again.
-pub(super) fn moves(
+pub(super) fn moves<'a>(
     work: &mut Work<'_>,
-    command: &Inject<'_>,
+    command: &Inject<'a>,
     places: &[Option<u64>],
-) -> Result<Result<Moved, Rejection>, StoreError> {
+) -> Result<Result<Moved<'a>, Rejection>, StoreError> {
     let (no, mut moved) = (command.head.chain, Moved::default());
     let keeps = match work.chain(no)? {
         Ok(chain) if chain.keeps.ledger => chain.keeps.clone(),
         _ => return Ok(Ok(moved)),
     };
-    let mut own: HashMap<&[u8], u128> = HashMap::new();
     for (number, item) in command.items.iter().enumerate() {
         let Some(transfer) = item.transfer.filter(|_| places[number].is_none()) else {
             continue;
         };
-        let has = |account| match own.get(account) {
-            Some(balance) => Ok(*balance),
-            None => balance_now(work.engine, &work.state.pending, (no, &keeps), account),
+        let mut has = |account| match moved.0.get(account) {
+            Some((_, balance)) => Ok(*balance),
+            None => balance_now(work.engine, work.state, (no, &keeps), account),
         };
         let (sender, receiver) = (has(transfer.sender)?, has(transfer.receiver)?);
         match after_transfer(sender, receiver, transfer.amount) {
-            Ok(after) => {
-                own.insert(transfer.sender, after.0);
-                own.insert(transfer.receiver, after.1);
-                moved.0.insert(number, after);
+            Ok((sender, receiver)) => {
+                moved.0.insert(transfer.sender, (number, sender));
+                moved.0.insert(transfer.receiver, (number, receiver));
             }
             Err(over) => return Ok(Err(overdraft(number, &transfer, over.balance))),
         }
@@ -118,12 +143,18 @@ fn overdraft(item: usize, transfer: &Move<'_>, balance: u128) -> Rejection {
 
 fn balance_now(
     engine: &Engine,
-    pending: &Pending,
+    state: &mut State,
     (no, keeps): (ChainNo, &StateRules),
     account: &[u8],
 ) -> Result<u128, StoreError> {
-    let row = pending.get(&engine.store, &account_key(engine.slot, no, account))?;
-    row.map_or_else(|| Ok(keeps.at_first(account)), |row| parse_balance(&row))
+    let key = account_key(engine.slot, no, account);
+    if let Some(balance) = state.balances.get(&key) {
+        return Ok(balance);
+    }
+    let row = state.pending.get(&engine.store, &key)?;
+    let balance = row.map_or_else(|| Ok(keeps.at_first(account)), |row| parse_balance(&row))?;
+    state.balances.put(key, balance);
+    Ok(balance)
 }
 
 /// Reads a balance row.
@@ -131,12 +162,12 @@ pub(super) fn parse_balance(row: &[u8]) -> Result<u128, StoreError> {
     balance_amount(row).map_err(|_| StoreError::row("index"))
 }
 
-/// Notes what an accepted transaction touches.
+/// Notes what an accepted transaction, an item of its request, touches.
 pub(super) fn note(
     work: &mut Work<'_>,
     (no, index): (ChainNo, u64),
-    item: &InjectItem<'_>,
-    moved: Option<(u128, u128)>,
+    (number, item): (usize, &InjectItem<'_>),
+    moved: &Moved<'_>,
 ) {
     let Some(chain) = work.state.hot.peek(no) else {
         return;
@@ -156,11 +187,12 @@ pub(super) fn note(
             });
         }
     }
-    let Some((transfer, (sender, receiver))) = item.transfer.zip(moved) else {
+    let Some(transfer) = item.transfer else {
         return;
     };
-    for (account, balance) in [(transfer.sender, sender), (transfer.receiver, receiver)] {
-        note_balance(work, (no, alg, index), account, balance);
+    for account in [transfer.sender, transfer.receiver] {
+        let balance = moved.last(number, account);
+        note_account(work, (no, alg, index), account, balance);
     }
 }
 
@@ -172,17 +204,21 @@ fn key_of(item: &InjectItem<'_>) -> Option<Vec<u8>> {
     Attributes::parse(item.attributes).ok()?.key
 }
 
-fn note_balance(
+fn note_account(
     work: &mut Work<'_>,
     (chain, alg, index): (ChainNo, HashAlg, u64),
     account: &[u8],
-    balance: u128,
+    balance: Option<u128>,
 ) {
     let (slot, state_key) = (work.engine.slot, balance_key(account));
     let at = touch_key(slot, chain, &state_key, index);
     work.batch.put(Cf::Index, at, []);
+    let Some(balance) = balance else {
+        return;
+    };
     let row = balance_value(balance).to_vec();
     let key = account_key(slot, chain, account);
+    work.state.balances.put(key.clone(), balance);
     work.state.pending.put(work.batch, key, row);
     work.touches.push(Touch {
         chain,
