@@ -1,14 +1,16 @@
-//! Leap and proof inside the node, without gRPC: a chain of a million transactions over the real store.
+//! Leap, proof and latest inside the node, without gRPC: a chain of a million transactions over the real store, then a
+//! keyed one, whose every transaction has a key of its own.
 //!
 //! Prints one JSON line per figure. A leap is the whole of it: template, apply with every root recomputed, the write, the
-//! fdatasync. A proof is the reads and hashes of one inclusion proof from a warm store. Size by `QBC_BENCH_TRANSACTIONS`.
+//! fdatasync. A proof is the reads and hashes of one inclusion proof from a warm store, a latest the reads of the newest
+//! transaction of a key. Size by `QBC_BENCH_TRANSACTIONS`.
 #![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used)]
 
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
 use qbc::{
-    chain::{Authority, Birth, Constitution, HashAlg, Meta},
+    chain::{Attributes, Authority, Birth, Constitution, HashAlg, Meta, latest_key},
     engine::{
         Bang, CommandWriter, Engine, GroupId, InjectHead, InjectItem, Outcome, Reader, Seal,
         TemplateRequest,
@@ -19,7 +21,7 @@ use qbc::{
 const PER_LEAP: u64 = 100_000;
 const PER_ENTRY: u64 = 1000;
 const PAYLOAD_BYTES: usize = 256;
-const PROOFS: u64 = 20_000;
+const READS: u64 = 20_000;
 
 struct Bench {
     store: Store,
@@ -39,9 +41,9 @@ impl Bench {
         outcomes.remove(0)
     }
 
-    fn bang(&mut self) -> ChainNo {
-        let constitution = Constitution::from(Birth {
-            name: "bench".into(),
+    fn bang(&mut self, name: &str, keyed: bool) -> ChainNo {
+        let mut constitution = Constitution::from(Birth {
+            name: name.into(),
             created_ms: 1,
             salt: [0; 16],
             authority: Authority {
@@ -50,6 +52,7 @@ impl Bench {
             },
             cluster_id: [2; 16],
         });
+        constitution.keyed = keyed;
         let meta = Meta {
             constitution: Some(constitution.to_bytes()),
             ..Meta::default()
@@ -68,11 +71,18 @@ impl Bench {
         }
     }
 
-    fn inject(&mut self, chain: ChainNo, first: u64) {
-        let payloads: Vec<[u8; PAYLOAD_BYTES]> = (first..first + PER_ENTRY).map(payload).collect();
-        let items = payloads.iter().map(|payload| InjectItem {
+    fn inject(&mut self, chain: ChainNo, first: u64, keyed: bool) {
+        let numbers = first..first + PER_ENTRY;
+        let payloads: Vec<[u8; PAYLOAD_BYTES]> = numbers.clone().map(payload).collect();
+        let attributes = numbers.map(|number| Attributes {
+            key: keyed.then(|| key(number)),
+            ..Attributes::default()
+        });
+        let attributes: Vec<Vec<u8>> = attributes.map(|one| one.to_bytes()).collect();
+        let items = payloads.iter().zip(&attributes);
+        let items = items.map(|(payload, attributes)| InjectItem {
             kind: 0,
-            attributes: b"",
+            attributes,
             id: b"",
             salt: None,
             transfer: None,
@@ -110,9 +120,38 @@ impl Bench {
         begun.elapsed().as_secs_f64() * 1e3
     }
 
+    /// A chain of so many transactions, sealed by the hundred thousand: how many a second, and what the leaps took.
+    fn fill(&mut self, chain: ChainNo, transactions: u64, keyed: bool) -> (f64, Vec<f64>) {
+        let (mut leaps, begun) = (Vec::new(), Instant::now());
+        for first in (0..transactions).step_by(PER_ENTRY as usize) {
+            self.inject(chain, first, keyed);
+            if (first + PER_ENTRY).is_multiple_of(PER_LEAP) {
+                leaps.push(self.leap(chain));
+            }
+        }
+        (transactions as f64 / begun.elapsed().as_secs_f64(), leaps)
+    }
+
+    fn latest(&self, chain: ChainNo, keys: u64) -> Histogram<u64> {
+        let mut times = Histogram::new(3).unwrap();
+        for turn in 0..READS {
+            let key = key(turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) % keys);
+            let begun = Instant::now();
+            let snapshot = self.store.snapshot();
+            let reader = Reader::new(&snapshot, self.engine.slot());
+            let view = reader.chain_no(chain).unwrap().unwrap();
+            let newest = (true, 1);
+            let found = reader.touching(&view, &latest_key(&key), (0, u64::MAX), newest);
+            let row = reader.transaction(&view, found.unwrap()[0]).unwrap();
+            std::hint::black_box(row);
+            times.record(begun.elapsed().as_nanos() as u64).unwrap();
+        }
+        times
+    }
+
     fn proofs(&self, chain: ChainNo) -> Histogram<u64> {
         let mut times = Histogram::new(3).unwrap();
-        for turn in 0..PROOFS {
+        for turn in 0..READS {
             let begun = Instant::now();
             let snapshot = self.store.snapshot();
             let reader = Reader::new(&snapshot, self.engine.slot());
@@ -134,6 +173,10 @@ impl Bench {
         }
         times
     }
+}
+
+fn key(number: u64) -> Vec<u8> {
+    format!("customer-{number:08}").into_bytes()
 }
 
 fn payload(index: u64) -> [u8; PAYLOAD_BYTES] {
@@ -167,25 +210,28 @@ fn main() {
         engine,
         time_ms: 1,
     };
-    let chain = bench.bang();
-    let (mut leaps, begun) = (Vec::new(), Instant::now());
-    for first in (0..transactions).step_by(PER_ENTRY as usize) {
-        bench.inject(chain, first);
-        if (first + PER_ENTRY).is_multiple_of(PER_LEAP) {
-            leaps.push(bench.leap(chain));
-        }
+    for keyed in [false, true] {
+        let name = if keyed { "keyed" } else { "plain" };
+        let chain = bench.bang(name, keyed);
+        let (rate, mut leaps) = bench.fill(chain, transactions, keyed);
+        println!(
+            "{{\"bench\":\"apply\",\"chain\":\"{name}\",\"transactions\":{transactions},\"per_s\":{rate:.0}}}"
+        );
+        let last = leaps[leaps.len() - 1];
+        leaps.sort_by(f64::total_cmp);
+        let (median, worst) = (leaps[leaps.len() / 2], leaps[leaps.len() - 1]);
+        println!(
+            "{{\"bench\":\"leap\",\"chain\":\"{name}\",\"transactions\":{PER_LEAP},\"median_ms\":{median:.2},\"worst_ms\":{worst:.2},\"last_ms\":{last:.2}}}"
+        );
+        let (what, times) = if keyed {
+            ("latest", bench.latest(chain, transactions))
+        } else {
+            ("proof", bench.proofs(chain))
+        };
+        let us = |quantile| times.value_at_quantile(quantile) as f64 / 1e3;
+        let (p50, p99) = (us(0.5), us(0.99));
+        println!(
+            "{{\"bench\":\"{what}\",\"chain\":{transactions},\"p50_us\":{p50:.1},\"p99_us\":{p99:.1}}}"
+        );
     }
-    let rate = transactions as f64 / begun.elapsed().as_secs_f64();
-    println!("{{\"bench\":\"apply\",\"transactions\":{transactions},\"per_s\":{rate:.0}}}");
-    leaps.sort_by(f64::total_cmp);
-    let (median, worst) = (leaps[leaps.len() / 2], leaps[leaps.len() - 1]);
-    println!(
-        "{{\"bench\":\"leap\",\"transactions\":{PER_LEAP},\"median_ms\":{median:.2},\"worst_ms\":{worst:.2}}}"
-    );
-    let times = bench.proofs(chain);
-    let us = |quantile| times.value_at_quantile(quantile) as f64 / 1e3;
-    let (p50, p99) = (us(0.5), us(0.99));
-    println!(
-        "{{\"bench\":\"proof\",\"chain\":{transactions},\"p50_us\":{p50:.1},\"p99_us\":{p99:.1}}}"
-    );
 }
