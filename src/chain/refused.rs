@@ -83,6 +83,7 @@ pub const CHECKS: &[&str] = &[
     "envelope-time",
     "envelope-type",
     "envelope-zero",
+    "erasure",
     "export-count",
     "export-end",
     "export-frame",

@@ -265,13 +265,6 @@ async fn a_constitution_that_this_version_cant_keep_is_refused() {
                 ..Default::default()
             },
         ),
-        (
-            "constitution.erasable",
-            Constitution {
-                erasable: true,
-                ..Default::default()
-            },
-        ),
     ];
     for (field, constitution) in unsupported {
         let request = with_rules(constitution);
