@@ -140,6 +140,7 @@ impl chains::ChainService for Bare {
             .map_err(|_| Status::unavailable("stopped"))?;
         let first_index = wait.await.map_err(|_| Status::internal("stopped"))?;
         let run = proto::InjectRun {
+            erased: false,
             chain: request.chain,
             first_index,
             count,

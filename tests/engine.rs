@@ -7,6 +7,8 @@
 mod amend;
 #[path = "engine/bounds.rs"]
 mod bounds;
+#[path = "engine/erase.rs"]
+mod erase;
 #[path = "engine/image.rs"]
 mod image;
 #[path = "engine/image_lies.rs"]

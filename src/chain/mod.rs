@@ -7,6 +7,7 @@ mod authority;
 mod change;
 mod constitution;
 mod content;
+mod erasure;
 mod export;
 mod hash;
 mod id;
@@ -34,6 +35,7 @@ pub use constitution::{Authority, Birth, Constitution, Content, Mint, Work};
 pub use content::{
     ContentError, Fault, Mismatch, SCHEMA_BYTES_MAX, Schema, SchemaError, check_content,
 };
+pub use erasure::{ERASURE_REASON_BYTES_MAX, Erasure};
 pub use export::{
     Audited, Auditor, EXPORT_END, EXPORT_FRAME_BYTES_MAX, EXPORT_QUANT, EXPORT_SIGNATURE,
     EXPORT_TRANSACTION, ExportVerdict, ExportVerifier, export_frame, export_magic,
@@ -66,8 +68,8 @@ pub use state::{
 };
 pub use transaction::{
     Attributes, ENVELOPE_BYTES, Envelope, ID_BYTES_MAX, KEY_BYTES_MAX, TYPE_CONSTITUTION_CHANGE,
-    TYPE_DATA, TYPE_TRANSFER, attributes_hash, author_message, check_author_key, payload_hash,
-    verify_author,
+    TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER, attributes_hash, author_message, check_author_key,
+    payload_hash, verify_author,
 };
 pub use tree::{
     Frontier, LeafReader, NodeReader, consistency_path, inclusion_path, range_root, tree_root,

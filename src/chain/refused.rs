@@ -84,6 +84,7 @@ pub const CHECKS: &[&str] = &[
     "envelope-time",
     "envelope-type",
     "envelope-zero",
+    "erasure",
     "export-count",
     "export-end",
     "export-frame",

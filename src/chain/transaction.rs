@@ -16,6 +16,8 @@ pub const ID_BYTES_MAX: usize = 64;
 pub const TYPE_DATA: u8 = 0;
 /// Type of what admins write to change who may write and when the chain seals by itself.
 pub const TYPE_CONSTITUTION_CHANGE: u8 = 1;
+/// Type of what admins write to erase the payload of an earlier transaction.
+pub const TYPE_ERASURE: u8 = 2;
 /// Type of a transfer on a ledger.
 pub const TYPE_TRANSFER: u8 = 3;
 

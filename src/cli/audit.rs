@@ -44,6 +44,7 @@ pub(super) async fn run(args: AuditArgs, mut session: Session) -> Result<(), Cli
         "transactions": report.transactions,
         "signed": report.signed,
         "amendments": report.changes,
+        "erased": report.erased,
         "head": {"height": trusted.header.height, "quant_hash": hex::encode(trusted.hash)},
         "steps": report.steps,
         "receipts": {"sealed": report.receipts.sealed, "pooled": report.receipts.pooled},

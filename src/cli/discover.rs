@@ -73,6 +73,7 @@ pub(super) fn node(node: &Node) -> Value {
         "groups_led": node.groups_led,
         "groups_held": node.groups_held,
         "groups_repaired": node.groups_repaired,
+        "unpurged": node.unpurged,
     })
 }
 
@@ -195,6 +196,7 @@ mod tests {
             groups_held: vec![2, 1, 0, 7],
             version: "0.2.0".into(),
             groups_repaired: Vec::new(),
+            unpurged: 2,
         };
         let group = |group_id, leader_node_id| Group {
             group_id,
@@ -223,6 +225,7 @@ mod tests {
         assert_eq!(shown["nodes"][0]["state"], "alive");
         assert_eq!(shown["nodes"][0]["groups_held"], json!([0, 1, 2, 7]));
         assert_eq!(shown["nodes"][1]["last_seen_ms"], 700);
+        assert_eq!(shown["nodes"][0]["unpurged"], 2);
         assert_eq!(shown["groups"][0]["leader_node_id"], 2);
         assert!(shown["groups"][1]["leader_node_id"].is_null());
         assert_eq!(shown["groups"][1]["voters"], json!([1, 2]));

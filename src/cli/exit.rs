@@ -44,6 +44,9 @@ pub(super) enum CliError {
     /// What was asked for is not there.
     #[error("{0}")]
     NotFound(String),
+    /// What was asked for is not done yet, and others have to do it.
+    #[error("{0}")]
+    Unavailable(String),
     /// What was checked holds, and nothing that is trusted holds it.
     #[error("not anchored: {0}")]
     NotAnchored(String),
@@ -81,6 +84,7 @@ impl CliError {
             Self::Usage(_) => USAGE,
             Self::Precondition(_) => PRECONDITION,
             Self::NotFound(_) => NOT_FOUND,
+            Self::Unavailable(_) => UNAVAILABLE,
             Self::NotAnchored(_) => VERIFICATION,
             // Whoever read our output has seen enough.
             Self::Stdout(error) if error.kind() == io::ErrorKind::BrokenPipe => OK,

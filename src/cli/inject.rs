@@ -271,6 +271,9 @@ fn shown(name: &str, totals: &InjectTotals) -> serde_json::Value {
     if let Some(first_index) = totals.first_index {
         shown["first_index"] = first_index.into();
     }
+    if totals.erased > 0 {
+        shown["erased"] = totals.erased.into();
+    }
     if totals.receipts > 0 {
         shown["receipts"] = totals.receipts.into();
     }
@@ -320,6 +323,7 @@ mod tests {
             count: 3,
             duplicates: 1,
             first_index: Some(5),
+            erased: 0,
             receipts: 0,
         };
         assert_eq!(

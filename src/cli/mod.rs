@@ -16,6 +16,7 @@ mod completions;
 #[cfg(test)]
 mod contract;
 mod discover;
+mod erase;
 mod exit;
 mod export;
 mod head;
@@ -118,6 +119,8 @@ enum Verb {
     Keygen(keygen::KeygenArgs),
     /// Change who may write to a chain, and when it seals by itself
     Amend(amend::AmendArgs),
+    /// Erase the payload of a transaction, where the chain allows it
+    Erase(erase::EraseArgs),
     /// Accounts of a ledger: keys, balances, transfers, statements, statistics
     Wallet(wallet::WalletArgs),
     /// Show the nodes of a cluster
@@ -161,6 +164,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Export(args) => online(&global, async |s| Box::pin(export::run(args, s)).await),
         Verb::Prove(args) => online(&global, async |s| prove::run(args, s).await),
         Verb::Audit(args) => online(&global, async |s| audit::run(args, s).await),
+        Verb::Erase(args) => online(&global, async |s| erase::run(args, &global, s).await),
         Verb::Wallet(args) => wallet::run(args, &global),
         Verb::Discover(args) => in_runtime(discover::run(args, global)),
         Verb::Leave(args) => in_runtime(leave::run(args, global)),
@@ -205,7 +209,7 @@ mod tests {
             .get_subcommands()
             .map(clap::Command::get_name)
             .collect();
-        let contract = "serve bang inject leap close chains chain quant head tx read history latest export prove verify audit keygen amend wallet discover leave bench completions";
+        let contract = "serve bang inject leap close chains chain quant head tx read history latest export prove verify audit keygen amend erase wallet discover leave bench completions";
         assert_eq!(verbs, contract.split(' ').collect::<Vec<_>>());
     }
 }

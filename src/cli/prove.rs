@@ -51,11 +51,14 @@ pub(super) async fn run(args: ProveArgs, mut session: Session) -> Result<(), Cli
         session.printer.flush()?;
         return Ok(());
     };
+    let shown = verdict.transaction.as_ref();
     write_atomic(path, format!("{text}\n").as_bytes())?;
     session.printer.object(&json!({
         "chain": trusted.name(),
         "chain_id": trusted.chain_id.to_string(),
         "index": args.index.or(latest_of(&verdict)),
+        // Payloads are left out only where they are gone.
+        "erased": shown.is_some_and(|shown| !shown.payload_shown),
         "head": {"height": verdict.head.height, "quant_hash": hex::encode(verdict.head_hash)},
         "file": path.display().to_string(),
     }))?;

@@ -4,11 +4,11 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     chain::{
-        Constitution, ConstitutionChange, Content, Edit, Header, TYPE_CONSTITUTION_CHANGE,
-        TYPE_DATA, TYPE_TRANSFER,
+        Constitution, ConstitutionChange, Content, Edit, Erasure, Header, TYPE_CONSTITUTION_CHANGE,
+        TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER,
     },
     cli::output::{Column, Row},
-    client::{Mining, ReadTransaction},
+    client::{Erased, Mining, ReadTransaction},
 };
 
 /// The columns of transactions in tables.
@@ -121,7 +121,10 @@ pub(super) fn transaction(read: &ReadTransaction, content: Content) -> Row {
         TYPE_TRANSFER => Content::Json,
         _ => Content::Bytes,
     };
-    let payload = payload_json(&read.payload, content);
+    let payload = match read.erased {
+        None => payload_json(&read.payload, content),
+        Some(_) => Value::Null.to_string(),
+    };
     let mut fields = json!({
         "index": read.index,
         "height": read.height,
@@ -141,6 +144,13 @@ pub(super) fn transaction(read: &ReadTransaction, content: Content) -> Row {
     if let (Some(change), Value::Object(fields)) = (change_of(read), &mut fields) {
         fields.insert("change".to_owned(), change);
     }
+    if let (Some(erasure), Value::Object(fields)) = (erasure_of(read), &mut fields) {
+        let erases = json!({"index": erasure.index, "reason": erasure.reason});
+        fields.insert("erases".to_owned(), erases);
+    }
+    if let (Some(by), Value::Object(fields)) = (&read.erased, &mut fields) {
+        fields.insert("erased".to_owned(), erased(by));
+    }
     // The payload goes in as the text that it is: parsing would round large numbers.
     let mut json = fields.to_string();
     json.pop();
@@ -151,6 +161,23 @@ pub(super) fn transaction(read: &ReadTransaction, content: Content) -> Row {
         cells: cells(read, content),
         json,
     }
+}
+
+/// Who erased a payload, when and why.
+fn erased(by: &Erased) -> Value {
+    json!({
+        "tombstone": by.tombstone,
+        "inject_ms": by.inject_ms,
+        "admin": hex::encode(by.admin),
+        "reason": by.reason,
+        "payload_len": by.payload_len,
+    })
+}
+
+fn erasure_of(read: &ReadTransaction) -> Option<Erasure> {
+    let is_erasure = read.kind == TYPE_ERASURE;
+    let parsed = is_erasure.then(|| Erasure::parse(&read.payload).ok());
+    parsed.flatten()
 }
 
 fn change_of(read: &ReadTransaction) -> Option<Value> {
@@ -191,6 +218,7 @@ fn payload_json(payload: &[u8], content: Content) -> String {
 fn cells(read: &ReadTransaction, content: Content) -> Vec<String> {
     let bytes = |bytes: &Option<Vec<u8>>| bytes.as_deref().map_or("-".to_owned(), text_or_base64);
     let payload = match content {
+        _ if read.erased.is_some() || read.kind == TYPE_ERASURE => said_of_erasure(read),
         _ if read.kind == TYPE_CONSTITUTION_CHANGE => {
             change_of(read).map_or_else(String::new, |change| format!("amended: {change}"))
         }
@@ -210,6 +238,17 @@ fn cells(read: &ReadTransaction, content: Content) -> Vec<String> {
         read.author.map_or("-".to_owned(), hex::encode),
         payload,
     ]
+}
+
+/// What a table shows of an erased payload, or of a tombstone.
+fn said_of_erasure(read: &ReadTransaction) -> String {
+    if let Some(by) = &read.erased {
+        return format!("erased by {}: {}", by.tombstone, by.reason);
+    }
+    let erasure = erasure_of(read);
+    erasure.map_or_else(String::new, |erasure| {
+        format!("erases {}: {}", erasure.index, erasure.reason)
+    })
 }
 
 fn present(value: Value) -> Value {
@@ -239,6 +278,7 @@ mod tests {
             id: None,
             author: None,
             payload: payload.into(),
+            erased: None,
         }
     }
 
@@ -299,6 +339,48 @@ mod tests {
         assert_eq!(value["author"], "07".repeat(32));
         assert_eq!(value["author_checked"], true);
         assert!(row.cells.contains(&"07".repeat(32)));
+    }
+
+    #[test]
+    fn an_erased_payload_is_null_with_who_erased_it_and_why() {
+        let erased = Erased {
+            tombstone: 4712,
+            inject_ms: 6,
+            admin: [7; 32],
+            reason: "asked for".to_owned(),
+            payload_len: 9,
+        };
+        let read = ReadTransaction {
+            erased: Some(erased),
+            ..read(b"")
+        };
+        let row = transaction(&read, Content::Json);
+        let value: Value = serde_json::from_str(&row.json).unwrap();
+        assert!(value["payload"].is_null());
+        assert_eq!(value["erased"]["tombstone"], 4712);
+        assert_eq!(value["erased"]["admin"], "07".repeat(32));
+        assert_eq!(value["erased"]["reason"], "asked for");
+        assert_eq!(
+            row.cells.last().map(String::as_str),
+            Some("erased by 4712: asked for")
+        );
+    }
+
+    #[test]
+    fn a_tombstone_says_what_it_erases_and_why() {
+        let erasure = Erasure::of(crate::chain::HashAlg::Sha3_256, 3, &[1; 128], "asked for");
+        let read = ReadTransaction {
+            kind: TYPE_ERASURE,
+            payload: erasure.to_bytes().into(),
+            ..read(b"")
+        };
+        let row = transaction(&read, Content::Json);
+        let value: Value = serde_json::from_str(&row.json).unwrap();
+        assert_eq!(value["erases"], json!({"index": 3, "reason": "asked for"}));
+        assert_eq!(
+            row.cells.last().map(String::as_str),
+            Some("erases 3: asked for")
+        );
     }
 
     #[test]

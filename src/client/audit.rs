@@ -4,7 +4,7 @@ use tonic::Streaming;
 
 use crate::{
     chain::{Auditor, Header},
-    client::{Client, ClientError, ReceiptCheck, Trusted, contact::equivocation, convert},
+    client::{Client, ClientError, ReceiptCheck, Trusted, contact::equivocation, convert, erase},
     proto,
 };
 
@@ -22,6 +22,8 @@ pub struct AuditReport {
     pub signed: u64,
     /// Of these, how many changed the constitution, each by one of its admins.
     pub changes: u64,
+    /// Of these, how many are erased, each by a tombstone that one of its admins signed.
+    pub erased: u64,
     /// Kept receipts held against the chain.
     pub receipts: ReceiptCheck,
     /// One sentence per thing that was checked, or that was left out.
@@ -74,6 +76,7 @@ impl Client {
         Ok(AuditReport {
             signed: audited.signed,
             changes: audited.changes,
+            erased: audited.erased,
             quants: height,
             transactions: trusted.sealed(),
             receipts: self.check_receipts(trusted).await?,
@@ -130,13 +133,17 @@ impl Transactions<'_> {
         for index in header.tx_start..header.tx_end() {
             let given = self.next(index).await?;
             let envelope = convert::envelope(trusted.alg(), trusted.chain_id, &given)?;
-            let salt = convert::salt(&given)?;
-            auditor.transaction(
-                &envelope.to_bytes(),
-                &given.attributes,
-                Some(&given.payload),
-                salt.as_ref(),
-            )?;
+            let (bytes, attributes) = (envelope.to_bytes(), &given.attributes);
+            match &given.erasure {
+                None => {
+                    let salt = convert::salt(&given)?;
+                    auditor.transaction(&bytes, attributes, Some(&given.payload), salt.as_ref())?;
+                }
+                Some(erasure) => {
+                    erase::check(trusted, index, &bytes, erasure)?;
+                    auditor.transaction(&bytes, attributes, None, None)?;
+                }
+            }
             visit(AuditedTransaction {
                 index,
                 height: header.height,

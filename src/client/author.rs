@@ -46,14 +46,13 @@ pub(super) fn check(
     let (Some(author), Some(signature)) = (&attributes.author, &attributes.signature) else {
         return Ok(());
     };
-    let salt = convert::salt(given)?;
     let checked = verify_author(
         &family(trusted),
         convert::kind(given)?,
-        u8::from(salt.is_some()),
+        given.flags as u8,
         attributes.key.as_deref(),
         attributes.id.as_deref(),
-        &payload_hash(trusted.alg(), &given.payload, salt.as_ref()),
+        &convert::hash_of_payload(trusted.alg(), given)?,
         author,
         signature,
     );

@@ -129,8 +129,7 @@ pub(super) fn envelope(
     chain_id: ChainId,
     given: &proto::Transaction,
 ) -> Result<Envelope, Refused> {
-    let salt = salt(given)?;
-    let payload_hash = payload_hash(alg, &given.payload, salt.as_ref());
+    let payload_hash = hash_of_payload(alg, given)?;
     envelope_with(alg, chain_id, given, payload_hash)
 }
 
@@ -143,14 +142,31 @@ pub(super) fn envelope_with(
 ) -> Result<Envelope, Refused> {
     Ok(Envelope {
         kind: kind(given)?,
-        salted: salt(given)?.is_some(),
+        salted: given.erasure.is_some() || salt(given)?.is_some(),
         chain_id,
         index: given.index,
         inject_ms: given.inject_ms,
-        payload_len: given.payload.len() as u64,
+        payload_len: given
+            .erasure
+            .as_ref()
+            .map_or(given.payload.len() as u64, |erasure| erasure.payload_len),
         payload_hash,
         attributes_hash: attributes_hash(alg, &given.attributes),
     })
+}
+
+/// The hash of the payload, as its bytes give it; of an erased one as the node says, which the envelope confirms.
+pub(super) fn hash_of_payload(alg: HashAlg, given: &proto::Transaction) -> Result<Hash, Refused> {
+    let Some(erasure) = &given.erasure else {
+        return Ok(payload_hash(alg, &given.payload, salt(given)?.as_ref()));
+    };
+    if given.flags == 1 && given.payload.is_empty() && given.salt.is_empty() {
+        return hash(&erasure.payload_hash, "payload_hash of an erasure");
+    }
+    Err(bad(format!(
+        "transaction {} is erased and has flags {}, a payload or a salt",
+        given.index, given.flags
+    )))
 }
 
 pub(super) fn kind(given: &proto::Transaction) -> Result<u8, Refused> {
@@ -190,6 +206,8 @@ pub(super) fn input_attributes(item: &proto::TransactionInput) -> Attributes {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[test]
@@ -209,6 +227,30 @@ mod tests {
         assert_eq!(salt(&given).unwrap(), Some([7; 32]));
         given.flags = 2;
         assert!(salt(&given).is_err());
+    }
+
+    #[test]
+    fn what_is_erased_is_salted_and_has_no_payload() {
+        let alg = HashAlg::Sha3_256;
+        let mut given = proto::Transaction {
+            flags: 1,
+            erasure: Some(proto::Erasure {
+                payload_hash: vec![5; 32].into(),
+                payload_len: 9,
+                ..proto::Erasure::default()
+            }),
+            ..proto::Transaction::default()
+        };
+        let shown = envelope(alg, ChainId([1; 32]), &given).unwrap();
+        assert_eq!(
+            (shown.salted, shown.payload_len, shown.payload_hash),
+            (true, 9, [5; 32])
+        );
+        given.payload = "left".into();
+        assert!(envelope(alg, ChainId([1; 32]), &given).is_err());
+        given.payload = Bytes::new();
+        given.flags = 0;
+        assert!(envelope(alg, ChainId([1; 32]), &given).is_err());
     }
 
     #[test]

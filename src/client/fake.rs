@@ -255,6 +255,7 @@ impl FakeChain {
         }
         let (first_index, count) = (known.unwrap_or(next), request.transactions.len() as u32);
         let run = proto::InjectRun {
+            erased: false,
             chain: request.chain.clone(),
             first_index,
             count,
@@ -479,6 +480,7 @@ impl ProofService for FakeNode {
             envelope: envelope.to_bytes().to_vec().into(),
             attributes: given.attributes,
             payload: Some(given.payload),
+            erasure: None,
             salt: Bytes::new(),
             tx_path: path(&leaves, r.index - header.tx_start),
             header: header.to_bytes().to_vec().into(),

@@ -16,7 +16,7 @@ use crate::{
     client::{
         Client, ClientError, KeptReceipt, Trusted, author,
         connect::{in_time, wait},
-        convert,
+        convert, erase,
         receipts::check_answer,
     },
     proto,
@@ -32,6 +32,8 @@ const BYTES_MAX: usize = (4 << 20) - (64 << 10);
 const ITEM_OVERHEAD: usize = 16;
 /// What a signature costs besides: key, signature, and an id where none was given.
 const SIGNED_OVERHEAD: usize = 128;
+/// What a salt costs.
+const SALTED_OVERHEAD: usize = 34;
 /// Reconnections in a row before the node is given up.
 const RECONNECTIONS_MAX: u32 = 8;
 const RECONNECTION_FIRST: Duration = Duration::from_millis(100);
@@ -78,6 +80,8 @@ pub struct InjectTotals {
     pub count: u64,
     /// Of these, how many the chain had already: from before, or from a message that had to be sent twice.
     pub duplicates: u64,
+    /// Of these, how many are erased since: only their ids were compared.
+    pub erased: u64,
     /// The first index, where all indexes follow each other.
     pub first_index: Option<u64>,
     /// Receipts checked and kept.
@@ -138,6 +142,10 @@ impl Injector<'_> {
             }),
             ..Default::default()
         };
+        if self.trusted.constitution.erasable {
+            input.salt = erase::salt()?;
+            bytes += SALTED_OVERHEAD;
+        }
         if let Some(key) = &self.options.sign {
             author::sign(&mut input, self.trusted, key)?;
             bytes += SIGNED_OVERHEAD;
@@ -379,6 +387,7 @@ impl Tally {
         self.next = Some(run.first_index.saturating_add(count));
         self.totals.count += count;
         self.totals.duplicates += if run.duplicate { count } else { 0 };
+        self.totals.erased += if run.erased { count } else { 0 };
     }
 }
 
@@ -392,6 +401,7 @@ mod tests {
             first_index,
             count,
             duplicate,
+            erased: false,
         }
     }
 

@@ -14,6 +14,7 @@ mod bang;
 mod connect;
 mod contact;
 mod convert;
+mod erase;
 mod error;
 mod export;
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub use audit::{AuditReport, AuditedTransaction};
 pub use bang::{BangOptions, Banged};
 pub use connect::{Client, ClientConfig, DEADLINE_DEFAULT};
 pub use contact::{Contact, ContactKind};
+pub use erase::{Erased, Tombstone};
 pub use error::{ClientError, RpcCode, RpcFailure};
 pub use export::ExportStream;
 pub use heads::{HeadEntry, Heads};

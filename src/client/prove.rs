@@ -6,8 +6,8 @@ use crate::{
         Anchored, Claim, Header, Proof, Refused, Step, TransactionEvidence, Trust, Verdict, verify,
     },
     client::{
-        Client, ClientError, ReadTransaction, Trusted, contact::equivocation, convert,
-        error::not_denied,
+        Client, ClientError, Erased, ReadTransaction, Trusted, contact::equivocation, convert,
+        erase, error::not_denied,
     },
     proto,
 };
@@ -21,9 +21,13 @@ impl Client {
         at: Option<u64>,
     ) -> Result<(Proof, Verdict), ClientError> {
         let answer = self.inclusion(trusted, index, at).await?;
+        let erasure = answer.erasure.clone();
         let (proof, _) = inclusion_proof(answer)?;
-        let verdict = verify_anchored(&proof, trusted)?;
+        let mut verdict = verify_anchored(&proof, trusted)?;
         check_index(&verdict, index)?;
+        if let Some(erased) = check_erased(trusted, &verdict, erasure.as_ref())? {
+            verdict.steps.push(say_erased(&erased));
+        }
         check_height(&verdict.head, at.unwrap_or(trusted.header.height))?;
         self.check_tied(trusted, &verdict.head).await?;
         Ok((proof, verdict))
@@ -54,14 +58,24 @@ impl Client {
         index: u64,
     ) -> Result<ReadTransaction, ClientError> {
         let answer = self.inclusion(trusted, index, None).await?;
-        let payload = answer.payload.clone();
+        let (payload, erasure) = (answer.payload.clone(), answer.erasure.clone());
         let attributes_shown = !answer.attributes.is_empty();
         let (proof, height) = inclusion_proof(answer)?;
         let verdict = verify(&proof, &[Trust::Head(trusted.hash)])?;
         check_anchored(&verdict)?;
         check_index(&verdict, index)?;
-        let payload = payload.ok_or_else(|| missing("payload", index))?;
-        let transaction = read_transaction(verdict, height, payload, attributes_shown)?;
+        let erased = check_erased(trusted, &verdict, erasure.as_ref())?;
+        let payload = match (payload, &erased) {
+            (Some(payload), None) => payload,
+            (None, Some(_)) => Bytes::new(),
+            (None, None) => return Err(missing("payload", index).into()),
+            (Some(_), Some(_)) => {
+                let why = format!("transaction {index} is erased and has a payload");
+                return Err(ClientError::refused("answer", why));
+            }
+        };
+        let mut transaction = read_transaction(verdict, height, payload, attributes_shown)?;
+        transaction.erased = erased;
         Ok(transaction)
     }
 
@@ -186,6 +200,35 @@ pub(super) fn check_height(header: &Header, height: u64) -> Result<(), Refused> 
     Err(Refused::new("answer", why))
 }
 
+/// What the node says of an erased payload, held against the proved envelope.
+fn check_erased(
+    trusted: &Trusted,
+    verdict: &Verdict,
+    given: Option<&proto::Erasure>,
+) -> Result<Option<Erased>, Refused> {
+    let Some((given, shown)) = given.zip(verdict.transaction.as_ref()) else {
+        return Ok(None);
+    };
+    let envelope = &shown.envelope;
+    let same = given.payload_len == envelope.payload_len
+        && given.payload_hash.as_ref() == envelope.payload_hash.as_slice();
+    if !same {
+        let why = "the payload that is said to be erased is not the one of the envelope";
+        return Err(Refused::new("erasure", why));
+    }
+    erase::check(trusted, envelope.index, &envelope.to_bytes(), given).map(Some)
+}
+
+fn say_erased(erased: &Erased) -> String {
+    format!(
+        "its payload of {} bytes was erased by the tombstone at index {}, signed by the admin {}: {}",
+        erased.payload_len,
+        erased.tombstone,
+        hex::encode(erased.admin),
+        erased.reason
+    )
+}
+
 fn missing(what: &str, index: u64) -> Refused {
     Refused::new(
         "answer",
@@ -216,5 +259,6 @@ fn read_transaction(
         id: transaction.id,
         author: transaction.author,
         payload,
+        erased: None,
     })
 }

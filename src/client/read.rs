@@ -3,8 +3,10 @@ use bytes::Bytes;
 use tonic::Streaming;
 
 use crate::{
-    chain::{Hash, HashAlg, Header, Refused, payload_hash, tree_root},
-    client::{Client, ClientError, RpcCode, Trusted, author, convert, error::not_denied},
+    chain::{Hash, HashAlg, Header, Refused, tree_root},
+    client::{
+        Client, ClientError, Erased, RpcCode, Trusted, author, convert, erase, error::not_denied,
+    },
     proto,
 };
 
@@ -33,8 +35,10 @@ pub struct ReadTransaction {
     pub id: Option<Vec<u8>>,
     /// The public key of its author, whose signature was checked.
     pub author: Option<[u8; 32]>,
-    /// Its content.
+    /// Its content; empty where it is erased.
     pub payload: Bytes,
+    /// Who erased the content, and why.
+    pub erased: Option<Erased>,
 }
 
 /// Transactions of a chain in order, in batches that are verified before they are given out.
@@ -118,7 +122,7 @@ impl Client {
         stream.map_err(|error| not_denied(error, true, "transaction", from_index))
     }
 
-    async fn raw_transaction(
+    pub(super) async fn raw_transaction(
         &self,
         trusted: &Trusted,
         index: u64,
@@ -378,6 +382,10 @@ impl ReadTransaction {
     ) -> Result<Self, Refused> {
         let attributes = convert::attributes(&given.attributes)?;
         author::check(trusted, given, &attributes)?;
+        let erased = given.erasure.as_ref().map(|erasure| {
+            let envelope = convert::envelope(trusted.alg(), trusted.chain_id, given)?;
+            erase::check(trusted, given.index, &envelope.to_bytes(), erasure)
+        });
         Ok(Self {
             index: given.index,
             height,
@@ -388,6 +396,7 @@ impl ReadTransaction {
             id: attributes.id,
             author: attributes.author,
             payload: given.payload.clone(),
+            erased: erased.transpose()?,
         })
     }
 }
@@ -440,13 +449,13 @@ pub(super) fn leaves(
 }
 
 fn payload_hashes(alg: HashAlg, given: &[proto::Transaction]) -> Result<Vec<Hash>, Refused> {
-    if given.iter().all(|given| given.salt.is_empty()) {
+    let plain = |given: &proto::Transaction| given.salt.is_empty() && given.erasure.is_none();
+    if given.iter().all(plain) {
         let payloads: Vec<&[u8]> = given.iter().map(|given| given.payload.as_ref()).collect();
         return Ok(alg.hash_each(&payloads));
     }
-    let hashed = given.iter().map(|given| {
-        let salt = convert::salt(given)?;
-        Ok(payload_hash(alg, &given.payload, salt.as_ref()))
-    });
-    hashed.collect()
+    let hashed = given.iter();
+    hashed
+        .map(|given| convert::hash_of_payload(alg, given))
+        .collect()
 }

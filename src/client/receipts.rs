@@ -227,7 +227,9 @@ fn check_one(
             "the receipt does not give the time of each transaction",
         ));
     }
-    if receipt.root != root_of(trusted, items, &receipt, &given.inject_ms) {
+    // What stands there since an earlier run has another salt than what was sent now, or none any more.
+    let other_salts = run.duplicate && trusted.constitution.erasable;
+    if !other_salts && receipt.root != root_of(trusted, items, &receipt, &given.inject_ms) {
         return Err(Refused::new(
             "receipt-root",
             "the receipt is about other transactions than those sent",

@@ -22,6 +22,7 @@ use super::{
     groups::GroupsError, network::Network, pace::Pace, slots::Slots,
 };
 use crate::engine::{Engine, GroupId, Outcome, node_of};
+use crate::store::Slot;
 
 /// Commands that may wait in one group's queue.
 const QUEUE_COMMANDS: usize = 65_536;
@@ -394,6 +395,28 @@ impl Group {
     /// Stops the replica; what was acknowledged is durable.
     pub(super) async fn stop(&self) {
         let _ = self.raft.shutdown().await;
+    }
+
+    /// Where the log lies.
+    pub(super) fn log_slot(&self) -> Slot {
+        self.log.slot()
+    }
+
+    /// True unless this replica leads and knows of a member that lacks entries up to an index.
+    pub(super) fn all_have(&self, index: u64) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let mut matched = metrics.replication.iter().flatten();
+        matched.all(|(_, id)| id.as_ref().is_some_and(|id| id.index >= index))
+    }
+
+    /// Takes the applied log up to an index away, whoever may need it. Asked for, not waited for: Raft does it when nobody
+    /// reads there.
+    pub(super) async fn cut(&self, upto: u64) {
+        // A replica that stopped is asked for nothing.
+        if self.raft.trigger().snapshot().await.is_ok() {
+            let _ = self.raft.trigger().purge_log(upto).await;
+        }
     }
 
     /// The log's newest index.

@@ -13,6 +13,7 @@ use super::{
     group::{Opening, Shared, check_log},
     network::Network,
     port::Peers,
+    purge,
     roster::{Heard, Roster, Status},
     slots::{self, Slots},
     snapshot::Signing,
@@ -371,6 +372,7 @@ impl Groups {
             version: self.0.options.version.clone(),
             stopping: *self.0.stopping.borrow(),
             written: self.0.shared.pace.written_per_second(),
+            unpurged: self.unpurged(),
             ..Status::default()
         };
         let state = self.cluster();
@@ -397,6 +399,14 @@ impl Groups {
             .repaired
             .extend(self.damaged().iter().map(|(id, _)| id.0));
         status
+    }
+
+    /// How many erased payloads, logs and slots that held some, may be in this node's files still.
+    pub fn unpurged(&self) -> u64 {
+        purge::outstanding(self.store()).unwrap_or_else(|error| {
+            tracing::warn!(%error, "what is to be purged can't be read");
+            u64::MAX
+        })
     }
 
     /// The store, for reads.

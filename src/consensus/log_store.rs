@@ -124,6 +124,11 @@ impl GroupLog {
         })
     }
 
+    /// Where it lies.
+    pub(super) fn slot(&self) -> Slot {
+        self.slot
+    }
+
     /// The newest entry that is written (not necessarily synced): the apply gate. An id, not an index: after a truncation
     /// the same index comes again with a higher term, and ids only grow.
     pub fn written(&self) -> watch::Receiver<Option<LogId>> {

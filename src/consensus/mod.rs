@@ -8,7 +8,8 @@
 //! Between nodes: `port` is what is asked of the links, `wire` how messages look, `network` and `serve` both ends of
 //! them, `snapshot` the transfer of a whole group, `pace` how fast a node takes what it missed. Who holds what:
 //! `placement` plans, `drive` carries it out where this node leads, `reconcile` opens and closes its replicas, `roster` is
-//! what the nodes say of themselves.
+//! what the nodes say of themselves. `trash` empties slots
+//! that are given up, `purge` takes what was erased out of this node's log and files.
 
 mod batcher;
 mod codec;
@@ -21,6 +22,7 @@ mod network;
 mod pace;
 pub mod placement;
 mod port;
+mod purge;
 mod reconcile;
 mod roster;
 mod serve;

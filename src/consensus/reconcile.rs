@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     Groups,
     groups::{GroupsError, Held},
+    purge,
     slots::{self, Slots},
     trash,
 };
@@ -332,6 +333,7 @@ impl Groups {
         tokio::spawn(self.clone().keep_links());
         tokio::spawn(self.clone().tell_status());
         tokio::spawn(self.clone().empty_trash());
+        tokio::spawn(purge::run(self.clone()));
         tokio::spawn(self.clone().drive());
         tokio::spawn(self.clone().beat());
         self.watch_leader(&self.meta().clone());

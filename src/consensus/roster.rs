@@ -26,6 +26,8 @@ pub struct Status {
     pub stopping: bool,
     /// Bytes per second that it decides now, of the groups that it leads.
     pub written: u64,
+    /// Erased payloads that may be in its files still.
+    pub unpurged: u64,
 }
 
 /// When and what was heard of a node last.
@@ -126,6 +128,7 @@ impl Status {
     fn lasting(&self) -> Self {
         Self {
             written: 0,
+            unpurged: 0,
             ..self.clone()
         }
     }
@@ -133,6 +136,7 @@ impl Status {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = vec![u8::from(self.stopping)];
         out.extend_from_slice(&self.written.to_be_bytes());
+        out.extend_from_slice(&self.unpurged.to_be_bytes());
         out.extend_from_slice(&(self.led.len() as u16).to_be_bytes());
         for (group, term) in &self.led {
             out.extend_from_slice(&group.to_be_bytes());
@@ -153,6 +157,7 @@ impl Status {
         let mut status = Self {
             stopping: reader.u8()? == 1,
             written: reader.u64()?,
+            unpurged: reader.u64()?,
             ..Self::default()
         };
         for _ in 0..reader.u16()? {
@@ -181,6 +186,7 @@ mod tests {
             version: "0.2.0".into(),
             stopping: true,
             written: 1 << 40,
+            unpurged: 3,
         };
         let bytes = status.encode();
         assert_eq!(Status::decode(&bytes), Some(status));

@@ -25,6 +25,7 @@ use tokio::sync::{Notify, watch};
 use super::{
     Entry, LogId, OnFailure, Outcomes, SnapshotMeta, StoredMembership, Types, codec,
     log_writer::entry_bytes,
+    purge,
     slots::{self, Slots},
     snapshot, trash,
 };
@@ -322,6 +323,10 @@ impl GroupMachine {
         slots.put(&mut batch, self.group);
         batch.put(Cf::Raft, raft_key(slot, RaftTag::Applied), row);
         trash::discard(&mut batch, old);
+        if purge::holds_erasable(&self.store)? {
+            // What the snapshot has erased already may be in the log that it cuts.
+            purge::note_log(&mut batch, slot);
+        }
         if let Some(base) = base
             && !slots::is_kept(&self.store, base)?
         {

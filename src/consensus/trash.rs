@@ -5,6 +5,7 @@ use std::{ops::ControlFlow, time::Duration};
 
 use tokio::time::sleep;
 
+use super::purge;
 use crate::store::{Batch, Cf, DATA_FAMILIES, Slot, Store, StoreError, View};
 
 /// How long readers of an old slot may take.
@@ -28,7 +29,8 @@ pub(super) async fn empty(store: Store) {
     }
 }
 
-fn discarded(store: &Store) -> Result<Vec<Slot>, StoreError> {
+/// Slots that are to be emptied.
+pub(super) fn discarded(store: &Store) -> Result<Vec<Slot>, StoreError> {
     let mut slots = Vec::new();
     store.scan(
         Cf::Sys,
@@ -49,6 +51,9 @@ fn delete(store: &Store, slot: Slot) -> Result<(), StoreError> {
         batch.delete_range(family, &from, &to);
     }
     batch.delete(Cf::Sys, key(slot));
+    if purge::holds_erasable(store)? {
+        purge::note_deleted(&mut batch, slot);
+    }
     store.write(batch)?;
     // Payloads lie apart from their keys: nothing else would move their small keys soon.
     super::blocking(|| store.reclaim(Cf::Tx, &from, &to));

@@ -12,7 +12,7 @@ use super::{
     command::{Inject, InjectItem},
     due,
     hot::HotChain,
-    outcome::Rejection,
+    outcome::{Rejection, SignedBy},
 };
 use crate::chain::{
     Attributes, Constitution, ConstitutionChange, Edit, Hash, HashAlg, Header, Meta,
@@ -20,7 +20,7 @@ use crate::chain::{
 };
 use crate::store::{
     AmendedRow, Batch, Cf, ChainNo, PoolRow, QuantRow, Slot, StoreError, TxRow, View,
-    amended_bounds, amended_key, change_key, quant_key, tx_key,
+    amended_bounds, amended_key, change_key, quant_key, tx_key, tx_row,
 };
 
 /// Whose transactions a chain takes now. Both sorted.
@@ -42,6 +42,11 @@ impl Law {
             authors: sorted(&constitution.authors),
             admins: sorted(&constitution.admins),
         }
+    }
+
+    /// Who may change the constitution and erase, sorted.
+    pub fn admins(&self) -> &[[u8; 32]] {
+        &self.admins
     }
 }
 
@@ -172,7 +177,7 @@ impl Judge {
             TYPE_DATA | TYPE_TRANSFER if self.law.authors.is_empty() => Ok(()),
             TYPE_DATA | TYPE_TRANSFER => self.written(number, item),
             TYPE_CONSTITUTION_CHANGE => self.changed(number, item, current),
-            // No other type comes from a client: the leader refuses it before it proposes.
+            // Tombstones are judged elsewhere. No other type comes from a client: the leader refuses it before it proposes.
             _ => Ok(()),
         }
     }
@@ -204,6 +209,7 @@ impl Judge {
                 chain: self.chain.clone(),
                 author,
                 any: !self.law.admins.is_empty(),
+                by: SignedBy::AdminChanging,
             });
         }
         let made = self.amendment.as_ref().map_or(0, |one| one.changes.len());
@@ -249,7 +255,11 @@ impl Judge {
             return Err(Rejection::Unsigned {
                 item: number,
                 chain: self.chain.clone(),
-                change: item.kind == TYPE_CONSTITUTION_CHANGE,
+                by: if item.kind == TYPE_CONSTITUTION_CHANGE {
+                    SignedBy::AdminChanging
+                } else {
+                    SignedBy::Author
+                },
             });
         };
         if item.id.is_empty() {
@@ -392,7 +402,7 @@ fn pooled(
     index: u64,
     amended: &mut Amended,
 ) -> Result<(), StoreError> {
-    let row = view.get(Cf::Tx, &tx_key(place.slot, place.no, index))?;
+    let row = tx_row(view, &tx_key(place.slot, place.no, index))?;
     let row = row.as_deref().and_then(TxRow::decode);
     let row = row.filter(|row| {
         let (first, pool) = place.pool;

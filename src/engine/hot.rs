@@ -52,6 +52,8 @@ pub(super) struct HotChain {
     pub amended: Option<Arc<Amended>>,
     /// What is kept per key and account; fixed at the bang.
     pub keeps: StateRules,
+    /// Payloads of data can be erased; fixed at the bang.
+    pub erasable: bool,
     /// The work that the next Quant needs.
     pub difficulty: Difficulty,
     /// The part of the pool's tree that came since the chain was loaded.
@@ -85,6 +87,7 @@ impl HotChain {
             law: Arc::new(Law::of(constitution)),
             amended: None,
             keeps: StateRules::of(constitution),
+            erasable: constitution.erasable,
             recent: PoolParts::default(),
             sealed_bytes: 0,
             edges: Some(vec![vec![head_hash]]),
@@ -438,6 +441,7 @@ fn assemble(
         law: Arc::new(Law::of(&constitution)),
         amended: None,
         keeps: StateRules::of(&constitution),
+        erasable: constitution.erasable,
         difficulty: Difficulty::begin(constitution.work, first),
         recent: PoolParts::default(),
         sealed_bytes: row.sealed_bytes,

@@ -8,13 +8,14 @@ use super::{
     amend::{self, Amendment},
     apply::Work,
     command::{Command, Inject, InjectItem, body_hash},
+    erase::{self, Erasures},
     hot::{HotChain, PoolPart},
     outcome::{Injected, Rejection},
     request,
     state::{self, Moved},
 };
 use crate::chain::{
-    ENVELOPE_BYTES, Envelope, Hash, HashAlg, TYPE_CONSTITUTION_CHANGE, attributes_hash,
+    ENVELOPE_BYTES, Envelope, Hash, HashAlg, TYPE_CONSTITUTION_CHANGE, TYPE_DATA, attributes_hash,
     payload_hash,
 };
 use crate::store::{
@@ -75,8 +76,8 @@ pub(super) fn apply(
     hashes: &[Hash],
 ) -> Result<Result<Injected, Rejection>, StoreError> {
     let no = command.head.chain;
-    let alg = match work.chain(no)? {
-        Ok(chain) => chain.alg,
+    let (alg, erasable) = match work.chain(no)? {
+        Ok(chain) => (chain.alg, chain.erasable),
         Err(rejection) => return Ok(Err(rejection)),
     };
     let own;
@@ -86,7 +87,7 @@ pub(super) fn apply(
     } else {
         hashes
     };
-    let request = Request::of(command, alg, hashes);
+    let request = Request::of(command, (alg, erasable), hashes);
     if let Some(answer) = request.seen(work)? {
         return Ok(answer);
     }
@@ -94,7 +95,7 @@ pub(super) fn apply(
         Ok(places) => places,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    let mut amendment = None;
+    let (mut amendment, mut erasures) = (None, Erasures::new());
     let any = places.iter().any(Option::is_none);
     if any {
         if let Err(rejection) = request.allowed(work, &places)? {
@@ -104,12 +105,16 @@ pub(super) fn apply(
             Ok(amendment) => amendment,
             Err(rejection) => return Ok(Err(rejection)),
         };
+        erasures = match erase::judge(work, command, &places)? {
+            Ok(erasures) => erasures,
+            Err(rejection) => return Ok(Err(rejection)),
+        };
     }
     let moved = match state::moves(work, command, &places)? {
         Ok(moved) => moved,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    let injected = request.add(work, &places, &moved, amendment)?;
+    let injected = request.add(work, &places, (&moved, &erasures), amendment)?;
     request.remember(work, &injected);
     Ok(Ok(injected))
 }
@@ -123,6 +128,8 @@ fn hashes_with(alg: HashAlg, items: &[InjectItem<'_>]) -> Vec<Hash> {
 struct Request<'a> {
     command: &'a Inject<'a>,
     alg: HashAlg,
+    /// The chain's payloads are salted, and may be erased.
+    erasable: bool,
     payload_hashes: &'a [Hash],
     attribute_hashes: Vec<Hash>,
     /// Of the whole request; only where a request_id asks for it.
@@ -130,7 +137,11 @@ struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    fn of(command: &'a Inject<'a>, alg: HashAlg, payload_hashes: &'a [Hash]) -> Self {
+    fn of(
+        command: &'a Inject<'a>,
+        (alg, erasable): (HashAlg, bool),
+        payload_hashes: &'a [Hash],
+    ) -> Self {
         let attribute_hashes = command
             .items
             .iter()
@@ -139,6 +150,7 @@ impl<'a> Request<'a> {
         let mut request = Self {
             command,
             alg,
+            erasable,
             payload_hashes,
             attribute_hashes,
             body: [0; 32],
@@ -203,19 +215,23 @@ impl<'a> Request<'a> {
         &self,
         work: &mut Work<'_>,
     ) -> Result<Result<Vec<Option<u64>>, Rejection>, StoreError> {
-        let mut own: BTreeMap<&[u8], (Hash, u64)> = BTreeMap::new();
+        let mut own: BTreeMap<&[u8], (usize, u64)> = BTreeMap::new();
+        let mut targets = BTreeMap::new();
         let mut next = work
             .chain(self.command.head.chain)?
             .map_or(0, |chain| chain.pool.next_index);
         let mut places = Vec::with_capacity(self.command.items.len());
         for (number, item) in self.command.items.iter().enumerate() {
             let place = match self.known(work, number, item, &own)? {
+                Ok(None) => {
+                    erase::place(work, self.command.head.chain, item, (&mut targets, next))?
+                }
                 Ok(place) => place,
                 Err(rejection) => return Ok(Err(rejection)),
             };
             if place.is_none() {
                 if !item.id.is_empty() {
-                    own.insert(item.id, (self.item_body(number), next));
+                    own.insert(item.id, (number, next));
                 }
                 next += 1;
             }
@@ -229,32 +245,51 @@ impl<'a> Request<'a> {
         work: &Work<'_>,
         number: usize,
         item: &InjectItem<'_>,
-        own: &BTreeMap<&[u8], (Hash, u64)>,
+        own: &BTreeMap<&[u8], (usize, u64)>,
     ) -> Result<Result<Option<u64>, Rejection>, StoreError> {
         if item.id.is_empty() {
             return Ok(Ok(None));
         }
-        let first = if let Some((body, index)) = own.get(item.id) {
-            Some(IdRow {
-                index: *index,
-                body: *body,
-            })
+        let (index, same) = if let Some((first, index)) = own.get(item.id) {
+            (*index, self.same_items(*first, number))
         } else {
             let key = id_key(work.engine.slot, self.command.head.chain, item.id);
-            let row = work.state.pending.get(&work.engine.store, &key)?;
-            row.map(|row| IdRow::decode(&row).ok_or_else(|| StoreError::row("index")))
-                .transpose()?
+            let Some(row) = work.state.pending.get(&work.engine.store, &key)? else {
+                return Ok(Ok(None));
+            };
+            let first = IdRow::decode(&row).ok_or_else(|| StoreError::row("index"))?;
+            (first.index, self.repeats(work, number, &first)?)
         };
-        let Some(first) = first else {
-            return Ok(Ok(None));
-        };
-        if first.body == self.item_body(number) {
-            return Ok(Ok(Some(first.index)));
+        if same {
+            return Ok(Ok(Some(index)));
         }
         Ok(Err(Rejection::IdReused {
             item: number,
-            index: first.index,
+            index,
         }))
+    }
+
+    fn same_items(&self, one: usize, other: usize) -> bool {
+        if self.item_body(one) == self.item_body(other) {
+            return true;
+        }
+        let [one, other] = [one, other].map(|item| &self.command.items[item]);
+        self.erasable
+            && [one.kind, other.kind] == [TYPE_DATA; 2]
+            && one.payload == other.payload
+            && erase::same_attributes(one.attributes, other.attributes)
+    }
+
+    /// The same as what stands under its id.
+    fn repeats(&self, work: &Work<'_>, number: usize, first: &IdRow) -> Result<bool, StoreError> {
+        let item = &self.command.items[number];
+        if first.body == self.item_body(number) {
+            return Ok(true);
+        }
+        if !self.erasable || item.kind != TYPE_DATA {
+            return Ok(false);
+        }
+        erase::repeats(work, self.command.head.chain, item, first.index)
     }
 
     fn allowed(
@@ -281,7 +316,7 @@ impl<'a> Request<'a> {
         &self,
         work: &mut Work<'_>,
         places: &[Option<u64>],
-        moved: &Moved<'_>,
+        (moved, erasures): (&Moved<'_>, &Erasures),
         amendment: Option<Amendment>,
     ) -> Result<Injected, StoreError> {
         let (no, time_ms) = (self.command.head.chain, work.time_ms);
@@ -301,6 +336,9 @@ impl<'a> Request<'a> {
             self.write(work, number, (chain_id, next, inject_ms));
             let item = &self.command.items[number];
             state::note(work, (no, next), (number, item), moved);
+            if let Some((index, row)) = erasures.get(&number) {
+                erase::enact(work, no, (*index, row), next)?;
+            }
             bytes += item.payload.len() as u64;
             changes.extend((item.kind == TYPE_CONSTITUTION_CHANGE).then_some(next));
             runs.push(next, false);
@@ -336,9 +374,14 @@ impl<'a> Request<'a> {
             attributes: item.attributes,
             salt: item.salt,
             payload: item.payload,
+            erased: None,
         };
-        work.batch
-            .put(Cf::Tx, tx_key(slot, chain, index), row.encode());
+        let (key, row) = (tx_key(slot, chain, index), row.encode());
+        if self.erasable {
+            work.state.pending.put_tx(work.batch, key, row);
+        } else {
+            work.batch.put(Cf::Tx, key, row);
+        }
         if !item.id.is_empty() {
             let id = IdRow {
                 index,

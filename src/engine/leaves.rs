@@ -72,6 +72,7 @@ impl<'a> Leaves<'a> {
             read => read?,
         };
         let (hashes, flaw) = leaf_hashes(self.chain, &piece);
+        check_tombstones(self.reader, self.chain, &piece)?;
         self.next += hashes.len() as u64;
         self.hashes.extend(hashes);
         self.flaw = flaw;
@@ -118,25 +119,43 @@ pub(super) fn leaf_hashes(
     (alg.leaf_each(&envelopes), flaw)
 }
 
+/// Whoever leaves a payload out shows the tombstone for it; an error tells of damage.
+pub(super) fn check_tombstones(
+    reader: &Reader<'_>,
+    chain: &ChainView,
+    piece: &[TransactionView],
+) -> Result<(), ReadError> {
+    for one in piece {
+        // What cannot be decoded is told as a flaw of its leaf.
+        let erased = TxRow::decode(&one.row).and_then(|row| row.erased);
+        if let Some(erased) = erased {
+            reader.tombstone(chain, one, erased.tombstone)?;
+        }
+    }
+    Ok(())
+}
+
 fn envelope(row: &TxRow<'_>, chain: &ChainView, index: u64, attributes_hash: Hash) -> Envelope {
     Envelope {
         kind: row.kind,
-        salted: row.salt.is_some(),
+        salted: row.salted(),
         chain_id: chain.chain_id,
         index,
         inject_ms: row.inject_ms,
-        payload_len: row.payload.len() as u64,
+        payload_len: row.payload_len(),
         payload_hash: row.payload_hash,
         attributes_hash,
     }
 }
 
 fn first_wrong_payload(alg: HashAlg, rows: &[TxRow<'_>]) -> Option<usize> {
-    let plain = rows.iter().filter(|row| row.salt.is_none());
+    let plain = rows.iter().filter(|row| !row.salted());
     let payloads: Vec<&[u8]> = plain.map(|row| row.payload).collect();
     let mut hashes = alg.hash_each(&payloads).into_iter();
     rows.iter().position(|row| {
         let hash = match row.salt {
+            // Its tombstone is looked for where rows are read.
+            None if row.erased.is_some() => return false,
             None => hashes.next(),
             Some(salt) => Some(payload_hash(alg, row.payload, Some(salt))),
         };

@@ -11,6 +11,7 @@ mod cluster;
 mod cluster_rows;
 mod command;
 mod due;
+mod erase;
 mod hot;
 mod image;
 mod inject;
@@ -37,7 +38,7 @@ pub use image::{
 };
 pub use leap::{Template, TemplateRequest};
 pub use member::MemberCommand;
-pub use outcome::{Banged, Injected, Outcome, Rejection, Sealed};
+pub use outcome::{Banged, Injected, Outcome, Rejection, Sealed, SignedBy};
 pub use read::{ChainView, InForce, ReadError, Reader, TransactionView};
 pub use scrub::{Damage, check_quant};
 

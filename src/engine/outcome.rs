@@ -48,6 +48,44 @@ pub struct Sealed {
     pub duplicate: bool,
 }
 
+/// Who must sign a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignedBy {
+    /// One of the authors: it is data or a transfer.
+    Author,
+    /// One of the admins: it changes the constitution.
+    AdminChanging,
+    /// One of the admins: it erases.
+    AdminErasing,
+}
+
+impl SignedBy {
+    fn what(self) -> &'static str {
+        match self {
+            Self::Author => "transactions signed by one of its authors",
+            Self::AdminChanging => "constitution changes signed by one of its admins",
+            Self::AdminErasing => "erasures signed by one of its admins",
+        }
+    }
+
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Author => "inject",
+            Self::AdminChanging => "amend",
+            Self::AdminErasing => "erase",
+        }
+    }
+
+    fn only(self, any: bool) -> &'static str {
+        match (self, any) {
+            (Self::AdminErasing, true) => ": only they erase; sign with the key of one of them",
+            (Self::AdminErasing, false) => ", which has none: nothing in it can be erased",
+            (_, true) => ": only they change its constitution; sign with the key of one of them",
+            (_, false) => ", which has none: its constitution never changes",
+        }
+    }
+}
+
 /// Why a command was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -111,16 +149,16 @@ pub enum Rejection {
     /// A transaction that must be signed is not.
     #[error(
         "transactions[{item}].author is missing: chain {chain} takes {} only; sign it, as with qbc {} --sign KEYFILE",
-        if *change { "constitution changes signed by one of its admins" } else { "transactions signed by one of its authors" },
-        if *change { "amend" } else { "inject" }
+        by.what(),
+        by.verb()
     )]
     Unsigned {
         /// Which item of the request.
         item: usize,
         /// Whose rule it is.
         chain: String,
-        /// It is a constitution change.
-        change: bool,
+        /// Who must sign it.
+        by: SignedBy,
     },
     /// The author is none of the chain's, now.
     #[error(
@@ -143,11 +181,11 @@ pub enum Rejection {
         /// Which item of the request.
         item: usize,
     },
-    /// A constitution change by one who may not.
+    /// A constitution change or an erasure by one who may not.
     #[error(
         "transactions[{item}].author {} is none of the admins of chain {chain}{}",
         hex::encode(author),
-        if *any { ": only they change its constitution; sign with the key of one of them" } else { ", which has none: its constitution never changes" }
+        by.only(*any)
     )]
     NotAdmin {
         /// Which item of the request.
@@ -158,10 +196,30 @@ pub enum Rejection {
         author: [u8; 32],
         /// The chain has admins.
         any: bool,
+        /// What only they do.
+        by: SignedBy,
     },
     /// What it would make is no constitution.
     #[error("transactions[{item}].payload: {why}")]
     BadChange {
+        /// Which item of the request.
+        item: usize,
+        /// What is wrong.
+        why: String,
+    },
+    /// An erasure on a chain whose constitution knows none.
+    #[error(
+        "transactions[{item}].type: chain {chain} is not erasable: its constitution promised at its bang that nothing in it ever goes; bang a chain with --erasable for data that may have to"
+    )]
+    NotErasable {
+        /// Which item of the request.
+        item: usize,
+        /// Whose constitution.
+        chain: String,
+    },
+    /// What a tombstone names can't be erased, or it is none.
+    #[error("transactions[{item}].payload: {why}")]
+    BadErasure {
         /// Which item of the request.
         item: usize,
         /// What is wrong.

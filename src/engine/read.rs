@@ -8,12 +8,13 @@ use super::{
     state::parse_balance,
 };
 use crate::chain::{
-    ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta, NodeReader, inclusion_path,
+    ChainId, Constitution, Erasure, Frontier, Hash, HashAlg, Header, Meta, NodeReader,
+    TYPE_ERASURE, inclusion_path,
 };
 use crate::store::{
     Cf, ChainNo, ChainRow, EachRow, HistoryReader, PoolRow, QuantReader, QuantRow, Slot, StateAt,
     StoreError, TileError, TxRow, View, account_key, chain_key, index_of_touch, name_key,
-    names_from, pool_key, quant_key, quant_tile_key, touches_between, tx_key,
+    names_from, pool_key, quant_key, quant_tile_key, touches_between, tx_key, tx_row,
 };
 
 /// A read could not be answered.
@@ -301,7 +302,7 @@ impl<'a> Reader<'a> {
                 next: chain.pool.next_index,
             });
         }
-        let row = self.view.get(Cf::Tx, &tx_key(self.slot, chain.no, index))?;
+        let row = tx_row(self.view, &tx_key(self.slot, chain.no, index))?;
         let row = row.ok_or_else(|| missing(chain, index))?;
         Ok(TransactionView { index, row })
     }
@@ -318,8 +319,33 @@ impl<'a> Reader<'a> {
             tx_key(self.slot, chain.no, from),
             tx_key(self.slot, chain.no, to),
         );
+        let mut found = Vec::new();
+        // All transactions of a chain are in one of the two.
+        for cf in [Cf::Tx, Cf::Erasable] {
+            if found.is_empty() && from < to {
+                found = self.scan_transactions(cf, (&lower, &upper), bytes)?;
+            }
+        }
+        let gap = found
+            .iter()
+            .zip(from..)
+            .find(|(one, index)| one.index != *index)
+            .map(|(_, index)| index)
+            .or((found.is_empty() && from < to).then_some(from));
+        if let Some(index) = gap {
+            return Err(missing(chain, index).into());
+        }
+        Ok(found)
+    }
+
+    fn scan_transactions(
+        &self,
+        cf: Cf,
+        (lower, upper): (&[u8], &[u8]),
+        bytes: usize,
+    ) -> Result<Vec<TransactionView>, StoreError> {
         let (mut found, mut size) = (Vec::new(), 0);
-        self.view.scan(Cf::Tx, &lower, &upper, &mut |key, row| {
+        self.view.scan(cf, lower, upper, &mut |key, row| {
             let index = key
                 .last_chunk()
                 .map_or(u64::MAX, |index| u64::from_be_bytes(*index));
@@ -334,16 +360,37 @@ impl<'a> Reader<'a> {
                 ControlFlow::Break(())
             }
         })?;
-        let gap = found
-            .iter()
-            .zip(from..)
-            .find(|(one, index)| one.index != *index)
-            .map(|(_, index)| index)
-            .or((found.is_empty() && from < to).then_some(from));
-        if let Some(index) = gap {
-            return Err(missing(chain, index).into());
-        }
         Ok(found)
+    }
+
+    /// The tombstone of an erased transaction; damage where it is none.
+    pub fn tombstone(
+        &self,
+        chain: &ChainView,
+        erased: &TransactionView,
+        tombstone: u64,
+    ) -> Result<TransactionView, ReadError> {
+        let damaged = || {
+            StoreError::Corrupt(format!(
+                "transaction {} of chain {} says that {tombstone} erased it, which does not",
+                erased.index, chain.name
+            ))
+        };
+        let found = match self.transaction(chain, tombstone) {
+            Err(ReadError::NoIndex { .. }) => return Err(damaged().into()),
+            found => found?,
+        };
+        let (row, own) = (found.row()?, erased.row()?);
+        let envelope = own.envelope(chain.alg(), chain.chain_id, erased.index);
+        let erasure = Erasure::parse(row.payload).ok();
+        let means = erasure.is_some_and(|erasure| {
+            let checked = erasure.check(chain.alg(), erased.index, &envelope.to_bytes());
+            checked.is_ok()
+        });
+        if row.kind == TYPE_ERASURE && tombstone > erased.index && means {
+            return Ok(found);
+        }
+        Err(damaged().into())
     }
 
     /// The height that seals an index, by bisection over the Quants up to `top`.

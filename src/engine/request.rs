@@ -25,6 +25,8 @@ pub(super) struct Pending {
     /// The keys among them that find requests by their time; false = removed.
     times: BTreeMap<Vec<u8>, bool>,
     quants: HashMap<Vec<u8>, Vec<u8>>,
+    /// Transactions of chains that are erasable.
+    txs: HashMap<Vec<u8>, Vec<u8>>,
     /// Newest rows of state trees.
     states: HashMap<ChainNo, StatesDecided>,
     /// No request is older than this; 0 = look. Saves most entries the look, decides nothing.
@@ -60,6 +62,19 @@ impl Pending {
         self.quants.insert(key, row);
     }
 
+    /// A transaction of a chain that is erasable.
+    pub fn tx(&self, view: &dyn View, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.txs.get(key) {
+            Some(row) => Ok(Some(row.clone())),
+            None => view.get(Cf::Erasable, key),
+        }
+    }
+
+    pub fn put_tx(&mut self, batch: &mut Batch, key: Vec<u8>, row: Vec<u8>) {
+        batch.put(Cf::Erasable, &key, &row);
+        self.txs.insert(key, row);
+    }
+
     /// A copy of what is decided of a chain's state tree; mostly nothing.
     pub fn states(&self, chain: ChainNo) -> StatesDecided {
         self.states.get(&chain).cloned().unwrap_or_default()
@@ -74,6 +89,7 @@ impl Pending {
         self.states.clear();
         self.times.clear();
         self.quants.clear();
+        self.txs.clear();
     }
 
     fn put_time(&mut self, batch: &mut Batch, key: Vec<u8>) {

@@ -234,17 +234,15 @@ fn genesis_meta(alg: HashAlg, constitution: &Constitution) -> Result<Vec<u8>, St
 
 /// What this version can't keep it does not promise: such a chain would not be what its constitution says.
 fn check_supported(asked: &proto::Constitution) -> Result<(), Status> {
-    let later = [
-        (
-            "constitution.quorum",
-            asked.quorum.is_some_and(|quorum| quorum > 1),
-        ),
-        ("constitution.erasable", asked.erasable),
-    ];
+    let later = [(
+        "constitution.quorum",
+        asked.quorum.is_some_and(|quorum| quorum > 1),
+    )];
     if let Some((field, _)) = later.iter().find(|(_, given)| *given) {
         let why = "this version of the server does not support it; leave it out";
         return Err(super::status::refused_field("NOT_SUPPORTED", field, why));
     }
+    check_erasable(asked)?;
     check_ledger(asked)?;
     check_keys("constitution.authors", &asked.authors)?;
     check_keys("constitution.admins", &asked.admins)?;
@@ -256,6 +254,19 @@ fn check_supported(asked: &proto::Constitution) -> Result<(), Status> {
         ));
     }
     check_timers(asked)
+}
+
+/// Only admins erase, and who they are never changes: a chain without any would promise what nobody can do.
+fn check_erasable(asked: &proto::Constitution) -> Result<(), Status> {
+    if asked.erasable && asked.rules_ledger {
+        let why = "a ledger is not erasable: its transfers are what its balances rest on; leave one of the two out";
+        return Err(invalid("constitution.erasable", why));
+    }
+    if asked.erasable && asked.admins.is_empty() {
+        let why = "nobody could erase: an erasure is signed by one of the admins, and there are none; name one, as with --admin PUBKEY of qbc keygen";
+        return Err(invalid("constitution.erasable", why));
+    }
+    Ok(())
 }
 
 /// A pool that reaches its limit takes no more: a chain that waits for more than that would never seal by itself.

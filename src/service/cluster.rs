@@ -164,6 +164,7 @@ impl Service {
                     status.version
                 },
                 groups_repaired: status.repaired,
+                unpurged: status.unpurged,
             }
         });
         let founded = state.founded.as_ref();

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use tonic::Status;
 
+use super::catalog::ChainReads;
 use super::limits::WORK_BITS_MIN_MAX;
-use super::status::{invalid, of_store, status};
+use super::status::{invalid, of_read, of_store, status};
 use crate::chain::{
     Attributes, Birth, Constitution, Content, Hash, HashAlg, HeadSignature, Header, Mint, Work,
 };
@@ -77,8 +78,9 @@ pub fn mining(progress: &MiningProgress) -> proto::Mining {
     }
 }
 
-/// A stored transaction as clients see it; `sealed_end` is the first index that no Quant seals.
+/// A stored transaction as clients see it; `height` is that of the Quant that seals it.
 pub fn transaction(
+    reads: &ChainReads<'_>,
     view: &TransactionView,
     height: Option<u64>,
 ) -> Result<proto::Transaction, Status> {
@@ -97,14 +99,39 @@ pub fn transaction(
         proven: height.is_some(),
         inject_ms: row.inject_ms,
         r#type: u32::from(row.kind),
-        flags: u32::from(row.salt.is_some()),
+        flags: u32::from(row.salted()),
         payload: Bytes::copy_from_slice(row.payload),
         attributes: Bytes::copy_from_slice(row.attributes),
         salt: Bytes::copy_from_slice(row.salt.map_or(&[][..], |salt| salt)),
         key: attributes.key.unwrap_or_default().into(),
         id: attributes.id.unwrap_or_default().into(),
         author: Bytes::copy_from_slice(attributes.author.as_ref().map_or(&[][..], |author| author)),
+        erasure: erasure(reads, view)?,
     })
+}
+
+/// What stands for the payload of an erased transaction.
+pub fn erasure(
+    reads: &ChainReads<'_>,
+    view: &TransactionView,
+) -> Result<Option<proto::Erasure>, Status> {
+    let row = view.row().map_err(|error| of_store(&error))?;
+    let Some(erased) = row.erased else {
+        return Ok(None);
+    };
+    let tombstone = reads
+        .reader()
+        .tombstone(&reads.chain, view, erased.tombstone);
+    let tombstone = tombstone.map_err(|error| of_read(&error))?;
+    let stone = tombstone.row().map_err(|error| of_store(&error))?;
+    Ok(Some(proto::Erasure {
+        index: erased.tombstone,
+        inject_ms: stone.inject_ms,
+        payload: Bytes::copy_from_slice(stone.payload),
+        attributes: Bytes::copy_from_slice(stone.attributes),
+        payload_hash: Bytes::copy_from_slice(&row.payload_hash),
+        payload_len: erased.payload_len,
+    }))
 }
 
 pub fn hash_alg(asked: &proto::Constitution) -> Result<HashAlg, Status> {

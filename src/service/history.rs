@@ -158,7 +158,7 @@ fn page(reads: &ChainReads<'_>, indexes: &[u64]) -> Result<Vec<proto::Transactio
             .map_err(|error| of_read(&error))?;
         bytes += view.row.len() + 64;
         let height = heights.of(reads, *index)?;
-        page.push(convert::transaction(&view, height)?);
+        page.push(convert::transaction(reads, &view, height)?);
     }
     Ok(page)
 }

@@ -25,6 +25,7 @@ impl Service {
             mining_threads: miner.threads as u32,
             mining_chains: miner.chains as u32,
             mining_tries: miner.tries,
+            unpurged: self.groups.unpurged(),
             scrubbed_quants: self.facts.scrubbed_quants.load(Ordering::Relaxed),
             damaged_chains: self
                 .groups

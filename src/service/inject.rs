@@ -19,11 +19,13 @@ use super::{
     status::{invalid, of_content, of_read, of_rejection, of_transport, refused_field, status},
 };
 use crate::chain::{
-    Attributes, ChainId, ConstitutionChange, Edit, ID_BYTES_MAX, KEY_BYTES_MAX, Schema,
-    TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_TRANSFER, Transfer, check_author_key, check_content,
-    payload_hash, tree_root, verify_author,
+    Attributes, ChainId, ConstitutionChange, Edit, Erasure, ID_BYTES_MAX, KEY_BYTES_MAX, Schema,
+    TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER, Transfer, check_author_key,
+    check_content, payload_hash, tree_root, verify_author,
 };
-use crate::engine::{InjectHead, InjectItem, Injected, Move, Outcome, REQUEST_ID_BYTES_MAX};
+use crate::engine::{
+    InjectHead, InjectItem, Injected, Move, Outcome, REQUEST_ID_BYTES_MAX, Rejection,
+};
 use crate::proto;
 use crate::store::RequestRun;
 
@@ -72,7 +74,7 @@ impl Service {
         {
             Outcome::Injected(injected) => {
                 let injected = injected.map_err(|rejection| of_rejection(&rejection))?;
-                self.injected(request, &injected)
+                self.injected(&known, request, &injected)
             }
             _ => Err(status(
                 "INTERNAL",
@@ -104,7 +106,9 @@ impl Service {
         let bytes = transactions
             .iter()
             .zip(&checked)
-            .map(|(one, checked)| one.payload.len() + checked.attributes.len() + one.id.len())
+            .map(|(one, checked)| {
+                one.payload.len() + checked.attributes.len() + one.id.len() + one.salt.len()
+            })
             .sum();
         let items = transactions
             .iter()
@@ -113,7 +117,7 @@ impl Service {
                 kind: checked.kind,
                 attributes: &checked.attributes,
                 id: &one.id,
-                salt: None,
+                salt: checked.salt.as_ref(),
                 transfer: checked.transfer.as_ref().map(moved),
                 payload: &one.payload,
             });
@@ -122,22 +126,57 @@ impl Service {
 
     fn injected(
         &self,
+        known: &Known,
         request: &proto::InjectRequest,
         injected: &Injected,
     ) -> Result<proto::InjectResponse, Status> {
         let mut response = proto::InjectResponse::default();
         for run in &injected.runs {
-            if request.receipt {
-                response.receipts.push(self.receipt(&request.chain, run)?);
+            for (part, erased) in self.told(known, &request.chain, run)? {
+                if request.receipt {
+                    response.receipts.push(self.receipt(&request.chain, &part)?);
+                }
+                response.runs.push(proto::InjectRun {
+                    chain: request.chain.clone(),
+                    first_index: part.first,
+                    count: part.count,
+                    duplicate: part.duplicate,
+                    erased,
+                });
             }
-            response.runs.push(proto::InjectRun {
-                chain: request.chain.clone(),
-                first_index: run.first,
-                count: run.count,
-                duplicate: run.duplicate,
-            });
         }
         Ok(response)
+    }
+
+    /// A run, in parts where only some of what it repeats is erased, and whether each part is.
+    fn told(
+        &self,
+        known: &Known,
+        chain: &str,
+        run: &RequestRun,
+    ) -> Result<Vec<(RequestRun, bool)>, Status> {
+        if !run.duplicate || !known.constitution.erasable {
+            return Ok(vec![(*run, false)]);
+        }
+        let reads = self.reads(chain)?;
+        let mut told: Vec<(RequestRun, bool)> = Vec::new();
+        for first in run.first..run.first + u64::from(run.count) {
+            let one = reads.reader().transaction(&reads.chain, first);
+            let one = one.map_err(|error| of_read(&error))?;
+            let row = one.row().map_err(|error| super::status::of_store(&error))?;
+            match told.last_mut() {
+                Some((part, erased)) if *erased == row.erased.is_some() => part.count += 1,
+                _ => {
+                    let part = RequestRun {
+                        first,
+                        count: 1,
+                        duplicate: true,
+                    };
+                    told.push((part, row.erased.is_some()));
+                }
+            }
+        }
+        Ok(told)
     }
 
     fn receipt(&self, chain: &str, run: &RequestRun) -> Result<proto::Receipt, Status> {
@@ -262,6 +301,7 @@ fn lanes(schema: bool, transactions: &[proto::TransactionInput]) -> usize {
 struct Checked {
     kind: u8,
     attributes: Vec<u8>,
+    salt: Option<[u8; 32]>,
     transfer: Option<Transfer>,
 }
 
@@ -276,19 +316,45 @@ fn check(
     let (kind, transfer) = check_type(known, schema, at, one)?;
     check_length(at, "key", one.key.len(), KEY_BYTES_MAX)?;
     check_length(at, "id", one.id.len(), ID_BYTES_MAX)?;
-    if !one.salt.is_empty() {
-        return Err(invalid(
-            &format!("transactions[{at}].salt"),
-            "the chain is not erasable; leave the salt out",
-        ));
-    }
+    let salt = salt(known, (at, kind), one)?;
     let attributes = attributes(at, one)?;
-    check_author(known, (at, kind), one, &attributes)?;
+    check_author(known, (at, kind), (one, salt.as_ref()), &attributes)?;
     Ok(Checked {
         kind,
         attributes: attributes.to_bytes(),
+        salt,
         transfer,
     })
+}
+
+/// An erasable chain's data has a salt, and nothing else has one. Who injects chooses it: the signature of an author is over
+/// it too, and what the node never knew of it nobody can ask it for.
+fn salt(
+    known: &Known,
+    (at, kind): (usize, u8),
+    one: &proto::TransactionInput,
+) -> Result<Option<[u8; 32]>, Status> {
+    let refused = |why: String| Err(invalid(&format!("transactions[{at}].salt"), why));
+    if !known.constitution.erasable {
+        return match one.salt.len() {
+            0 => Ok(None),
+            _ => refused("the chain is not erasable; leave the salt out".to_owned()),
+        };
+    }
+    if kind != TYPE_DATA {
+        return match one.salt.len() {
+            0 => Ok(None),
+            _ => refused("only data is salted; leave the salt out".to_owned()),
+        };
+    }
+    match (one.salt.len(), one.salt.as_ref().try_into()) {
+        (_, Ok(salt)) => Ok(Some(salt)),
+        (0, _) => refused(format!(
+            "it is missing: chain {} is erasable, so its data is hashed with a salt that is erased with it; give 32 random bytes of your own, new ones for each transaction, as qbc inject does",
+            known.constitution.name
+        )),
+        (bytes, _) => refused(format!("it has {bytes} bytes, give 32 random ones")),
+    }
 }
 
 /// The types that clients may write, and what the payload of each must be.
@@ -311,17 +377,14 @@ fn check_type(
             check_data(known, None, at, &one.payload)?;
             transfer = Some(check_transfer(known, at, one)?);
         }
-        2 => {
-            let why = format!("this version of the server does not take type {kind} yet");
-            return Err(refused_field("NOT_SUPPORTED", &field(), why));
-        }
+        TYPE_ERASURE => check_erasure(known, at, one)?,
         4 | 5 => {
-            let why = format!("type {kind} is made by the nodes; give 0, 1 or 3");
+            let why = format!("type {kind} is made by the nodes; give 0, 1, 2 or 3");
             return Err(invalid(&field(), why));
         }
         _ => {
             let why = format!(
-                "{} is no type of docs/FORMAT.md; give 0, 1 or 3",
+                "{} is no type of docs/FORMAT.md; give 0, 1, 2 or 3",
                 one.r#type
             );
             return Err(invalid(&field(), why));
@@ -375,6 +438,26 @@ fn check_change(at: usize, payload: &[u8]) -> Result<(), Status> {
             &format!("transactions[{at}].payload"),
             why,
         )
+    })
+}
+
+/// What it names is the engine's to look at.
+fn check_erasure(known: &Known, at: usize, one: &proto::TransactionInput) -> Result<(), Status> {
+    if !known.constitution.erasable {
+        let chain = known.constitution.name.clone();
+        let rejection = Rejection::NotErasable { item: at, chain };
+        return Err(of_rejection(&rejection));
+    }
+    if !one.key.is_empty() {
+        let why = "an erasure has no key: it names what it erases; leave the key out";
+        return Err(invalid(&format!("transactions[{at}].key"), why));
+    }
+    let parsed = Erasure::parse(&one.payload);
+    parsed.map(drop).map_err(|refused| {
+        let why = format!(
+            "{refused}; make it of index, H(envelope) and reason as docs/FORMAT.md says, as qbc erase does"
+        );
+        refused_field("ERASURE_REFUSED", &format!("transactions[{at}].payload"), why)
     })
 }
 
@@ -433,18 +516,18 @@ fn signature(at: usize, bytes: &[u8]) -> Result<[u8; 64], Status> {
 fn check_author(
     known: &Known,
     (at, kind): (usize, u8),
-    one: &proto::TransactionInput,
+    (one, salt): (&proto::TransactionInput, Option<&[u8; 32]>),
     attributes: &Attributes,
 ) -> Result<(), Status> {
     let (Some(author), Some(signature)) = (&attributes.author, &attributes.signature) else {
         return Ok(());
     };
     let family = known.constitution.family_id.unwrap_or(known.chain_id);
-    let hash = payload_hash(known.alg, &one.payload, None);
+    let hash = payload_hash(known.alg, &one.payload, salt);
     verify_author(
         &family,
         kind,
-        0,
+        u8::from(salt.is_some()),
         attributes.key.as_deref(),
         attributes.id.as_deref(),
         &hash,

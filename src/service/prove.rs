@@ -51,7 +51,8 @@ impl Service {
                     .to_bytes(),
             ),
             attributes: Bytes::copy_from_slice(row.attributes),
-            payload: (!request.without_payload).then(|| Bytes::copy_from_slice(row.payload)),
+            payload: (!request.without_payload && row.erased.is_none())
+                .then(|| Bytes::copy_from_slice(row.payload)),
             salt: Bytes::copy_from_slice(row.salt.map_or(&[][..], |salt| salt)),
             tx_path: paths(
                 reader
@@ -61,6 +62,7 @@ impl Service {
             header: quant.header.into(),
             history_path: paths(history),
             head: None,
+            erasure: convert::erasure(&reads, &view)?,
             genesis: Some(convert::quant(
                 reader.quant(chain, 0).map_err(|error| of_read(&error))?,
             )?),

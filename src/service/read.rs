@@ -35,7 +35,7 @@ impl Service {
         let height = Heights::default().of(&reads, request.index)?;
         Ok(proto::GetTransactionResponse {
             head_height: reads.chain.head.height,
-            transaction: Some(convert::transaction(&view, height)?),
+            transaction: Some(convert::transaction(&reads, &view, height)?),
         })
     }
 
@@ -189,7 +189,7 @@ impl Service {
         let mut transactions = Vec::with_capacity(found.len());
         for view in &found {
             let height = heights.of(&reads, view.index)?;
-            transactions.push(convert::transaction(view, height)?);
+            transactions.push(convert::transaction(&reads, view, height)?);
         }
         Ok(proto::ReadResponse {
             transactions,

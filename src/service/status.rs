@@ -35,6 +35,7 @@ pub const REASONS: &[(&str, Code)] = &[
     ("CLUSTER_REFUSES", Code::FailedPrecondition),
     ("CONTENT_REFUSED", Code::InvalidArgument),
     ("DEADLINE_EXCEEDED", Code::DeadlineExceeded),
+    ("ERASURE_REFUSED", Code::InvalidArgument),
     ("FIELD_INVALID", Code::InvalidArgument),
     ("HEAD_CONFLICT", Code::FailedPrecondition),
     ("HEAD_MOVED", Code::Aborted),
@@ -54,6 +55,7 @@ pub const REASONS: &[(&str, Code)] = &[
     ("NOTHING_TO_SEAL", Code::FailedPrecondition),
     ("NOT_ADMIN", Code::PermissionDenied),
     ("NOT_A_LEDGER", Code::FailedPrecondition),
+    ("NOT_ERASABLE", Code::FailedPrecondition),
     ("NOT_KEYED", Code::FailedPrecondition),
     ("NOT_SEALED", Code::FailedPrecondition),
     ("NOT_SENDER", Code::PermissionDenied),
@@ -168,6 +170,10 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
         Rejection::IdMissing { item } => of_item("ID_MISSING", (*item, "id"), message),
         Rejection::NotAdmin { item, .. } => of_item("NOT_ADMIN", (*item, "author"), message),
         Rejection::BadChange { item, .. } => of_item("CHANGE_REFUSED", (*item, "payload"), message),
+        Rejection::NotErasable { item, .. } => of_item("NOT_ERASABLE", (*item, "type"), message),
+        Rejection::BadErasure { item, .. } => {
+            of_item("ERASURE_REFUSED", (*item, "payload"), message)
+        }
         Rejection::PoolFull { limit, .. } => status_with(
             "POOL_FULL",
             message,

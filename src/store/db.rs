@@ -7,7 +7,7 @@ use std::{
     ops::{ControlFlow, Deref},
     os::unix::fs::OpenOptionsExt,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     thread,
     time::{Duration, Instant},
 };
@@ -37,15 +37,26 @@ pub enum Cf {
     Index,
     /// State of keyed chains.
     State,
-    /// The node's own rows: slots, signing guard.
+    /// The node's own rows: slots, signing guard, what is to be purged.
     Sys,
+    /// Transactions of chains that are erasable: as `Tx`, but with nothing apart from their keys, so that a value that was
+    /// replaced is out of the files once its own key was compacted.
+    Erasable,
 }
 
 /// The families whose keys begin with a slot: together they are a group's data.
-pub const DATA_FAMILIES: [Cf; 6] = [Cf::Tx, Cf::Tree, Cf::Quant, Cf::Chain, Cf::Index, Cf::State];
+pub const DATA_FAMILIES: [Cf; 7] = [
+    Cf::Tx,
+    Cf::Tree,
+    Cf::Quant,
+    Cf::Chain,
+    Cf::Index,
+    Cf::State,
+    Cf::Erasable,
+];
 
 /// Every family, in the order of their numbers.
-pub(super) const ALL: [Cf; 9] = [
+pub(super) const ALL: [Cf; 10] = [
     Cf::Log,
     Cf::Raft,
     Cf::Tx,
@@ -55,6 +66,7 @@ pub(super) const ALL: [Cf; 9] = [
     Cf::Index,
     Cf::State,
     Cf::Sys,
+    Cf::Erasable,
 ];
 
 impl Cf {
@@ -69,6 +81,7 @@ impl Cf {
             Cf::Index => "index",
             Cf::State => "state",
             Cf::Sys => "sys",
+            Cf::Erasable => "erasable",
         }
     }
 
@@ -76,7 +89,7 @@ impl Cf {
     fn write_buffer_bytes(self) -> usize {
         match self {
             Cf::Log | Cf::Tx => 64 << 20,
-            Cf::Tree | Cf::Index | Cf::State => 32 << 20,
+            Cf::Tree | Cf::Index | Cf::State | Cf::Erasable => 32 << 20,
             _ => 8 << 20,
         }
     }
@@ -215,17 +228,22 @@ impl Batch {
 
 /// One database: RocksDB in a folder, or rows in memory that behave alike. Clones share it.
 #[derive(Clone)]
-pub struct Store(StoreOf);
+pub struct Store(pub(super) StoreOf);
 
 #[derive(Clone)]
-enum StoreOf {
+pub(super) enum StoreOf {
     Rocks(Arc<Rocks>),
     Memory(MemoryStore),
 }
 
 /// RocksDB, and what reads of it found damaged.
-struct Rocks {
+pub(super) struct Rocks {
     db: DB,
+    /// Shared by every write, which may begin a write-ahead file. Who holds `tidying` and this alone knows that no such
+    /// file is begun or taken for another use.
+    pub(super) writing: RwLock<()>,
+    /// Flushes and compactions that are asked for, one at a time: they too may begin a write-ahead file.
+    pub(super) tidying: Mutex<()>,
     /// By the number of the slot: what the first read said that met damage there.
     damaged: Mutex<BTreeMap<u32, String>>,
 }
@@ -268,6 +286,8 @@ impl Store {
         let db = DB::open_cf_descriptors(&database_options(dir), dir, families)?;
         Ok(Self(StoreOf::Rocks(Arc::new(Rocks {
             db,
+            writing: RwLock::default(),
+            tidying: Mutex::default(),
             damaged: Mutex::default(),
         }))))
     }
@@ -279,7 +299,9 @@ impl Store {
 
     /// The newest write of a database that is not open, without changing anything in it.
     pub fn sequence_on_disk(dir: &Path) -> Result<u64, StoreError> {
-        let db = DB::open_cf_for_read_only(&Options::default(), dir, ALL.map(Cf::name), false)?;
+        // Those that are there: an older program made fewer.
+        let families = DB::list_cf(&Options::default(), dir)?;
+        let db = DB::open_cf_for_read_only(&Options::default(), dir, families, false)?;
         Ok(db.latest_sequence_number())
     }
 
@@ -295,6 +317,7 @@ impl Store {
     pub fn write(&self, batch: Batch) -> Result<(), StoreError> {
         match (&self.0, batch.0) {
             (StoreOf::Rocks(db), BatchOf::Rocks(batch, _)) => {
+                let _writing = db.writing.read().unwrap_or_else(PoisonError::into_inner);
                 Ok(db.write_opt(batch, &WriteOptions::default())?)
             }
             (StoreOf::Memory(memory), BatchOf::Memory(batch)) => memory.write(batch),
@@ -324,6 +347,7 @@ impl Store {
     /// Gives back the space of rows of a family that were deleted; takes as long as it takes to read their keys.
     pub fn reclaim(&self, cf: Cf, from: &[u8], to: &[u8]) {
         if let StoreOf::Rocks(db) = &self.0 {
+            let _tidying = db.tidying.lock().unwrap_or_else(PoisonError::into_inner);
             db.compact_range_cf(family(db, cf), Some(from), Some(to));
         }
     }
@@ -544,7 +568,7 @@ fn get_with(
     Ok(())
 }
 
-fn family(db: &DB, cf: Cf) -> &rocksdb::ColumnFamily {
+pub(super) fn family(db: &DB, cf: Cf) -> &rocksdb::ColumnFamily {
     db.cf_handle(cf.name()).expect("every family is opened")
 }
 

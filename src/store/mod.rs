@@ -1,8 +1,8 @@
 //! The store: one RocksDB per node (or rows in memory, for simulations), and the only room that says `rocksdb`.
 //!
-//! One file per key family (`log`, `raft`, `tx`, `tree`, `quant`, `chain`, `index`, `state`, `sys`), each with its keys, rows and
+//! One file per key family (`log`, `raft`, `tx`, `tree`, `quant`, `chain`, `index`, `state`, `sys`, `erasable`), each with its keys, rows and
 //! round-trip tests; `db` opens, writes and syncs; `memory` is the same without a disk, and can lose what was not synced; `tile` reads and writes hash trees as 256-hash tiles; `position` keeps
-//! the last synced position outside RocksDB, so that a shortened log is noticed; `guard` checks the data folder at open.
+//! the last synced position outside RocksDB, so that a shortened log is noticed; `scour` takes what was replaced out of all files; `guard` checks the data folder at open.
 //!
 //! Every key of a data family begins with `slot u32 | chain u64`: the slot is the local, never reused number of one
 //! replica of a group, the chain is numbered within its group. All integers are big-endian.
@@ -18,6 +18,7 @@ mod memory;
 mod position;
 mod quant;
 mod raft;
+mod scour;
 mod state;
 mod sys;
 mod tile;
@@ -42,14 +43,15 @@ pub use memory::MemoryStore;
 pub use position::{Position, PositionError, PositionFile};
 pub use quant::{QuantRow, quant_key};
 pub use raft::{RaftTag, raft_key};
+pub use scour::Stretch;
 pub use state::{StateAt, is_state_row_key, put_state, state_row_key};
-pub use sys::{GuardRow, guard_key, slot_key};
+pub use sys::{GuardRow, PurgeKey, guard_key, slot_key};
 pub use tile::{HistoryReader, QuantReader, QuantTree, TILE_HASHES, TileError};
 pub use tree::{
     PoolLeavesRow, history_edge_from, history_edge_key, history_tile_key, pool_leaves_from,
     pool_leaves_key, quant_tile_key,
 };
-pub use tx::{TxRow, tx_key};
+pub use tx::{ErasedRow, TxRow, tx_family, tx_key, tx_row};
 
 /// The local, never reused number of one replica of a group: the first part of every data key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

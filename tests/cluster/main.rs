@@ -39,6 +39,7 @@ mod story;
 mod authors;
 mod claims;
 mod cut;
+mod erase;
 mod failover;
 mod followers;
 mod grow;

@@ -123,7 +123,7 @@ impl Group {
 fn rich(number: u64) -> InjectAsk {
     let item = |at: u64| crate::model::Item {
         // Type 1 is signed by an admin: `amend` has those.
-        kind: 2 * (at % 2) as u8,
+        kind: 4 * (at % 2) as u8,
         id: if at.is_multiple_of(3) {
             format!("id {number} {at}").into_bytes()
         } else {

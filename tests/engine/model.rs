@@ -125,6 +125,7 @@ impl Tx {
     /// The stored bytes.
     pub fn row(&self, alg: HashAlg) -> Vec<u8> {
         TxRow {
+            erased: None,
             kind: self.item.kind,
             inject_ms: self.inject_ms,
             payload_hash: payload_hash(alg, &self.item.payload, self.item.salt.as_ref()),

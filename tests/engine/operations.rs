@@ -285,7 +285,7 @@ impl ItemOp {
     fn item(&self) -> Item {
         Item {
             // Type 1 is signed by an admin: `amend` has those.
-            kind: 2 * (self.body % 2),
+            kind: 4 * (self.body % 2),
             id: if self.id < 6 {
                 vec![b'i', self.id]
             } else {

@@ -288,6 +288,7 @@ impl Ledger {
             history_path: nodes(&self.history_path(height, at)?),
             head: Some(self.head(at)?),
             genesis: Some(self.quant(self.first_shown)?),
+            erasure: None,
         })
     }
 

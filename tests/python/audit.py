@@ -41,6 +41,7 @@ def verify_export(raw, trust_chain=None, trust_head=None):
     nodes = quorum(audit.signers, audit.constitution)
     return {"claim": "export", "chain_id": audit.last.id, "head": audit.last, "transactions": audit.count,
             "signed": audit.signed, "amendments": len(audit.change_ids),
+            "erased": audit.erased, "unexplained": len(audit.unexplained),
             "anchored": anchored(audit.last, nodes, trust_chain, trust_head)}
 
 
@@ -51,7 +52,7 @@ class Audit:
         self.last, self.meta, self.peaks, self.count, self.inject_ms, self.seq = None, b"", [], 0, 0, 0
         self.leaves, self.signers, self.sealed = [], [], False
         self.signed, self.changed, self.change_ids, self.state = 0, False, set(), {}
-        self.work = None
+        self.work, self.erased, self.unexplained = None, 0, {}
 
     def quant(self, header, meta):
         if self.last is None:
@@ -99,7 +100,7 @@ class Audit:
         need(e.inject_ms <= h.time_ms, "envelope-time")
         need(e.inject_ms >= self.inject_ms, "inject-order")
         ledger = 14 in self.constitution
-        need(e.type == 1 or e.type == (3 if ledger else 0), "audit-type", f"type {e.type} has no place here, or is not known")
+        need(e.type in (1, 2) or e.type == (3 if ledger else 0), "audit-type", f"type {e.type} has no place here, or is not known")
         need(6 not in self.constitution, "audit-type", "this audit can't apply a JSON Schema")
         need(e.salted or e.type or 16 not in self.constitution, "audit-salt", "an erasable chain's data is salted")
         need(not erased or 16 in self.constitution and not e.type, "audit-payload", "this chain does not erase")
@@ -108,6 +109,8 @@ class Audit:
         self.signed += 3 in a
         if e.type == 1:
             self.change(a, payload)
+        elif e.type == 2:
+            self.erase(e, a, payload)
         else:
             authors = self.constitution.get(7)
             need(authors is None or a.get(3) in keys(authors), "audit-author")
@@ -117,8 +120,24 @@ class Audit:
             self.state[b"\1" + a[1]] = e.index.to_bytes(8, "big")
         if e.type == 3:
             self.transfer(a, payload)
+        if erased:
+            self.erased, self.unexplained[e.index] = self.erased + 1, H(h.alg, e.raw)
         self.leaves.append(H(h.alg, b"\0", e.raw))
         self.count, self.inject_ms = self.count + 1, e.inject_ms
+
+    def erase(self, e, a, payload):
+        """A tombstone: section 7. It explains why an earlier payload is missing."""
+        need(16 in self.constitution, "erasure", "the chain is not erasable")
+        need(a.get(3) in keys(self.constitution.get(8, b"")), "audit-admin", "not signed by an admin")
+        need(2 in a, "audit-id")
+        need(40 < len(payload) <= 40 + 1024 and any(b > 0x20 for b in payload[40:]), "erasure", "the reason")
+        try:
+            payload[40:].decode("utf-8")
+        except ValueError as error:
+            raise Refused("erasure", str(error)) from None
+        index, envelope = u(payload, 0, 8), payload[8:40]
+        need(index < e.index, "erasure", "what it names does not stand before it")
+        need(self.unexplained.pop(index, envelope) == envelope, "erasure", "another envelope")
 
     def transfer(self, a, payload):
         """Section 21: moves an amount that the sender has."""

@@ -287,6 +287,7 @@ def content_rules():
         yield what, "audit-content", lambda content=content, payload=payload: audit.check_content(content, payload)
     yield from order_rules()
     yield from amend_rules()
+    yield from erasure_rules()
 
 
 def order_rules():
@@ -339,6 +340,35 @@ def amend_rules():
     yield "another constitution in force", "constitution-in-force", export([(1, admin, b"1", good)], record(7, bytes(40)))
     yield "an author after his removal", "audit-author", export(
         [(1, admin, b"1", record(7, ed25519.public(admin))), (0, author, b"2", b"x")])
+
+
+def erasure_rules():
+    admin, author, salt = bytes([5] * 32), bytes([6] * 32), bytes([7] * 32)
+
+    def export(of=lambda index, envelope: be(index, 8) + envelope + b"why", seed=admin, id_=b"1", erasable=True):
+        """The export of a chain that seals erased data at index 0, and then its tombstone."""
+        c = example.Chain(extra=record(8, ed25519.public(admin)) + (record(16, b"\1") if erasable else b""))
+        c.leap([(b"x", b"", salt, 0) if erasable else (b"x",)])
+        gone = c.quants[1]["items"][0]
+        payload = of(0, v.H(1, gone["envelope"]))
+        message = b"qbc/tx/v1\n\0" + c.id + bytes([2, 0]) + be(0, 4) + be(len(id_), 4) + id_ + v.H(1, payload)
+        attributes = (record(2, id_) if id_ else b"") + record(3, ed25519.public(seed)) + record(4, ed25519.sign(seed, message))
+        c.leap([(payload, attributes, None, 2)])
+        if erasable:
+            gone["salt"], gone["payload"] = b"", b""
+        return lambda: v.verify(c.export())
+    found = export()()
+    assert (found["erased"], found["unexplained"]) == (1, 0), "a good erasure"
+    younger = export(lambda index, envelope: be(index, 8) + envelope + b"r" * 1024)()
+    assert younger["erased"] == 1, "the longest reason"
+    yield "an erasure by an author", "audit-admin", export(seed=author)
+    yield "an erasure without an id", "audit-id", export(id_=b"")
+    yield "an erasure where nothing is erased", "erasure", export(erasable=False)
+    for what, of in [("another envelope", lambda i, e: be(i, 8) + bytes(32) + b"why"), ("itself", lambda i, e: be(1, 8) + e + b"why"),
+                     ("no reason", lambda i, e: be(i, 8) + e), ("a blank reason", lambda i, e: be(i, 8) + e + b" \n"),
+                     ("a long reason", lambda i, e: be(i, 8) + e + bytes([65] * 1025)),
+                     ("a reason that is no text", lambda i, e: be(i, 8) + e + b"\xff")]:
+        yield f"an erasure of {what}", "erasure", export(of)
 
 
 def audited(chain):

@@ -22,7 +22,7 @@ const NO_ID: (&str, Code) = ("ID_MISSING", Code::InvalidArgument);
 const FORGED: (&str, Code) = ("SIGNATURE_INVALID", Code::InvalidArgument);
 const CHANGE: (&str, Code) = ("CHANGE_REFUSED", Code::InvalidArgument);
 const FIELD: (&str, Code) = ("FIELD_INVALID", Code::InvalidArgument);
-const LATER: (&str, Code) = ("NOT_SUPPORTED", Code::Unimplemented);
+const NOT_ERASABLE: (&str, Code) = ("NOT_ERASABLE", Code::FailedPrecondition);
 
 fn key(number: u8) -> SigningKey {
     SigningKey::from_seed([number; 32])
@@ -313,10 +313,10 @@ async fn types_that_clients_do_not_write_and_bad_changes_are_refused() {
     let mut rig = Rig::start().await;
     let id = signed(&mut rig, "signed").await;
     for (kind, code, words) in [
-        (2, LATER, "type 2"),
+        (2, NOT_ERASABLE, "is not erasable"),
         (3, FIELD, "is no ledger"),
         (4, FIELD, "made by the nodes"),
-        (6, FIELD, "give 0, 1 or 3"),
+        (6, FIELD, "give 0, 1, 2 or 3"),
         (256, FIELD, "256 is no type"),
     ] {
         let one = TransactionInput {

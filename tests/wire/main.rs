@@ -12,6 +12,7 @@ mod authors;
 mod beyond;
 mod connections;
 mod content;
+mod erase;
 mod files;
 mod half;
 mod keys;

@@ -250,22 +250,13 @@ async fn in_a_batch_each_bang_is_answered_for_itself() {
 #[tokio::test]
 async fn a_constitution_that_this_version_cant_keep_is_refused() {
     let mut rig = Rig::start().await;
-    let unsupported = [
-        (
-            "constitution.quorum",
-            Constitution {
-                quorum: Some(2),
-                ..Default::default()
-            },
-        ),
-        (
-            "constitution.erasable",
-            Constitution {
-                erasable: true,
-                ..Default::default()
-            },
-        ),
-    ];
+    let unsupported = [(
+        "constitution.quorum",
+        Constitution {
+            quorum: Some(2),
+            ..Default::default()
+        },
+    )];
     for (field, constitution) in unsupported {
         let request = with_rules(constitution);
         let answer = rig.chains.bang(request).await;

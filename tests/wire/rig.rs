@@ -66,6 +66,16 @@ impl Rig {
         self.node = Some(node);
     }
 
+    /// Kills the node and starts it on the same folder.
+    pub async fn kill_and_restart(&mut self) {
+        let node = self.node.take().expect("a node runs");
+        node.kill9();
+        let node = Launch::new(&self.data()).start();
+        self.channel = channel(node.url()).await;
+        self.chains = chains(&self.channel);
+        self.node = Some(node);
+    }
+
     /// SIGTERM; it must end well. The client's side goes on meanwhile, as a client's does.
     pub async fn stop(&mut self) {
         let node = self.node.take().expect("a node runs");

@@ -3,13 +3,14 @@
 //! It holds the history's peaks and the leaf hashes of one Quant, whatever the length of the chain; of a keyed chain or a
 //! ledger, also its state.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::state::StateAudit;
 use crate::chain::authority::{HeadSignature, verify_quorum};
 use crate::chain::change::ConstitutionChange;
 use crate::chain::constitution::{Authority, Constitution, Work};
 use crate::chain::content::{ContentError, Schema, SchemaError, check_content};
+use crate::chain::erasure::Erasure;
 use crate::chain::hash::Hash;
 use crate::chain::id::ChainId;
 use crate::chain::meta::Meta;
@@ -17,7 +18,8 @@ use crate::chain::proof::{Genesis, apply_change, check_attributes, check_genesis
 use crate::chain::quant::{Header, check_meta, check_next};
 use crate::chain::refused::Refused;
 use crate::chain::transaction::{
-    Attributes, Envelope, TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_TRANSFER, verify_author,
+    Attributes, Envelope, TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER,
+    verify_author,
 };
 use crate::chain::tree::{Frontier, tree_root};
 use crate::chain::work::Difficulty;
@@ -34,6 +36,8 @@ pub struct Auditor {
     quants: u64,
     transactions: u64,
     erased: u64,
+    /// Erased ones whose tombstone did not come yet: H(envelope) by index.
+    unexplained: BTreeMap<u64, Hash>,
     signed: u64,
     changes: u64,
     unruled: u64,
@@ -61,6 +65,8 @@ pub struct Audited {
     pub transactions: u64,
     /// How many of them came without a payload.
     pub erased: u64,
+    /// Of those, how many have no tombstone up to the head: it is younger, or the payload was left out.
+    pub unexplained: u64,
     /// How many of them carry an author's signature; each was checked.
     pub signed: u64,
     /// How many of them changed the constitution.
@@ -170,6 +176,23 @@ impl Auditor {
         if let Some(state) = &mut self.state {
             state.transaction(&envelope, &attributes, payload)?;
         }
+        let erasure = current
+            .rules
+            .check_erasure(&envelope, &attributes, payload)?;
+        if payload.is_none() {
+            let hash = alg.hash(&[&envelope.to_bytes()]);
+            self.unexplained.insert(envelope.index, hash);
+        }
+        if let Some(erasure) = erasure
+            && let Some(hash) = self.unexplained.remove(&erasure.index)
+            && hash != erasure.envelope
+        {
+            let why = format!(
+                "transaction {} erases {} by another envelope than that one's",
+                envelope.index, erasure.index
+            );
+            return Err(Refused::new("erasure", why));
+        }
         let changes = envelope.kind == TYPE_CONSTITUTION_CHANGE;
         current.changed |= changes;
         current.leaves.push(envelope.leaf(alg));
@@ -181,7 +204,7 @@ impl Auditor {
         self.changes += u64::from(changes);
         let ruled = matches!(
             envelope.kind,
-            TYPE_DATA | TYPE_CONSTITUTION_CHANGE | TYPE_TRANSFER
+            TYPE_DATA | TYPE_CONSTITUTION_CHANGE | TYPE_ERASURE | TYPE_TRANSFER
         );
         self.unruled += u64::from(!ruled);
         Ok(())
@@ -277,6 +300,7 @@ impl Auditor {
             quants: self.quants,
             transactions: self.transactions,
             erased: self.erased,
+            unexplained: self.unexplained.len() as u64,
             signed: self.signed,
             changes: self.changes,
             constitution: current.rules.constitution,
@@ -355,6 +379,12 @@ impl Auditor {
             steps.push(format!(
                 "{} payloads are erased: their hashes stand, their content is unknown",
                 self.erased
+            ));
+        }
+        if !self.unexplained.is_empty() {
+            steps.push(format!(
+                "of {} of them no tombstone is sealed up to this head: it is younger, or the payload was only left out",
+                self.unexplained.len()
             ));
         }
         if self.signed > 0 {
@@ -506,7 +536,8 @@ impl Rules {
     ) -> Result<Matched, Refused> {
         let payload_max = self.constitution.payload_max;
         // A list of authors may be longer than the records of a chain.
-        let payload_max = payload_max.filter(|_| envelope.kind != TYPE_CONSTITUTION_CHANGE);
+        let by_admins = matches!(envelope.kind, TYPE_CONSTITUTION_CHANGE | TYPE_ERASURE);
+        let payload_max = payload_max.filter(|_| !by_admins);
         if payload_max.is_some_and(|max| envelope.payload_len > u64::from(max)) {
             let why = format!(
                 "transaction {} is larger than the chain allows",
@@ -631,6 +662,37 @@ impl Rules {
         self.constitution_bytes = change.apply(&self.constitution_bytes)?;
         self.constitution = Constitution::parse(&self.constitution_bytes)?;
         Ok(())
+    }
+
+    /// A tombstone is signed by one of the admins of an erasable chain, with an id, and names an earlier transaction.
+    fn check_erasure(
+        &self,
+        envelope: &Envelope,
+        attributes: &Attributes,
+        payload: Option<&[u8]>,
+    ) -> Result<Option<Erasure>, Refused> {
+        if envelope.kind != TYPE_ERASURE {
+            return Ok(None);
+        }
+        let refused = |check, what: &str| {
+            let why = format!("transaction {} erases {what}", envelope.index);
+            Err(Refused::new(check, why))
+        };
+        if !self.constitution.erasable {
+            return refused("erasure", "in a chain that is not erasable");
+        }
+        let admins = &self.constitution.admins;
+        if !attributes.author.is_some_and(|a| admins.contains(&a)) {
+            return refused("audit-admin", "and is signed by none of the chain's admins");
+        }
+        if attributes.id.is_none() {
+            return refused("audit-id", "without an id: it may be sent again");
+        }
+        let erasure = Erasure::parse(payload.unwrap_or_default())?;
+        if erasure.index >= envelope.index {
+            return refused("erasure", "what does not stand before it");
+        }
+        Ok(Some(erasure))
     }
 
     /// Only a salted data transaction of an erasable chain may come without its payload.

@@ -3,7 +3,8 @@
 //!
 //! The receiver may have an older slot of the group, its base. It hashes the sealed part of each chain there again and
 //! offers what is whole (`Holding`); where the sender's chain has the same Quant at that height, both keep it: sealed rows
-//! never change, so the sender leaves them out and the receiver copies its own. Everything else is sent, whatever the
+//! never change, so the sender leaves them out and the receiver copies its own. Everything else is sent (transactions of
+//! chains that are erasable too: erasing changes them), whatever the
 //! receiver has. After the last row the receiver reads the fresh slot back and checks every row of it: sealed data against
 //! the chain of headers up to the head, pools against their transactions, all the rest against the sender's digest.
 //!
@@ -137,7 +138,8 @@ struct Keep {
 }
 
 impl Keep {
-    /// The rows of a family that belong to it.
+    /// The rows of a family that belong to it. Transactions that are erasable are not kept: they change after they are
+    /// sealed, and what is erased must not come back from what the receiver had.
     fn bounds(&self, cf: Cf, slot: Slot, chain: ChainNo) -> Option<(Vec<u8>, Vec<u8>)> {
         let next = self.height + 1;
         Some(match cf {
@@ -213,7 +215,7 @@ impl Digests {
     /// Adds a row, its key without the slot; families that are proved by hashes of their own count nothing.
     fn add(&mut self, cf: Cf, key: &[u8], row: &[u8]) -> Result<(), StoreError> {
         const ALG: HashAlg = HashAlg::Sha2_256;
-        if matches!(cf, Cf::Tx | Cf::Tree | Cf::Quant) {
+        if matches!(cf, Cf::Tx | Cf::Erasable | Cf::Tree | Cf::Quant) {
             return Ok(());
         }
         let mut head = [family_code(cf); 9];

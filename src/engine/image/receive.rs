@@ -341,7 +341,7 @@ impl ImageReceiver {
 /// True for keys that a row of the family can have, without the slot.
 fn is_key(cf: Cf, key: &[u8]) -> bool {
     match cf {
-        Cf::Tx | Cf::Quant => key.len() == 16,
+        Cf::Tx | Cf::Erasable | Cf::Quant => key.len() == 16,
         Cf::Chain => matches!((key.get(8), key.len()), (Some(0..=2), 9) | (Some(3), 17)),
         Cf::Tree => matches!(
             (key.get(8), key.len()),

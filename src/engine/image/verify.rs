@@ -18,7 +18,7 @@ use crate::chain::{
 };
 use crate::engine::{
     leap::fold,
-    leaves::{Flaw, PIECE_BYTES, leaf_hashes},
+    leaves::{Flaw, PIECE_BYTES, check_tombstones, leaf_hashes},
     read::{ChainView, ReadError, Reader},
     scrub::{Damage, Scrub, or_damage},
 };
@@ -192,6 +192,7 @@ pub(super) struct Check<'a> {
 #[derive(Default)]
 struct Accounted {
     tx: u64,
+    erasable: u64,
     tree: u64,
     quant: u64,
 }
@@ -209,6 +210,7 @@ impl Check<'_> {
         }
         let families = [
             (Cf::Tx, accounted.tx),
+            (Cf::Erasable, accounted.erasable),
             (Cf::Tree, accounted.tree),
             (Cf::Quant, accounted.quant),
         ];
@@ -229,7 +231,7 @@ impl Check<'_> {
         let mut digests = Digests::default();
         for cf in DATA_FAMILIES {
             let (mut rows, mut added) = (0, Ok(()));
-            if matches!(cf, Cf::Tx | Cf::Tree | Cf::Quant) {
+            if matches!(cf, Cf::Tx | Cf::Erasable | Cf::Tree | Cf::Quant) {
                 continue;
             }
             self.view.scan(cf, &from, &to, &mut |key, row| {
@@ -266,7 +268,12 @@ impl Check<'_> {
         };
         let mut history = History::new(self, &chain);
         let (mut tiles, mut sealed) = (0, 0);
-        let damage = Walk::new(&reader, &chain, self.kept.get(&no)).all(&mut |header, hash| {
+        // One that can't be read is told as damage of its genesis.
+        let constitution = reader.constitution(&chain);
+        let erasable = constitution.is_ok_and(|(_, constitution)| constitution.erasable);
+        // Its transactions were sent, not kept: all of them are hashed.
+        let kept = self.kept.get(&no).filter(|_| !erasable);
+        let damage = Walk::new(&reader, &chain, kept).all(&mut |header, hash| {
             tiles += tiles_over(u64::from(header.tx_count));
             sealed += u64::from(header.tx_count);
             count(&self.progress.transactions, u64::from(header.tx_count));
@@ -285,7 +292,12 @@ impl Check<'_> {
             let damage = Damage::of(&chain, chain.head.height, what);
             return Err(ImageError::Damage(damage));
         }
-        accounted.tx += sealed + chain.pooled();
+        let transactions = if erasable {
+            &mut accounted.erasable
+        } else {
+            &mut accounted.tx
+        };
+        *transactions += sealed + chain.pooled();
         accounted.quant += chain.head.height + 1;
         accounted.tree += tiles + history.rows;
         Ok(())
@@ -322,6 +334,7 @@ impl Check<'_> {
         while next < end {
             let piece = reader.transactions(chain, next, end, PIECE_BYTES)?;
             let (leaves, flaw) = leaf_hashes(chain, &piece);
+            check_tombstones(reader, chain, &piece)?;
             for (one, leaf) in piece.iter().zip(&leaves) {
                 changes += u64::from(one.row()?.kind == TYPE_CONSTITUTION_CHANGE);
                 if !parts.is_next(one.index, &one.row()?, leaf)? {
@@ -480,7 +493,7 @@ impl<'a> Parts<'a> {
             && part.inject_ms == row.inject_ms
             && part.hashes.get(self.used) == Some(leaf);
         self.used += 1;
-        self.bytes += row.payload.len() as u64;
+        self.bytes += row.payload_len();
         if self.used >= part.hashes.len() {
             self.waiting.pop_front();
             self.used = 0;
