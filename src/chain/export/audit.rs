@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::state::StateAudit;
-use crate::chain::authority::{HeadSignature, verify_quorum};
+use crate::chain::authority::{HeadSignature, signers, verify_quorum, verify_required};
 use crate::chain::change::ConstitutionChange;
 use crate::chain::constitution::{Authority, Constitution, Content, Work};
 use crate::chain::content::check_content;
@@ -16,14 +16,15 @@ use crate::chain::meta::Meta;
 use crate::chain::proof::{Genesis, apply_change, check_attributes, check_genesis, check_payload};
 use crate::chain::quant::{Header, check_meta, check_next};
 use crate::chain::refused::Refused;
+use crate::chain::sig_alg::{SigAlg, SigAlgs};
 use crate::chain::transaction::{
     Attributes, Envelope, TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_TRANSFER, verify_author,
 };
 use crate::chain::tree::{Frontier, tree_root};
 use crate::chain::work::Difficulty;
 
-/// Most signatures that one Quant may carry: a quorum is a byte.
-const SIGNATURES_MAX: usize = 255;
+/// Most signatures that one Quant may carry: a quorum is a byte, and a node signs once with each algorithm.
+const SIGNATURES_MAX: usize = 255 * SigAlg::ALL.len();
 
 /// Checks a chain as it is fed: each Quant, then its transactions in order, then its signatures.
 #[derive(Default)]
@@ -38,6 +39,7 @@ pub struct Auditor {
     changes: u64,
     unruled: u64,
     last_inject_ms: u64,
+    required: SigAlgs,
 }
 
 /// What a finished audit found.
@@ -173,6 +175,11 @@ impl Auditor {
         Ok(())
     }
 
+    /// The algorithms that the last header must be signed with, each by as many nodes as the constitution asks for.
+    pub fn require(&mut self, required: SigAlgs) {
+        self.required = required;
+    }
+
     /// A node's signature on the header of the Quant fed last.
     pub fn signature(&mut self, signature: &HeadSignature) -> Result<(), Refused> {
         let current = self
@@ -189,11 +196,14 @@ impl Auditor {
         if current
             .signatures
             .iter()
-            .any(|s| s.certificate.node_id == node)
+            .any(|s| (s.certificate.node_id, s.alg) == (node, signature.alg))
         {
             return Err(Refused::new(
                 "quorum-node",
-                format!("node {node} signed twice; it counts once"),
+                format!(
+                    "node {node} signed twice with algorithm {}; it counts once",
+                    signature.alg
+                ),
             ));
         }
         let rules = &current.rules;
@@ -243,6 +253,8 @@ impl Auditor {
             return Err(order("there is not even a genesis"));
         };
         let nodes = current.nodes()?;
+        let constitution = &current.rules.constitution;
+        verify_required(&current.signatures, constitution, self.required)?;
         let steps = self.sentences(&current, &nodes);
         Ok(Audited {
             chain_id: current.rules.chain_id,
@@ -455,13 +467,7 @@ impl Current {
             &self.rules.constitution,
             &self.rules.authority,
         )?;
-        let mut nodes: Vec<u64> = self
-            .signatures
-            .iter()
-            .map(|s| s.certificate.node_id)
-            .collect();
-        nodes.sort_unstable();
-        Ok(nodes)
+        Ok(signers(&self.signatures))
     }
 }
 
