@@ -25,7 +25,7 @@ mod state;
 
 pub use apply::{ApplyError, Engine};
 pub use cluster::{
-    ClusterRow, ClusterState, NodeRow, SeatRow, SeatsRow, Standing, node_of, replica_id,
+    ClusterRow, ClusterState, KeyRow, NodeRow, SeatRow, SeatsRow, Standing, node_of, replica_id,
 };
 pub use command::{
     AddNode, Bang, Command, CommandError, CommandWriter, Founding, Inject, InjectHead, InjectItem,
