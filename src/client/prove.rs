@@ -3,7 +3,8 @@ use bytes::Bytes;
 
 use crate::{
     chain::{
-        Anchored, Claim, Header, Proof, Refused, Step, TransactionEvidence, Trust, Verdict, verify,
+        Anchored, Claim, Header, Proof, Refused, SigAlgs, Step, TransactionEvidence, Trust,
+        Verdict, verify, verify_requiring,
     },
     client::{
         Client, ClientError, ReadTransaction, Trusted, contact::equivocation, convert,
@@ -22,7 +23,7 @@ impl Client {
     ) -> Result<(Proof, Verdict), ClientError> {
         let answer = self.inclusion(trusted, index, at).await?;
         let (proof, _) = inclusion_proof(answer)?;
-        let verdict = verify_anchored(&proof, trusted)?;
+        let verdict = verify_anchored(&proof, trusted, self.config.require)?;
         check_index(&verdict, index)?;
         check_height(&verdict.head, at.unwrap_or(trusted.header.height))?;
         self.check_tied(trusted, &verdict.head).await?;
@@ -40,7 +41,7 @@ impl Client {
         let answer = self.extension(trusted.name(), from, Some(to)).await?;
         let old = Header::parse(&answer.old_header)?;
         let proof = extension_proof(answer)?;
-        let verdict = verify_anchored(&proof, trusted)?;
+        let verdict = verify_anchored(&proof, trusted, self.config.require)?;
         check_height(&old, from)?;
         check_height(&verdict.head, to)?;
         self.check_tied(trusted, &verdict.head).await?;
@@ -149,8 +150,12 @@ fn extension_proof(answer: proto::ProveExtensionResponse) -> Result<Proof, Refus
 }
 
 /// A proof that leaves the house must convince others too: by the chain id, not by our own trusted head.
-pub(super) fn verify_anchored(proof: &Proof, trusted: &Trusted) -> Result<Verdict, Refused> {
-    let verdict = verify(proof, &[Trust::Chain(trusted.chain_id)])?;
+pub(super) fn verify_anchored(
+    proof: &Proof,
+    trusted: &Trusted,
+    required: SigAlgs,
+) -> Result<Verdict, Refused> {
+    let verdict = verify_requiring(proof, &[Trust::Chain(trusted.chain_id)], required)?;
     check_anchored(&verdict)?;
     Ok(verdict)
 }
