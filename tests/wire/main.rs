@@ -19,6 +19,7 @@ mod ledger;
 mod messages;
 mod mining;
 mod names;
+mod post_quantum;
 mod retries;
 mod sealing;
 mod settings;
