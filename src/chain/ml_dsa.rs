@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(key.len(), 1312);
         assert_eq!(hex::encode(&key[..8]), "d7b2b47254aae0db");
         assert_eq!(hex::encode(&key[1304..]), "05c830b3242c8312");
-        let hash = super::super::hash::HashAlg::Sha3_256.hash(&[&key]);
+        let hash = crate::chain::HashAlg::Sha3_256.hash(&[&key]);
         assert_eq!(
             hex::encode(hash),
             "373c7bf2cac5bd2a6c35933bab0fa1c951f22247e1333383fcb618822080373f"

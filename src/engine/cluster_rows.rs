@@ -5,7 +5,8 @@
 use std::ops::ControlFlow;
 
 use super::{
-    cluster::{ClusterRow, ClusterState, KeyRow, NodeRow, SeatRow, SeatsRow, Standing},
+    cluster::{ClusterRow, ClusterState, NodeRow, SeatRow, SeatsRow, Standing},
+    cluster_keys::KeyRow,
     member,
 };
 use crate::chain::{Authority, Certificate, SigAlg};
