@@ -129,6 +129,7 @@ impl FromStr for SigAlgs {
 }
 
 /// A node's private key. Signing is a pure function of the key and the message.
+#[allow(clippy::large_enum_variant)] // a process has a few of them
 #[derive(Clone, Debug)]
 pub enum NodeKey {
     /// Ed25519.

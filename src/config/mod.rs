@@ -20,6 +20,7 @@ mod algs {
 
     use crate::chain::SigAlgs;
 
+    #[allow(clippy::trivially_copy_pass_by_ref)] // the form that serde calls
     pub(super) fn serialize<S: Serializer>(algs: &SigAlgs, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(algs)
     }

@@ -89,19 +89,23 @@ mod tests {
     use super::*;
     use crate::engine::NodeRow;
 
-    fn node() -> NodeRow {
-        NodeRow {
+    /// A cluster of these nodes.
+    fn of(nodes: Vec<u64>) -> ClusterState {
+        let node = NodeRow {
             standing: Standing::Active,
             public_key: [1; 32],
             address: String::new(),
             version: String::new(),
+        };
+        ClusterState {
+            nodes: nodes.into_iter().map(|id| (id, node.clone())).collect(),
+            ..ClusterState::default()
         }
     }
 
     #[test]
     fn a_key_besides_is_of_a_member_and_of_no_other() {
-        let mut state = ClusterState::default();
-        state.nodes = [(1, node()), (2, node())].into();
+        let mut state = of([1, 2].into());
         let mut key = |node_id, alg, public_key: &[u8]| {
             let mut written = Written::default();
             let decided = key_of(&mut state, node_id, (alg, public_key), &mut written);
@@ -131,8 +135,7 @@ mod tests {
 
     #[test]
     fn a_certificate_of_a_key_that_is_gone_is_refused() {
-        let mut state = ClusterState::default();
-        state.nodes = [(1, node())].into();
+        let mut state = of([1].into());
         key_of(&mut state, 1, (2, &[5; 1312]), &mut Written::default()).unwrap();
         let mut certify = |public_key: u8| {
             let certificate = Certificate {

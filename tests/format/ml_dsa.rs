@@ -78,8 +78,7 @@ fn no_corruption_of_a_head_with_both_holds() {
     assert_eq!(good.head.signatures.len(), 2);
     let mut attack = Attack::on("a head with both");
     let record = good.head.signatures[1].to_bytes();
-    let long: Vec<Vec<u8>> = flips(&record);
-    for flipped in long {
+    for flipped in flips(&record) {
         let parsed = HeadSignature::parse(&flipped).and_then(|signature| {
             let mut proof = good.clone();
             proof.head.signatures[1] = signature;
