@@ -20,6 +20,15 @@ fn keys_and_signatures_are_those_of_the_vectors() {
         HashAlg::Sha3_256.hash(&[&public]),
         hash(&rfc["public_sha3_256"])
     );
+    let theirs = &MLDSA["wycheproof"];
+    let key = NodeKey::from_seed(PQ, hash(&theirs["seed"]));
+    let signature = key.sign(&bytes(&theirs["message"]));
+    for (made, told) in [
+        (key.public(), "public_sha3_256"),
+        (signature, "signature_sha3_256"),
+    ] {
+        assert_eq!(HashAlg::Sha3_256.hash(&[&made]), hash(&theirs[told]));
+    }
     let cases = list(&MLDSA["signatures"]);
     assert_eq!(cases.len(), 4);
     for case in cases {

@@ -417,6 +417,9 @@ def post_quantum(vectors):
     """Keys, signatures and records of ML-DSA-44, and heads with both algorithms."""
     rfc = vectors["rfc_9881"]
     check(hashlib.sha3_256(ml_dsa.public(bytes.fromhex(rfc["seed"]))).hexdigest() == rfc["public_sha3_256"], "the key of RFC 9881")
+    theirs = vectors["wycheproof"]
+    signature = ml_dsa.sign(bytes.fromhex(theirs["seed"]), bytes.fromhex(theirs["message"]))
+    check(hashlib.sha3_256(signature).hexdigest() == theirs["signature_sha3_256"], "the signature of Wycheproof")
     for case in vectors["signatures"]:
         seed, public, message, signature = (bytes.fromhex(case[name]) for name in ("seed", "public", "message", "signature"))
         check(ml_dsa.public(seed) == public and ml_dsa.sign(seed, message) == signature, "an ML-DSA-44 key and signature")

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Makes format-v1-mldsa.json: ML-DSA-44 keys, signatures and heads. Independent of the Rust code; hashlib only.
 
-The key of RFC 9881 appendix C ties it to the world outside. Run it beside the file: python3 make_mldsa.py > format-v1-mldsa.json
+The key of RFC 9881 appendix C and the signature of Wycheproof (testvectors_v1, mldsa_44_sign_seed_test, tcId 1) tie it to
+the world outside. Run it beside the file: python3 make_mldsa.py > format-v1-mldsa.json
 """
 import hashlib
 import json
@@ -14,7 +15,7 @@ import example  # noqa: E402
 import ml_dsa  # noqa: E402
 
 HINTS, ENDS = 2336, 2416
-RFC_SEED = bytes(range(32))
+RFC_SEED, WYCHEPROOF_SEED = bytes(range(32)), bytes([0x2a] * 32)
 
 
 def seed(name):
@@ -51,11 +52,22 @@ def proofs():
         yield {"what": what, "chain_id": chain.id.hex(), "proof": chain.prove(1, 2) | {"head": chain.head(2, algs=algs)}, "policies": policies}
 
 
+def wycheproof():
+    """A key and a signature that others published, by their hashes and the first and last bytes as they stand there."""
+    public, message = ml_dsa.public(WYCHEPROOF_SEED), b"Hello world"
+    signature = ml_dsa.sign(WYCHEPROOF_SEED, message)
+    assert public.hex().startswith("db9ac67708f2ba0fac1f92bd802f9be8") and public.hex().endswith("a41839b7b3357ab9d")
+    assert signature.hex().startswith("1aa69cb5ed35204534f25f40a17eb0d7") and signature.hex().endswith("000000121f323e")
+    return {"seed": WYCHEPROOF_SEED.hex(), "message": message.hex(), "public_sha3_256": hashlib.sha3_256(public).hexdigest(),
+            "signature_sha3_256": hashlib.sha3_256(signature).hexdigest()}
+
+
 def main():
     public = hashlib.sha3_256(ml_dsa.public(RFC_SEED)).hexdigest()
     made = {
         "about": "ML-DSA-44 as in FORMAT.md section 8: pure, empty context, deterministic. Hex strings; a policy maps to the check that refuses it, null where it is met.",
         "rfc_9881": {"seed": RFC_SEED.hex(), "public_sha3_256": public},
+        "wycheproof": wycheproof(),
         "signatures": list(signatures()), "malformed": list(malformed()), "proofs": list(proofs())}
     print(json.dumps(made, separators=(",", ":")))
 
