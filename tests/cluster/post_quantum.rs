@@ -38,7 +38,7 @@ async fn every_member_signs_with_both_and_so_does_the_next_leader() {
     let options = Options::default()
         .with("QBC_GROUPS", "1")
         .with("QBC_NODE_KEYS", BOTH);
-    let story = Story::with(3, options, "every_member_signs_with_both").await;
+    let mut story = Story::with(3, options, "every_member_signs_with_both").await;
     let slots = story.fleet.slots();
     cli(&story, slots[0], "bang dual").await.well("bang");
     for slot in &slots {
