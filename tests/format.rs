@@ -13,6 +13,8 @@ mod authority;
 mod export;
 #[path = "format/lineage.rs"]
 mod lineage;
+#[path = "format/ml_dsa.rs"]
+mod ml_dsa;
 #[path = "format/oracle.rs"]
 mod oracle;
 #[path = "format/proof_file.rs"]

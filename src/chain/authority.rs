@@ -2,7 +2,7 @@
 //!
 //! Every message begins with a text of its own and a zero byte, so that a signature given for one purpose never
 //! serves for another. Ed25519 is verified strictly (no weak keys, no second form of a signature).
-//! ML-DSA-44 is parsed; this version refuses it by name at verification.
+//! Root keys sign with Ed25519; nodes sign with Ed25519, ML-DSA-44 or both, each key under a certificate of its own.
 
 mod reader;
 
@@ -16,6 +16,7 @@ use super::hash::{Hash, HashAlg};
 use super::id::ChainId;
 use super::quant::Header;
 use super::refused::Refused;
+use super::sig_alg::{SigAlg, SigAlgs};
 
 const NODE_DOMAIN: &[u8] = b"qbc/node/v1\n\0";
 const QUANT_DOMAIN: &[u8] = b"qbc/quant/v1\n\0";
@@ -24,43 +25,6 @@ const RECEIPT_DOMAIN: &[u8] = b"qbc/ack/v1\n\0";
 
 /// Most root signatures that an authority change can carry: its length alone tells their number modulo 32.
 pub const CHANGE_SIGNATURES_MAX: usize = 31;
-
-/// A signature algorithm of head signatures and certificates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum SigAlg {
-    /// Ed25519, verified strictly: 32-byte keys, 64-byte signatures.
-    Ed25519 = 1,
-    /// ML-DSA-44, pure, empty context: 1312-byte keys, 2420-byte signatures.
-    MlDsa44 = 2,
-}
-
-impl SigAlg {
-    /// The algorithm that the byte names.
-    pub fn from_u8(byte: u8) -> Option<Self> {
-        match byte {
-            1 => Some(Self::Ed25519),
-            2 => Some(Self::MlDsa44),
-            _ => None,
-        }
-    }
-
-    /// Bytes of a public key.
-    pub fn key_bytes(self) -> usize {
-        match self {
-            Self::Ed25519 => 32,
-            Self::MlDsa44 => 1312,
-        }
-    }
-
-    /// Bytes of a signature.
-    pub fn signature_bytes(self) -> usize {
-        match self {
-            Self::Ed25519 => 64,
-            Self::MlDsa44 => 2420,
-        }
-    }
-}
 
 /// A root key's signature: the key's index in the authority, and the Ed25519 signature.
 pub type RootSignature = (u8, [u8; 64]);
@@ -245,13 +209,8 @@ impl HeadSignature {
     }
 
     fn verify_message(&self, message: &[u8], check: &'static str) -> Result<(), Refused> {
-        if known_alg(self.alg)? == SigAlg::MlDsa44 {
-            return Err(Refused::new(
-                "signature-alg",
-                "the signature is ML-DSA-44, and this version checks Ed25519 only: ask the node for an Ed25519 signature",
-            ));
-        }
-        if verify_ed25519(&self.certificate.public_key, message, &self.signature) {
+        let alg = known_alg(self.alg)?;
+        if alg.verify(&self.certificate.public_key, message, &self.signature)? {
             return Ok(());
         }
         let node = self.certificate.node_id;
@@ -276,21 +235,25 @@ pub fn head_message(cluster_id: &[u8; 16], node_id: u64, time_s: u64, header: &H
     .concat()
 }
 
-/// Checks every signature, that no node and no public key counts twice, and that as many nodes signed as the
-/// constitution asks for (one, where it does not say).
+/// Checks every signature, that no node signed twice with one algorithm and no public key is that of two nodes, and that
+/// as many nodes signed as the constitution asks for (one, where it does not say). A node counts once, with however many
+/// algorithms it signed.
 pub fn verify_quorum(
     signatures: &[HeadSignature],
     header: &Header,
     constitution: &Constitution,
     authority: &Authority,
 ) -> Result<(), Refused> {
-    let mut nodes = BTreeSet::new();
+    let mut signed = BTreeSet::new();
     let mut keys = BTreeSet::new();
     for signature in signatures {
         signature.verify(header, &constitution.cluster_id, authority)?;
         let certificate = &signature.certificate;
-        if !nodes.insert(certificate.node_id) {
-            let why = format!("node {} signed twice; it counts once", certificate.node_id);
+        if !signed.insert((certificate.node_id, signature.alg)) {
+            let why = format!(
+                "node {} signed twice with algorithm {}; it counts once",
+                certificate.node_id, signature.alg
+            );
             return Err(Refused::new("quorum-node", why));
         }
         if !keys.insert(&certificate.public_key) {
@@ -301,15 +264,56 @@ pub fn verify_quorum(
             return Err(Refused::new("quorum-key", why));
         }
     }
-    let needed = usize::from(constitution.quorum.unwrap_or(1).max(1));
-    if nodes.len() < needed {
-        let why = format!(
-            "{} nodes signed, the constitution asks for {needed}",
-            nodes.len()
-        );
+    let (nodes, needed) = (signers(signatures).len(), quorum_of(constitution));
+    if nodes < needed {
+        let why = format!("{nodes} nodes signed, the constitution asks for {needed}");
         return Err(Refused::new("quorum-count", why));
     }
     Ok(())
+}
+
+/// Checks what a caller asks for beyond the constitution: that with each of these algorithms as many nodes signed as the
+/// constitution asks for. The signatures have passed [`verify_quorum`].
+pub fn verify_required(
+    signatures: &[HeadSignature],
+    constitution: &Constitution,
+    required: SigAlgs,
+) -> Result<(), Refused> {
+    let needed = quorum_of(constitution);
+    for alg in required.iter() {
+        let of_alg = signatures.iter().filter(|s| s.alg == alg as u8);
+        let nodes = of_alg.count();
+        if nodes < needed {
+            let (name, shown) = (alg.name(), algs_of(signatures));
+            let why = format!(
+                "{name} is required, and {nodes} nodes of the {needed} that are needed signed with it (the head is signed with: {shown}); \
+                 ask a node that signs with {name}, or do not require it"
+            );
+            return Err(Refused::new("signature-required", why));
+        }
+    }
+    Ok(())
+}
+
+/// The nodes that signed, ascending, each once.
+pub(crate) fn signers(signatures: &[HeadSignature]) -> Vec<u64> {
+    let nodes: BTreeSet<u64> = signatures.iter().map(|s| s.certificate.node_id).collect();
+    nodes.into_iter().collect()
+}
+
+/// The algorithms of the signatures, in words.
+pub(crate) fn algs_of(signatures: &[HeadSignature]) -> String {
+    let known = signatures.iter().filter_map(|s| SigAlg::from_u8(s.alg));
+    let algs = known.fold(SigAlgs::NONE, SigAlgs::with);
+    if algs.is_empty() {
+        "nothing".to_owned()
+    } else {
+        algs.to_string().replace(',', " and ")
+    }
+}
+
+fn quorum_of(constitution: &Constitution) -> usize {
+    usize::from(constitution.quorum.unwrap_or(1).max(1))
 }
 
 /// A node's word that it holds a contiguous run of transactions: evidence against it if they are missing later.
@@ -629,34 +633,6 @@ mod tests {
         let mut forged = change(&[1, 3], &old);
         forged.seq = 2;
         assert_eq!(verify(&forged).unwrap_err().check, "authority-signature");
-    }
-
-    #[test]
-    fn a_post_quantum_signature_is_read_and_refused_by_name() {
-        let certificate = Certificate {
-            cluster_id: [1; 16],
-            node_id: 4,
-            alg: 2,
-            public_key: vec![9; 1312],
-            not_before_s: 0,
-            not_after_s: 9,
-            signatures: Vec::new(),
-        };
-        let record = HeadSignature {
-            alg: 2,
-            key_id: certificate.key_id(),
-            time_s: 5,
-            signature: vec![3; 2420],
-            certificate,
-        };
-        let record = HeadSignature::parse(&record.to_bytes()).unwrap();
-        assert_eq!(
-            record
-                .verify_message(b"m", "head-signature")
-                .unwrap_err()
-                .check,
-            "signature-alg"
-        );
     }
 
     #[test]

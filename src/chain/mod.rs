@@ -14,12 +14,14 @@ mod id;
 mod keccak;
 mod ledger;
 mod meta;
+mod ml_dsa;
 mod name;
 mod proof;
 mod proof_file;
 mod quant;
 mod record;
 mod refused;
+mod sig_alg;
 mod state;
 mod transaction;
 mod tree;
@@ -28,7 +30,7 @@ mod work;
 pub(crate) use authority::verify_ed25519;
 pub use authority::{
     AuthorityChange, CHANGE_SIGNATURES_MAX, Certificate, HeadSignature, Receipt, RootSignature,
-    SigAlg, SigningKey, head_message, verify_quorum,
+    SigningKey, head_message, verify_quorum, verify_required,
 };
 pub use change::{ConstitutionChange, Edit};
 pub use constitution::{Authority, Birth, Constitution, Content, Mint, Work};
@@ -47,12 +49,13 @@ pub use ledger::{
     after_transfer, balance_at_first, check_account, key_of_account, parse_amount,
 };
 pub use meta::{Meta, ParentRef};
+pub use ml_dsa::MlDsaKey;
 pub use name::{ChainName, NameError};
 pub use proof::{
     Anchored, Bundle, ChangeEvidence, Claim, HeadEvidence, ParentEvidence, Proof, ProvenState,
     ProvenTransaction, StateEvidence, Step, TransactionEvidence, Trust, TrustedHead, Verdict,
     anchor_leaf, verify, verify_agreement, verify_anchor, verify_bundle, verify_extension,
-    verify_history_link, verify_inclusion_in,
+    verify_history_link, verify_inclusion_in, verify_requiring,
 };
 pub use proof_file::{PROOF_FILE_VERSION, proof_from_json, proof_to_json};
 pub use quant::{
@@ -61,6 +64,7 @@ pub use quant::{
 };
 pub use record::{RecordWriter, Records};
 pub use refused::{CHECKS, Refused};
+pub use sig_alg::{NodeKey, SigAlg, SigAlgs};
 pub use state::{
     STATE_DEPTH_MAX, STATE_VALUE_BYTES_MAX, StateChange, StateError, StatePath, StatePlace,
     StateProof, StateRows, StateSubject, StateTerminal, StateTree, balance_amount, balance_key,

@@ -165,6 +165,7 @@ pub const CHECKS: &[&str] = &[
     "signature-alg",
     "signature-format",
     "signature-key",
+    "signature-required",
     "state-form",
     "state-key",
     "state-latest",

@@ -44,6 +44,8 @@ use std::{ffi::OsString, future::Future, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::chain::SigAlgs;
+
 use self::{exit::CliError, output::OutputFormat, session::Session};
 
 /// A multi-chain ledger database: many independent append-only chains, provable by anyone.
@@ -77,6 +79,9 @@ struct Global {
     /// The file of trusted heads [default: $XDG_STATE_HOME/qbc/heads.json].
     #[arg(long, global = true, env = "QBC_HEADS", value_name = "FILE")]
     heads: Option<PathBuf>,
+    /// Refuse heads, proofs and exports that are not signed with each of these: ed25519, ml-dsa-44, with a comma between
+    #[arg(long, global = true, env = "QBC_REQUIRE_ALG", value_name = "ALGS")]
+    require_alg: Option<SigAlgs>,
 }
 
 #[derive(Subcommand)]

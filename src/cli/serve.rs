@@ -2,6 +2,7 @@
 use std::{env, io::IsTerminal, path::PathBuf};
 
 use crate::{
+    chain::SigAlgs,
     cli::{exit::CliError, output::say},
     config::{Config, Flags},
     node,
@@ -25,6 +26,9 @@ pub(super) struct ServeArgs {
     /// The secret by which members know each other
     #[arg(long, value_name = "FILE")]
     cluster_secret_file: Option<PathBuf>,
+    /// What the node signs heads with: ed25519, ml-dsa-44, or both with a comma between [default: ed25519]
+    #[arg(long, value_name = "ALGS")]
+    node_keys: Option<SigAlgs>,
     /// Listen outside of loopback although nobody has to show who they are
     #[arg(long)]
     insecure: bool,
@@ -40,6 +44,7 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
         advertise: args.advertise,
         join: args.join,
         cluster_secret_file: args.cluster_secret_file,
+        node_keys: args.node_keys,
         insecure: args.insecure,
     };
     let config = Config::load(args.config.as_deref(), flags);

@@ -100,6 +100,7 @@ pub(super) fn chain_name(text: &str) -> Result<ChainName, String> {
 pub(super) fn config(global: &Global) -> ClientConfig {
     ClientConfig {
         deadline: Duration::from_secs(global.deadline_s),
+        require: global.require_alg.unwrap_or_default(),
     }
 }
 

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 
 use crate::{
     chain::{
-        Anchored, ChainId, ExportVerifier, Hash, Header, ProvenState, Refused, StateSubject, Trust,
-        balance_amount, export_magic, latest_index, proof_from_json, verify,
+        Anchored, ChainId, ExportVerifier, Hash, Header, ProvenState, Refused, SigAlgs,
+        StateSubject, Trust, balance_amount, export_magic, latest_index, proof_from_json,
+        verify_requiring,
     },
     cli::{
         Global,
@@ -65,6 +66,7 @@ pub(super) fn run(args: &VerifyArgs, global: &Global) -> Result<(), CliError> {
 fn check(args: &VerifyArgs, global: &Global) -> Result<Found, CliError> {
     let heads = trusted_heads(args, global)?;
     let trust = trust(args, &heads);
+    let required = global.require_alg.unwrap_or_default();
     let io = |e| ClientError::io(&args.file, e);
     let mut file = File::open(&args.file).map_err(io)?;
     let mut start = Vec::new();
@@ -74,9 +76,9 @@ fn check(args: &VerifyArgs, global: &Global) -> Result<Found, CliError> {
         .read_to_end(&mut start)
         .map_err(io)?;
     let found = if start == magic {
-        check_export(&args.file, file, trust)?
+        check_export(&args.file, file, trust, required)?
     } else {
-        check_proof(&args.file, start, file, &trust)?
+        check_proof(&args.file, (start, file), &trust, required)?
     };
     check_equivocation(&found.head, &heads)?;
     Ok(found)
@@ -84,14 +86,14 @@ fn check(args: &VerifyArgs, global: &Global) -> Result<Found, CliError> {
 
 fn check_proof(
     path: &Path,
-    mut text: Vec<u8>,
-    file: File,
+    (mut text, file): (Vec<u8>, File),
     trust: &[Trust],
+    required: SigAlgs,
 ) -> Result<Found, CliError> {
     let read = file.take(PROOF_BYTES_MAX).read_to_end(&mut text);
     read.map_err(|e| ClientError::io(path, e))?;
     let proof = proof_from_json(&text)?;
-    let verdict = verify(&proof, trust)?;
+    let verdict = verify_requiring(&proof, trust, required)?;
     let transaction = verdict.transaction.as_ref().map(|transaction| {
         json!({
             "index": transaction.envelope.index,
@@ -125,8 +127,13 @@ fn state(state: &ProvenState) -> Value {
     })
 }
 
-fn check_export(path: &Path, mut file: File, trust: Vec<Trust>) -> Result<Found, CliError> {
-    let mut verifier = ExportVerifier::new(trust);
+fn check_export(
+    path: &Path,
+    mut file: File,
+    trust: Vec<Trust>,
+    required: SigAlgs,
+) -> Result<Found, CliError> {
+    let mut verifier = ExportVerifier::new(trust).requiring(required);
     verifier.push(export_magic())?;
     let mut piece = vec![0; PIECE_BYTES];
     loop {

@@ -8,6 +8,7 @@ use tonic::{
 };
 
 use crate::{
+    chain::SigAlgs,
     client::{ClientError, Heads, request_id::RequestIds},
     proto::{
         chain_service_client::ChainServiceClient, node_service_client::NodeServiceClient,
@@ -29,12 +30,16 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 pub struct ClientConfig {
     /// Longest wait for one answer, with all its tries; on streams, for the next message.
     pub deadline: Duration,
+    /// Heads and proofs are refused ("signature-required") unless with each of these algorithms as many nodes signed as the
+    /// chain's constitution asks for. Empty: any algorithm will do.
+    pub require: SigAlgs,
 }
 
 impl Default for ClientConfig {
     fn default() -> Self {
         Self {
             deadline: DEADLINE_DEFAULT,
+            require: SigAlgs::NONE,
         }
     }
 }

@@ -8,8 +8,8 @@
 //! 6. Only then the trusted head moves.
 use crate::{
     chain::{
-        Authority, ChainId, Header, Refused, TrustedHead, verify_bundle, verify_extension,
-        verify_history_link, verify_quorum,
+        ChainId, Header, Refused, TrustedHead, verify_bundle, verify_extension,
+        verify_history_link, verify_quorum, verify_required,
     },
     client::{
         Client, ClientError, Trusted, convert,
@@ -146,6 +146,10 @@ impl Client {
         let new = convert::head(answer.await?.head)?;
         check_id(name, old.chain_id, &new.header)?;
         if new.header.hash() == old.hash {
+            // It may have been trusted before anything was required.
+            if !self.config.require.is_empty() {
+                self.check_signed(&old, &new)?;
+            }
             return Ok(old);
         }
         if new.header.height == old.header.height {
@@ -153,7 +157,7 @@ impl Client {
         }
         if new.header.height < old.header.height {
             self.check_behind(&old, &new.header).await?;
-            return Ok(old);
+            return self.unless_required(old);
         }
         self.extend(name, &old, new.header.height).await
     }
@@ -167,7 +171,7 @@ impl Client {
         let path = convert::path(&answer.path)?;
         check_id(name, old.chain_id, &new.header)?;
         verify_extension(&old.header, &new.header, &path)?;
-        if let Err(refused) = check_signed(old, &new, &old.authority) {
+        if let Err(refused) = self.check_signed(old, &new) {
             return self.extend_by_bundle(name, old, refused).await;
         }
         Ok(old.moved_to(new.header))
@@ -191,6 +195,29 @@ impl Client {
             .await?;
         verify_extension(&old.header, &new.header, &convert::path(&answer.path)?)?;
         Ok(new)
+    }
+
+    /// Enough nodes signed, with all that is required.
+    fn check_signed(&self, old: &Trusted, new: &SignedHeader) -> Result<(), Refused> {
+        verify_quorum(
+            &new.signatures,
+            &new.header,
+            &old.constitution,
+            &old.authority,
+        )?;
+        verify_required(&new.signatures, &old.constitution, self.config.require)
+    }
+
+    /// A node that is behind shows no signatures of the trusted head: whether it has those that are required stays open.
+    fn unless_required(&self, old: Trusted) -> Result<Trusted, ClientError> {
+        if self.config.require.is_empty() {
+            return Ok(old);
+        }
+        let why = format!(
+            "{} is required, and the node is behind the trusted head at height {} and shows no signatures of it; ask again in a moment, or another node",
+            self.config.require, old.header.height
+        );
+        Err(ClientError::refused("signature-required", why))
     }
 
     /// An older head is harmless where it lies in the trusted history.
@@ -228,7 +255,9 @@ impl Client {
             self.proofs.clone().get_bundle(r).await
         });
         let bundle = convert::bundle(answer.await?)?;
-        Ok(verify_bundle(&bundle, expect)?)
+        let head = verify_bundle(&bundle, expect)?;
+        verify_required(&bundle.signatures, &head.constitution, self.config.require)?;
+        Ok(head)
     }
 
     pub(super) async fn extension(
@@ -266,10 +295,6 @@ pub(super) fn check_id(name: &str, id: ChainId, header: &Header) -> Result<(), R
         return Ok(());
     }
     Err(other_id(name, id, header.id()))
-}
-
-fn check_signed(old: &Trusted, new: &SignedHeader, authority: &Authority) -> Result<(), Refused> {
-    verify_quorum(&new.signatures, &new.header, &old.constitution, authority)
 }
 
 pub(super) fn equivocation(trusted: &Trusted, other: &Header) -> Refused {

@@ -33,7 +33,7 @@ impl Client {
             client: self,
             trusted,
             stream,
-            verifier: ExportVerifier::new(trust),
+            verifier: ExportVerifier::new(trust).requiring(self.config.require),
         })
     }
 }

@@ -16,8 +16,8 @@ use tonic::{Request, Response, Status, Streaming, transport::Server};
 use crate::{
     chain::{
         Authority, Birth, Certificate, ChainId, Constitution, Frontier, Hash, HashAlg,
-        HeadSignature, Header, LeafReader, Meta, Receipt, SigningKey, genesis_header, head_message,
-        inclusion_path, tree_root,
+        HeadSignature, Header, LeafReader, Meta, NodeKey, Receipt, SigAlg, SigningKey,
+        genesis_header, head_message, inclusion_path, tree_root,
     },
     client::convert,
     proto::{
@@ -41,7 +41,7 @@ pub(crate) struct FakeNode(Arc<Mutex<FakeChain>>);
 #[derive(Clone)]
 pub(crate) struct FakeChain {
     pub(crate) root: SigningKey,
-    pub(crate) node: SigningKey,
+    pub(crate) node: NodeKey,
     pub(crate) headers: Vec<Header>,
     metas: Vec<Vec<u8>>,
     /// Sealed and pooled.
@@ -73,7 +73,7 @@ impl FakeChain {
     pub(crate) fn new(name: &str) -> Self {
         let (root, node) = (
             SigningKey::from_seed([1; 32]),
-            SigningKey::from_seed([2; 32]),
+            NodeKey::from_seed(SigAlg::Ed25519, [2; 32]),
         );
         let constitution = Constitution::from(Birth {
             name: name.to_owned(),
@@ -191,8 +191,8 @@ impl FakeChain {
         let mut certificate = Certificate {
             cluster_id: CLUSTER,
             node_id: 1,
-            alg: 1,
-            public_key: self.node.public().to_vec(),
+            alg: self.node.alg() as u8,
+            public_key: self.node.public(),
             not_before_s: 0,
             not_after_s: u64::MAX,
             signatures: Vec::new(),
@@ -200,15 +200,15 @@ impl FakeChain {
         let root = self.root.sign(&certificate.message());
         certificate.signatures.push((0, root));
         let signed = HeadSignature {
-            alg: 1,
+            alg: self.node.alg() as u8,
             key_id: certificate.key_id(),
             time_s: TIME_S,
-            signature: self.node.sign(message).to_vec(),
+            signature: self.node.sign(message),
             certificate,
         };
         proto::HeadSignature {
             node_id: 1,
-            alg: 1,
+            alg: u32::from(signed.alg),
             key_id: signed.key_id.to_vec().into(),
             time_s: TIME_S,
             signature: signed.signature.into(),

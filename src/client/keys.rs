@@ -177,7 +177,7 @@ impl Client {
         let prove = |r| async { self.proofs.clone().prove_state(r).await };
         let answer = self.call(request, prove).await?;
         let proof = state_proof(answer)?;
-        let verdict = verify_anchored(&proof, trusted)?;
+        let verdict = verify_anchored(&proof, trusted, self.config.require)?;
         check_height(&verdict.head, height)?;
         let asked = verdict.state.as_ref().map(|state| &state.state_key);
         if asked != Some(&subject.state_key()) {

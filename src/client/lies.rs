@@ -1,8 +1,8 @@
 //! What a client believes, and what it refuses, from a node that signs its lies.
 use crate::{
     chain::{
-        Anchored, Attributes, HashAlg, SigningKey, Trust, author_message, proof_from_json,
-        proof_to_json, verify,
+        Anchored, Attributes, HashAlg, NodeKey, SigAlg, SigAlgs, SigningKey, Trust, author_message,
+        proof_from_json, proof_to_json, verify,
     },
     client::{
         Client, ClientConfig, ClientError, ContactKind, Heads, InjectOptions, Item,
@@ -52,6 +52,35 @@ fn check_of<T: std::fmt::Debug>(outcome: Result<T, ClientError>) -> &'static str
         ClientError::Refused(refused) => refused.check,
         other => panic!("no refusal: {other}"),
     }
+}
+
+#[tokio::test]
+async fn what_is_required_is_asked_of_every_head() {
+    let (node, endpoint) = FakeNode::start(honest()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let asking = async |algs: SigAlgs| {
+        let heads = Heads::file(folder.path().join("heads.json"));
+        let config = ClientConfig {
+            require: algs,
+            ..ClientConfig::default()
+        };
+        let client = Client::connect_with(&endpoint, heads, config).await;
+        client.unwrap().contact("a", true).await
+    };
+    let [ed, pq] = SigAlg::ALL.map(|alg| SigAlgs::NONE.with(alg));
+    let refused = |outcome| assert_eq!(check_of(outcome), "signature-required");
+    refused(asking(pq).await);
+    assert_eq!(asking(ed).await.unwrap().kind, ContactKind::First);
+    refused(asking(pq).await);
+
+    node.chain().node = NodeKey::from_seed(SigAlg::MlDsa44, [2; 32]);
+    assert_eq!(asking(pq).await.unwrap().kind, ContactKind::Same);
+    refused(asking(ed).await);
+    refused(asking(ed.with(SigAlg::MlDsa44)).await);
+    node.chain().leap();
+    refused(asking(ed).await);
+    assert_eq!(asking(pq).await.unwrap().kind, ContactKind::Moved);
+    assert_eq!(asking(SigAlgs::NONE).await.unwrap().kind, ContactKind::Same);
 }
 
 #[tokio::test]

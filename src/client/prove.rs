@@ -3,7 +3,8 @@ use bytes::Bytes;
 
 use crate::{
     chain::{
-        Anchored, Claim, Header, Proof, Refused, Step, TransactionEvidence, Trust, Verdict, verify,
+        Anchored, Claim, Header, Proof, Refused, SigAlgs, Step, TransactionEvidence, Trust,
+        Verdict, verify, verify_requiring,
     },
     client::{
         Client, ClientError, Erased, ReadTransaction, Trusted, contact::equivocation, convert,
@@ -23,7 +24,7 @@ impl Client {
         let answer = self.inclusion(trusted, index, at).await?;
         let erasure = answer.erasure.clone();
         let (proof, _) = inclusion_proof(answer)?;
-        let mut verdict = verify_anchored(&proof, trusted)?;
+        let mut verdict = verify_anchored(&proof, trusted, self.config.require)?;
         check_index(&verdict, index)?;
         if let Some(erased) = check_erased(trusted, &verdict, erasure.as_ref())? {
             verdict.steps.push(say_erased(&erased));
@@ -44,7 +45,7 @@ impl Client {
         let answer = self.extension(trusted.name(), from, Some(to)).await?;
         let old = Header::parse(&answer.old_header)?;
         let proof = extension_proof(answer)?;
-        let verdict = verify_anchored(&proof, trusted)?;
+        let verdict = verify_anchored(&proof, trusted, self.config.require)?;
         check_height(&old, from)?;
         check_height(&verdict.head, to)?;
         self.check_tied(trusted, &verdict.head).await?;
@@ -163,8 +164,12 @@ fn extension_proof(answer: proto::ProveExtensionResponse) -> Result<Proof, Refus
 }
 
 /// A proof that leaves the house must convince others too: by the chain id, not by our own trusted head.
-pub(super) fn verify_anchored(proof: &Proof, trusted: &Trusted) -> Result<Verdict, Refused> {
-    let verdict = verify(proof, &[Trust::Chain(trusted.chain_id)])?;
+pub(super) fn verify_anchored(
+    proof: &Proof,
+    trusted: &Trusted,
+    required: SigAlgs,
+) -> Result<Verdict, Refused> {
+    let verdict = verify_requiring(proof, &[Trust::Chain(trusted.chain_id)], required)?;
     check_anchored(&verdict)?;
     Ok(verdict)
 }

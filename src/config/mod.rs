@@ -12,6 +12,24 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::chain::SigAlgs;
+
+/// A set of algorithms as the file has it: their names with commas between.
+mod algs {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::chain::SigAlgs;
+
+    #[allow(clippy::trivially_copy_pass_by_ref)] // the form that serde calls
+    pub(super) fn serialize<S: Serializer>(algs: &SigAlgs, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(algs)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SigAlgs, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
 /// Less would move the replicas of members that only restart.
 const REPLACE_AFTER_MS_MIN: u64 = 1000;
 /// More cores than any machine that this was made for.
@@ -44,6 +62,9 @@ pub struct Config {
     pub keep_damaged: bool,
     /// This node keeps a copy of the cluster's root key and gives it to other certified members.
     pub hold_root_key: bool,
+    /// What this node signs heads with: `ed25519`, `ml-dsa-44`, or both with a comma between.
+    #[serde(with = "algs")]
+    pub node_keys: SigAlgs,
     /// Listen beyond loopback without credentials.
     pub insecure: bool,
     /// Data groups; read at the first start only, fixed for the cluster's life. 1..338.
@@ -74,6 +95,7 @@ impl Default for Config {
             replace_after_ms: 600_000,
             keep_damaged: true,
             hold_root_key: true,
+            node_keys: SigAlgs::ONLY_ED25519,
             insecure: false,
             groups: 16,
             cache_mib: 256,
@@ -98,6 +120,8 @@ pub struct Flags {
     pub join: Option<String>,
     /// --cluster-secret-file
     pub cluster_secret_file: Option<PathBuf>,
+    /// --node-keys
+    pub node_keys: Option<SigAlgs>,
     /// --insecure
     pub insecure: bool,
 }
@@ -150,6 +174,7 @@ impl Config {
         replace(&mut self.advertise, flags.advertise);
         replace(&mut self.join, flags.join);
         replace(&mut self.cluster_secret_file, flags.cluster_secret_file);
+        replace(&mut self.node_keys, flags.node_keys);
         self.insecure |= flags.insecure;
     }
 
@@ -210,6 +235,7 @@ impl Config {
         set(&get, "QBC_REPLACE_AFTER_MS", &mut self.replace_after_ms)?;
         set(&get, "QBC_KEEP_DAMAGED", &mut self.keep_damaged)?;
         set(&get, "QBC_HOLD_ROOT_KEY", &mut self.hold_root_key)?;
+        set(&get, "QBC_NODE_KEYS", &mut self.node_keys)?;
         set(&get, "QBC_INSECURE", &mut self.insecure)?;
         set(&get, "QBC_GROUPS", &mut self.groups)?;
         set(&get, "QBC_CACHE_MIB", &mut self.cache_mib)?;
@@ -332,6 +358,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chain::SigAlg;
 
     #[test]
     fn the_shipped_file_is_equal_to_the_defaults() {
@@ -361,6 +388,15 @@ mod tests {
         config.environment(get).unwrap();
         let refused = config.check().unwrap_err().to_string();
         assert!(refused.contains("mining_threads = 1025 is refused: give 0 to 1024"));
+        let get = |name: &str| (name == "QBC_NODE_KEYS").then(|| "ed25519,ml-dsa-44".to_owned());
+        config.environment(get).unwrap();
+        assert!(config.node_keys.contains(SigAlg::MlDsa44));
+        let bad: Result<Config, _> = toml::from_str("node_keys = \"rsa\"");
+        let bad = bad.unwrap_err().to_string();
+        assert!(
+            bad.contains("node_keys") && bad.contains("ml-dsa-44"),
+            "{bad}"
+        );
         let unknown: Result<Config, _> = toml::from_str("grups = 3");
         assert!(unknown.unwrap_err().to_string().contains("grups"));
     }

@@ -8,12 +8,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     META_GROUP,
     apply::{Engine, State, Work},
-    cluster_rows::{CERTIFICATE, COUNTERS, FOUNDING, SEATS, key, load, node_key},
+    cluster_keys::{KeyRow, certify_key, key_of},
+    cluster_rows::{CERTIFICATE, COUNTERS, FOUNDING, SEATS, key, key_key, load, node_key},
     command::{AddNode, Founding},
     member::MemberCommand,
     outcome::Rejection,
 };
-use crate::chain::{Authority, Certificate};
+use crate::chain::{Authority, Certificate, SigAlg};
 use crate::store::{Batch, Cf, Slot, StoreError};
 
 /// A replica's Raft id: the node in the lower half, the incarnation in the upper. The meta group issues incarnations and
@@ -109,8 +110,10 @@ pub struct ClusterState {
     pub founded: Option<ClusterRow>,
     /// All nodes that ever were.
     pub nodes: BTreeMap<u64, NodeRow>,
-    /// Their certificates.
+    /// Certificates of their Ed25519 keys.
     pub certificates: BTreeMap<u64, Certificate>,
+    /// Keys that they have besides, by node and algorithm.
+    pub keys: BTreeMap<(u64, SigAlg), KeyRow>,
     /// Who holds which group.
     pub seats: BTreeMap<u32, SeatsRow>,
     pub(super) next_node: u64,
@@ -215,6 +218,9 @@ pub(super) fn add_node(
     };
     let (slot, node_id) = (work.engine.slot, certificate.node_id);
     let state = deciding(work.engine, work.state)?;
+    if certificate.alg != SigAlg::Ed25519 as u8 {
+        return Ok(certify_key(state, certificate, (slot, work.batch)));
+    }
     state.certificates.insert(node_id, certificate);
     if let Some(node) = state.nodes.get_mut(&node_id)
         && node.standing == Standing::Joining
@@ -242,9 +248,10 @@ pub(super) fn change(
 
 /// What a decision touched.
 #[derive(Default)]
-struct Written {
+pub(super) struct Written {
     nodes: Vec<u64>,
     groups: Vec<u32>,
+    pub(super) keys: Vec<(u64, SigAlg)>,
     counters: bool,
 }
 
@@ -262,6 +269,11 @@ impl Written {
                     key(slot, SEATS, &group.to_be_bytes()),
                     row.encode(),
                 );
+            }
+        }
+        for (id, alg) in &self.keys {
+            if let Some(row) = state.keys.get(&(*id, *alg)) {
+                batch.put(Cf::State, key_key(slot, *id, *alg), row.encode());
             }
         }
         if self.counters {
@@ -305,6 +317,11 @@ fn decide(
         } => seat(state, (*group, *class, *epoch), (voters, learners), written),
         MemberCommand::Settled { group, epoch } => settled(state, *group, *epoch, written),
         MemberCommand::Renew { node_id, replicas } => Ok(renew(state, *node_id, replicas, written)),
+        MemberCommand::Key {
+            node_id,
+            alg,
+            public_key,
+        } => key_of(state, *node_id, (*alg, public_key), written),
     }
 }
 
@@ -506,7 +523,7 @@ fn renew(
     renewed
 }
 
-fn refused(why: impl Into<String>) -> Rejection {
+pub(super) fn refused(why: impl Into<String>) -> Rejection {
     Rejection::Cluster(why.into())
 }
 

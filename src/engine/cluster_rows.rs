@@ -1,14 +1,15 @@
 //! The rows of the meta group: how its state lies in family `state`, all below `slot | 0 u64`: `1` -> founding;
 //! `2 | node u64` -> certificate; `3` -> counters `next_node u64 | next_incarnation u32`; `4 | node u64` -> node;
-//! `5 | group u32` -> seats.
+//! `5 | group u32` -> seats; `6 | node u64 | alg u8` -> public key, then the certificate of it where there is one.
 
 use std::ops::ControlFlow;
 
 use super::{
     cluster::{ClusterRow, ClusterState, NodeRow, SeatRow, SeatsRow, Standing},
+    cluster_keys::KeyRow,
     member,
 };
-use crate::chain::{Authority, Certificate};
+use crate::chain::{Authority, Certificate, SigAlg};
 use crate::store::{Cf, RowReader, Slot, StoreError, View};
 
 pub(super) const FOUNDING: u8 = 1;
@@ -16,6 +17,7 @@ pub(super) const CERTIFICATE: u8 = 2;
 pub(super) const COUNTERS: u8 = 3;
 const NODE: u8 = 4;
 pub(super) const SEATS: u8 = 5;
+const KEY: u8 = 6;
 
 pub(super) fn key(slot: Slot, tag: u8, rest: &[u8]) -> Vec<u8> {
     [slot.0.to_be_bytes().as_slice(), &[0; 8], &[tag], rest].concat()
@@ -23,6 +25,11 @@ pub(super) fn key(slot: Slot, tag: u8, rest: &[u8]) -> Vec<u8> {
 
 pub(super) fn node_key(slot: Slot, node_id: u64) -> Vec<u8> {
     key(slot, NODE, &node_id.to_be_bytes())
+}
+
+pub(super) fn key_key(slot: Slot, node_id: u64, alg: SigAlg) -> Vec<u8> {
+    let rest = [node_id.to_be_bytes().as_slice(), &[alg as u8]].concat();
+    key(slot, KEY, &rest)
 }
 
 pub(super) fn load(view: &dyn View, slot: Slot) -> Result<ClusterState, StoreError> {
@@ -63,9 +70,36 @@ fn read_row(state: &mut ClusterState, key: &[u8], row: &[u8]) -> Option<()> {
             let group = u32::from_be_bytes(rest.try_into().ok()?);
             state.seats.insert(group, SeatsRow::decode(row)?);
         }
+        KEY => {
+            let (node_id, alg) = rest.split_first_chunk::<8>()?;
+            let [alg] = alg else {
+                return None;
+            };
+            let (node_id, alg) = (u64::from_be_bytes(*node_id), SigAlg::from_u8(*alg)?);
+            state.keys.insert((node_id, alg), KeyRow::decode(alg, row)?);
+        }
         _ => {}
     }
     Some(())
+}
+
+impl KeyRow {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let certificate = self.certificate.as_ref().map(Certificate::to_bytes);
+        [self.public_key.as_slice(), &certificate.unwrap_or_default()].concat()
+    }
+
+    fn decode(alg: SigAlg, row: &[u8]) -> Option<Self> {
+        let (public_key, certificate) = row.split_at_checked(alg.key_bytes())?;
+        let certificate = match certificate {
+            [] => None,
+            bytes => Some(Certificate::parse(bytes).ok()?),
+        };
+        Some(Self {
+            public_key: public_key.to_vec(),
+            certificate,
+        })
+    }
 }
 
 impl ClusterRow {
@@ -156,6 +190,22 @@ mod tests {
             version: "v".into(),
         };
         assert_eq!(NodeRow::decode(&node.encode()), Some(node));
+        let certificate = Certificate {
+            cluster_id: [1; 16],
+            node_id: 4,
+            alg: SigAlg::MlDsa44 as u8,
+            public_key: vec![5; 1312],
+            not_before_s: 1,
+            not_after_s: 2,
+            signatures: vec![(0, [6; 64])],
+        };
+        for certificate in [None, Some(certificate)] {
+            let row = KeyRow {
+                public_key: vec![5; 1312],
+                certificate,
+            };
+            assert_eq!(KeyRow::decode(SigAlg::MlDsa44, &row.encode()), Some(row));
+        }
         let seats = SeatsRow {
             epoch: 4,
             class: 3,

@@ -9,6 +9,7 @@ const STANDING: u8 = 2;
 const SEAT: u8 = 3;
 const SETTLED: u8 = 4;
 const RENEW: u8 = 5;
+const KEY: u8 = 6;
 
 /// One decision about members.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +58,16 @@ pub enum MemberCommand {
         node_id: u64,
         /// The replicas, as (group, replica id); those that it has no more are passed over.
         replicas: Vec<(u32, u64)>,
+    },
+    /// A node has a key besides its Ed25519 one, which shall be certified; it takes the place of the one before of that
+    /// algorithm. Answers with the node's id.
+    Key {
+        /// Whose.
+        node_id: u64,
+        /// A [`SigAlg`](crate::chain::SigAlg), ML-DSA-44.
+        alg: u8,
+        /// As long as the algorithm's are.
+        public_key: Vec<u8>,
     },
 }
 
@@ -109,6 +120,17 @@ impl MemberCommand {
                     out.extend_from_slice(&replica.to_be_bytes());
                 }
             }
+            Self::Key {
+                node_id,
+                alg,
+                public_key,
+            } => {
+                out.push(KEY);
+                out.extend_from_slice(&node_id.to_be_bytes());
+                out.push(*alg);
+                out.extend_from_slice(&(public_key.len() as u16).to_be_bytes());
+                out.extend_from_slice(public_key);
+            }
         }
         out
     }
@@ -142,6 +164,15 @@ impl MemberCommand {
                 let replicas = (0..count).map(|_| Some((reader.u32()?, reader.u64()?)));
                 let replicas = replicas.collect::<Option<_>>()?;
                 Self::Renew { node_id, replicas }
+            }
+            KEY => {
+                let (node_id, alg, length) = (reader.u64()?, reader.u8()?, reader.u16()?);
+                let public_key = reader.take(length as usize)?.to_vec();
+                Self::Key {
+                    node_id,
+                    alg,
+                    public_key,
+                }
             }
             _ => return None,
         };
@@ -197,6 +228,11 @@ mod tests {
                 learners: vec![4],
             },
             MemberCommand::Settled { group: 7, epoch: 3 },
+            MemberCommand::Key {
+                node_id: 3,
+                alg: 2,
+                public_key: vec![7; 1312],
+            },
             MemberCommand::Renew {
                 node_id: 2,
                 replicas: vec![(0, 2), (7, 1 << 32 | 2)],

@@ -8,6 +8,7 @@ mod amend;
 mod apply;
 mod bang;
 mod cluster;
+mod cluster_keys;
 mod cluster_rows;
 mod command;
 mod due;
@@ -28,6 +29,7 @@ pub use apply::{ApplyError, Engine};
 pub use cluster::{
     ClusterRow, ClusterState, NodeRow, SeatRow, SeatsRow, Standing, node_of, replica_id,
 };
+pub use cluster_keys::KeyRow;
 pub use command::{
     AddNode, Bang, Command, CommandError, CommandWriter, Founding, Inject, InjectHead, InjectItem,
     Move, Seal, entry_seals,

@@ -13,7 +13,7 @@ use super::{
     open::Doubt,
     root_key,
 };
-use crate::chain::{Authority, Certificate, SigAlg, SigningKey};
+use crate::chain::{Authority, Certificate, NodeKey, SigAlg, SigningKey};
 use crate::consensus::{
     Carrier, Channel, Groups, GroupsError, Lane, note_all_damaged, note_damaged,
 };
@@ -74,6 +74,11 @@ impl Member {
 
     pub fn node_key(&self) -> SigningKey {
         self.keys.node.clone()
+    }
+
+    /// What it signs heads with.
+    pub fn sealing_keys(&self) -> Vec<NodeKey> {
+        self.keys.sealing.clone()
     }
 
     /// The others, as far as this node knew them when it started.
@@ -224,11 +229,18 @@ impl Member {
         }
         let node_id = groups.node_id();
         if !groups.cluster().certificates.contains_key(&node_id) {
-            self.certify(groups, node_id, &self.keys.node.public())
-                .await?;
+            let key = (SigAlg::Ed25519, &self.keys.node.public()[..]);
+            self.certify(groups, node_id, key).await?;
         }
         if !groups.cluster().nodes.contains_key(&node_id) {
             decide(groups, self.enrolment().encode()).await?;
+        }
+        // The first head that anybody sees carries all that this node is to sign with.
+        for command in self.keys_to_note(groups) {
+            decide(groups, command.encode()).await?;
+        }
+        if keys::root_seed(&self.keys_folder).is_some() {
+            self.certify_keys(groups).await?;
         }
         let count = groups.count().unwrap_or(data_groups);
         let missing = (0..=count).filter(|group| !groups.cluster().seats.contains_key(group));
@@ -276,7 +288,7 @@ impl Member {
         &self,
         groups: &Groups,
         node_id: u64,
-        key: &[u8; 32],
+        key: (SigAlg, &[u8]),
     ) -> Result<(), NodeError> {
         let cluster = groups.cluster();
         let founded = cluster.founded.as_ref();
@@ -299,7 +311,43 @@ impl Member {
             }
             signer.certified(certificate.clone());
         }
+        for key in self.keys_besides() {
+            let row = cluster.keys.get(&(groups.node_id(), key.alg()));
+            if let Some(certificate) = row.and_then(|row| row.certificate.as_ref()) {
+                signer.certified(certificate.clone());
+            }
+        }
         Ok(())
+    }
+
+    /// What it signs heads with besides the key by which it is known.
+    fn keys_besides(&self) -> impl Iterator<Item = &NodeKey> {
+        let sealing = self.keys.sealing.iter();
+        sealing.filter(|key| key.alg() != SigAlg::Ed25519)
+    }
+
+    /// What the cluster does not know yet of this node's keys.
+    fn keys_to_note(&self, groups: &Groups) -> Vec<MemberCommand> {
+        let (cluster, node_id) = (groups.cluster(), groups.node_id());
+        let unknown = self.keys_besides().filter_map(|key| {
+            let public_key = key.public();
+            let known = cluster.keys.get(&(node_id, key.alg()));
+            let new = known.is_none_or(|row| row.public_key != public_key);
+            new.then(|| MemberCommand::Key {
+                node_id,
+                alg: key.alg() as u8,
+                public_key,
+            })
+        });
+        unknown.collect()
+    }
+
+    async fn note_keys(&self, groups: &Groups) {
+        for command in self.keys_to_note(groups) {
+            if let Err(error) = groups.decide(&command).await {
+                tracing::warn!(%error, "the cluster does not know yet what this node signs heads with");
+            }
+        }
     }
 
     /// Keeps everything about members in order; ends when this node is out.
@@ -319,11 +367,17 @@ impl Member {
             if own.is_some_and(|own| own.address != self.advertised) {
                 let _ = groups.decide(&self.enrolment()).await;
             }
+            if own.is_some() {
+                self.note_keys(&groups).await;
+            }
             self.note_members(&groups, &mut noted);
             let waiting = |node: &NodeRow| node.standing == Standing::Joining;
             if keys::root_seed(&self.keys_folder).is_some() {
                 if cluster.nodes.values().any(waiting) {
                     self.certify_newcomers(&groups).await;
+                }
+                if let Err(error) = self.certify_keys(&groups).await {
+                    tracing::warn!(%error, "a key of a node was not certified yet");
                 }
             } else if self.hold_root_key {
                 self.ask_for_root_key(&groups).await;
@@ -390,24 +444,39 @@ impl Member {
             .iter()
             .filter(|(_, node)| node.standing == Standing::Joining);
         for (node_id, node) in waiting {
-            if let Err(error) = self.certify(groups, *node_id, &node.public_key).await {
+            let key = (SigAlg::Ed25519, &node.public_key[..]);
+            if let Err(error) = self.certify(groups, *node_id, key).await {
                 tracing::warn!(node_id, %error, "a newcomer was not certified yet");
             }
         }
+    }
+
+    /// And members certificates for the keys that they have besides.
+    async fn certify_keys(&self, groups: &Groups) -> Result<(), NodeError> {
+        let cluster = groups.cluster();
+        let waiting = cluster.keys.iter().filter(|((node_id, _), row)| {
+            let node = cluster.nodes.get(node_id);
+            row.certificate.is_none() && node.is_some_and(|node| node.standing != Standing::Left)
+        });
+        for ((node_id, alg), row) in waiting {
+            self.certify(groups, *node_id, (*alg, &row.public_key))
+                .await?;
+        }
+        Ok(())
     }
 }
 
 fn certificate(
     root: &SigningKey,
     node_id: u64,
-    key: &[u8; 32],
+    (alg, key): (SigAlg, &[u8]),
     cluster_id: [u8; 16],
 ) -> Certificate {
     let now_s = now_ms() / 1000;
     let mut certificate = Certificate {
         cluster_id,
         node_id,
-        alg: SigAlg::Ed25519 as u8,
+        alg: alg as u8,
         public_key: key.to_vec(),
         not_before_s: now_s.saturating_sub(CERTIFICATE_EARLY_S),
         not_after_s: now_s + CERTIFICATE_S,

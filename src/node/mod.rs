@@ -238,9 +238,10 @@ impl Beginning {
         let founder = first_start && self.join.is_empty();
         if first_start && !founder && !Own::is_noted(&folder.store)? {
             // A key without the data that went with it belongs to a node that is lost.
-            keys::set_aside_node_key(&self.config.data.join("keys"))?;
+            keys::set_aside_node_keys(&self.config.data.join("keys"))?;
         }
-        let keys = Keys::open(&self.config.data.join("keys"), first_start, founder)?;
+        let algs = self.config.node_keys;
+        let keys = Keys::open(&self.config.data.join("keys"), first_start, founder, algs)?;
         let (store, held) = (folder.store.clone(), folder.hold());
         let file = MembersFile::of(&self.config.data);
         let member = Member::new(self, keys, store.clone(), file);
@@ -250,7 +251,11 @@ impl Beginning {
         if let Some(id) = own.cluster_id {
             let _ = cluster.set(id);
         }
-        let signer = Arc::new(Signer::new(member.node_key(), clock.clone()));
+        let signer = Arc::new(Signer::new(
+            member.node_key(),
+            member.sealing_keys(),
+            clock.clone(),
+        ));
         let links = self.links(&own, cluster.clone());
         links_to(&links, member.known());
         let parts = self.parts(folder, &links, &signer, cluster)?;

@@ -2,7 +2,7 @@
 //! is deleted, and the node goes on as one that is repaired from its peers.
 //!
 //! A database that opens but is shorter than what was synced stays in use: its replicas are given up and replaced, what
-//! is whole in them need not be fetched again. A database that does not open is moved aside with the node's key, and the
+//! is whole in them need not be fetched again. A database that does not open is moved aside with the node's keys, and the
 //! node joins anew under another id: what it voted for and signed is not known any more.
 
 use std::{
@@ -14,6 +14,7 @@ use std::{
 use super::{
     NodeError,
     identity::{Members, MembersFile},
+    keys::NODE_KEYS,
 };
 use crate::config::Config;
 use crate::store::{Folder, FolderError, StoreError, StoreOptions};
@@ -147,9 +148,12 @@ fn set_aside(data: &Path) -> io::Result<()> {
             fs::rename(from, aside.join(name))?;
         }
     }
-    let key = data.join("keys/node.key");
-    if key.exists() {
-        fs::rename(key, aside.join("node.key"))?;
+    // The Ed25519 one goes last: alone in its place it would bring the old id back.
+    for name in NODE_KEYS.into_iter().rev() {
+        let key = data.join("keys").join(name);
+        if key.exists() {
+            fs::rename(key, aside.join(name))?;
+        }
     }
     fs::File::open(data)?.sync_all()
 }

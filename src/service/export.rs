@@ -11,8 +11,8 @@ use super::{
     status::{of_read, of_store},
 };
 use crate::chain::{
-    EXPORT_END, EXPORT_QUANT, EXPORT_SIGNATURE, EXPORT_TRANSACTION, Header, export_frame,
-    export_magic,
+    EXPORT_END, EXPORT_QUANT, EXPORT_SIGNATURE, EXPORT_TRANSACTION, HeadSignature, Header,
+    export_frame, export_magic,
 };
 use crate::proto;
 
@@ -25,7 +25,7 @@ struct Progress {
     /// The Quant whose transactions are being written.
     quant: Option<Header>,
     next_index: u64,
-    signature: Vec<u8>,
+    signatures: Vec<Vec<u8>>,
 }
 
 impl Service {
@@ -38,7 +38,7 @@ impl Service {
             (reads.replica, reads.chain.head.clone())
         };
         let place = self.reader_place()?;
-        let signature = self.sign(&request.chain, &head).await?.to_bytes();
+        let signatures = self.sign(&request.chain, &head).await?;
         let progress = Progress {
             chain: request.chain.clone(),
             replica,
@@ -46,7 +46,7 @@ impl Service {
             height: 0,
             quant: None,
             next_index: 0,
-            signature,
+            signatures: signatures.iter().map(HeadSignature::to_bytes).collect(),
         };
         let (pieces, out) = mpsc::channel(PIECES_WAITING);
         let export = self.clone().export_all(progress, pieces);
@@ -89,7 +89,9 @@ impl Service {
                 }
                 _ if progress.height <= progress.top => self.export_quant(progress, data)?,
                 _ => {
-                    data.extend_from_slice(&export_frame(EXPORT_SIGNATURE, &[&progress.signature]));
+                    for signature in &progress.signatures {
+                        data.extend_from_slice(&export_frame(EXPORT_SIGNATURE, &[signature]));
+                    }
                     let (quants, transactions) = (progress.top + 1, progress.next_index);
                     data.extend_from_slice(&export_frame(
                         EXPORT_END,

@@ -65,7 +65,7 @@ impl Service {
         ))
     }
 
-    /// A height of a chain with this node's signature.
+    /// A height of a chain with this node's signatures.
     pub(super) async fn signed_head(
         &self,
         chain: &str,
@@ -84,11 +84,11 @@ impl Service {
                 row,
             )
         };
-        let signature = self.sign(chain, &header).await?;
+        let signatures = self.sign(chain, &header).await?;
         let quant = convert::quant_of(&header, row.meta);
         Ok(proto::Head {
             quant: Some(quant),
-            signatures: vec![convert::signature(&signature)],
+            signatures: signatures.iter().map(convert::signature).collect(),
         })
     }
 }

@@ -1,5 +1,7 @@
-//! The node's signature on heads and receipts, under the guard of docs/FORMAT.md: never two hashes at one (id, height),
-//! only what extends the highest signed head or lies in its past, and the guard is on disk before the signature leaves.
+//! The node's signatures on heads and receipts, under the guard of docs/FORMAT.md: never two hashes at one (id, height),
+//! only what extends the highest signed head or lies in its past, and the guard is on disk before the signatures leave.
+//!
+//! A head is signed with each algorithm of the setting `node_keys` whose key is certified, a receipt with the first of them.
 
 use std::{
     collections::HashMap,
@@ -11,55 +13,92 @@ use tonic::Status;
 
 use super::{Service, catalog::ChainReads, route::elsewhere, status};
 use crate::chain::{
-    Certificate, ChainId, Hash, HeadSignature, Header, Receipt, SigAlg, SigningKey, head_message,
+    Certificate, ChainId, Hash, HeadSignature, Header, NodeKey, Receipt, SigningKey, head_message,
 };
 use crate::consensus::Clock;
 use crate::store::{Cf, GuardRow, StoreError, View, guard_key};
 
 /// Chains are told apart in this many classes while a guard is moved.
 const LOCKS: usize = 64;
-/// Signatures kept, one per chain; beyond it all are forgotten and made again.
-const KEPT_MAX: usize = 65_536;
+/// Bytes of signatures kept, those of one head per chain; beyond it all are forgotten and made again. 65,000 chains with
+/// Ed25519, 5,000 with ML-DSA-44.
+const KEPT_BYTES_MAX: usize = 24 << 20;
 
-/// Holds the node's key.
+/// Holds the node's keys.
 pub struct Signer {
+    /// By which the others know the node.
     key: SigningKey,
-    /// Once the cluster has given it: a newcomer waits for it, and holds no chains until then.
-    certificate: OnceLock<Certificate>,
+    /// Once the cluster has certified it: a newcomer waits for that, and holds no chains until then.
+    known: OnceLock<()>,
+    /// What heads are signed with, by rising algorithm.
+    sealing: Vec<SealingKey>,
     clock: Clock,
     /// One guard moves at a time per chain; held across the guard's write.
     locks: Vec<Mutex<()>>,
-    /// The newest signature of each chain.
-    kept: Lock<HashMap<ChainId, (Hash, HeadSignature)>>,
+    /// The newest signatures of each chain.
+    kept: Lock<HashMap<ChainId, (Hash, Vec<HeadSignature>)>>,
+}
+
+/// A key that signs heads, with its certificate once the cluster has given it.
+struct SealingKey {
+    key: NodeKey,
+    public: Vec<u8>,
+    certificate: OnceLock<Certificate>,
 }
 
 impl Signer {
-    /// With the node's key.
-    pub fn new(key: SigningKey, clock: Clock) -> Self {
-        Self {
+    /// With the key by which the others know the node, and those that it signs heads with, by rising algorithm.
+    pub fn new(key: SigningKey, sealing: Vec<NodeKey>, clock: Clock) -> Self {
+        let sealing = sealing.into_iter().map(|key| SealingKey {
+            public: key.public(),
             key,
             certificate: OnceLock::new(),
+        });
+        Self {
+            key,
+            known: OnceLock::new(),
+            sealing: sealing.collect(),
             clock,
             locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
             kept: Lock::default(),
         }
     }
 
-    /// Takes the certificate that the cluster gave.
+    /// Takes a certificate that the cluster gave.
     pub fn certified(&self, certificate: Certificate) {
-        let _ = self.certificate.set(certificate);
+        if certificate.public_key == self.key.public() {
+            let _ = self.known.set(());
+        }
+        let mut sealing = self.sealing.iter();
+        if let Some(of_key) = sealing.find(|key| key.public == certificate.public_key) {
+            let _ = of_key.certificate.set(certificate);
+        }
     }
 
     /// Signs what is no head and no receipt; nothing while the node has no certificate.
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
-        if self.certificate.get().is_none() {
+        if self.known.get().is_none() {
             return Vec::new();
         }
         self.key.sign(message).to_vec()
     }
 
-    fn certificate(&self) -> Result<&Certificate, Status> {
-        self.certificate.get().ok_or_else(elsewhere)
+    /// The certified keys, by rising algorithm.
+    fn certificates(&self) -> impl Iterator<Item = (&NodeKey, &Certificate)> {
+        let keys = self.sealing.iter();
+        keys.filter_map(|sealing| Some((&sealing.key, sealing.certificate.get()?)))
+    }
+
+    /// Why there is no certified key.
+    fn uncertified(&self) -> Status {
+        if self.known.get().is_none() {
+            return elsewhere();
+        }
+        status::status(
+            "NODE_UNAVAILABLE",
+            "the key that this node is to sign heads with (setting node_keys) is not certified yet, nothing is signed; bring the root key to a node of the cluster, then send the request again",
+            &[],
+        )
     }
 
     fn now_s(&self) -> u64 {
@@ -74,7 +113,10 @@ impl Signer {
         count: u32,
         root: Hash,
     ) -> Result<(Receipt, HeadSignature), Status> {
-        let certificate = self.certificate()?;
+        let (key, certificate) = self
+            .certificates()
+            .next()
+            .ok_or_else(|| self.uncertified())?;
         let (cluster_id, node_id, time_s) =
             (certificate.cluster_id, certificate.node_id, self.now_s());
         let receipt = Receipt {
@@ -86,49 +128,67 @@ impl Signer {
             root,
             time_s,
         };
-        let signature = self.signed(certificate, time_s, &receipt.message());
+        let signature = signed(key, certificate, time_s, &receipt.message());
         Ok((receipt, signature))
     }
 
-    fn head(&self, header: &Header) -> Result<HeadSignature, Status> {
-        let (certificate, time_s) = (self.certificate()?, self.now_s());
-        let (cluster_id, node_id) = (&certificate.cluster_id, certificate.node_id);
-        let message = head_message(cluster_id, node_id, time_s, header);
-        Ok(self.signed(certificate, time_s, &message))
-    }
-
-    fn signed(&self, certificate: &Certificate, time_s: u64, message: &[u8]) -> HeadSignature {
-        HeadSignature {
-            alg: SigAlg::Ed25519 as u8,
-            key_id: certificate.key_id(),
-            time_s,
-            signature: self.key.sign(message).to_vec(),
-            certificate: certificate.clone(),
+    fn head(&self, header: &Header) -> Result<Vec<HeadSignature>, Status> {
+        let time_s = self.now_s();
+        let sign = |(key, certificate): (&NodeKey, &Certificate)| {
+            let (cluster_id, node_id) = (&certificate.cluster_id, certificate.node_id);
+            let message = head_message(cluster_id, node_id, time_s, header);
+            signed(key, certificate, time_s, &message)
+        };
+        let signatures: Vec<HeadSignature> = self.certificates().map(sign).collect();
+        if signatures.is_empty() {
+            return Err(self.uncertified());
         }
+        Ok(signatures)
     }
 
-    fn kept(&self, id: &ChainId, hash: &Hash) -> Option<HeadSignature> {
+    /// What was signed before, with all keys that are certified now.
+    fn kept(&self, id: &ChainId, hash: &Hash) -> Option<Vec<HeadSignature>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get(id)
-            .filter(|(of, _)| of == hash)
-            .map(|(_, signature)| signature.clone())
+        let (_, signatures) = kept.get(id).filter(|(of, _)| of == hash)?;
+        (signatures.len() == self.certificates().count()).then(|| signatures.clone())
     }
 
-    fn keep(&self, id: ChainId, hash: Hash, signature: &HeadSignature) {
+    fn keep(&self, id: ChainId, hash: Hash, signatures: &[HeadSignature]) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= KEPT_MAX {
+        let bytes: usize = signatures.iter().map(bytes_in_memory).sum();
+        if (kept.len() + 1) * bytes > KEPT_BYTES_MAX {
             kept.clear();
         }
-        kept.insert(id, (hash, signature.clone()));
+        kept.insert(id, (hash, signatures.to_vec()));
     }
 }
 
+fn signed(key: &NodeKey, certificate: &Certificate, time_s: u64, message: &[u8]) -> HeadSignature {
+    HeadSignature {
+        alg: key.alg() as u8,
+        key_id: certificate.key_id(),
+        time_s,
+        signature: key.sign(message),
+        certificate: certificate.clone(),
+    }
+}
+
+fn bytes_in_memory(signature: &HeadSignature) -> usize {
+    let certificate = &signature.certificate;
+    let lists = signature.signature.len() + certificate.public_key.len();
+    size_of::<HeadSignature>() + lists + size_of_val(certificate.signatures.as_slice())
+}
+
 impl Service {
-    /// Signs a header that this node has applied.
-    pub(super) async fn sign(&self, chain: &str, header: &Header) -> Result<HeadSignature, Status> {
+    /// Signs a header that this node has applied, with each of its certified keys.
+    pub(super) async fn sign(
+        &self,
+        chain: &str,
+        header: &Header,
+    ) -> Result<Vec<HeadSignature>, Status> {
         let (id, hash) = (header.id(), header.hash());
-        if let Some(signature) = self.signer.kept(&id, &hash) {
-            return Ok(signature);
+        if let Some(signatures) = self.signer.kept(&id, &hash) {
+            return Ok(signatures);
         }
         let _one = self.signer.locks[id.0[0] as usize % LOCKS].lock().await;
         if let Some(guard) = self.moved_guard(chain, id, header, hash)? {
@@ -141,9 +201,9 @@ impl Service {
                 )
             })?;
         }
-        let signature = self.signer.head(header)?;
-        self.signer.keep(id, hash, &signature);
-        Ok(signature)
+        let signatures = self.signer.head(header)?;
+        self.signer.keep(id, hash, &signatures);
+        Ok(signatures)
     }
 
     /// The guard that must be on disk first; none where the present one covers the header.

@@ -44,5 +44,6 @@ mod failover;
 mod followers;
 mod grow;
 mod join;
+mod post_quantum;
 mod sealing;
 mod strangers;

@@ -3,8 +3,8 @@
 use ed25519_dalek::{Signature, VerifyingKey};
 use qbc::chain::{
     Anchored, Authority, AuthorityChange, Bundle, Certificate, ChainId, ChangeEvidence,
-    Constitution, HashAlg, HeadEvidence, HeadSignature, Header, Meta, Proof, Receipt, SigningKey,
-    Trust, head_message, tree_root, verify, verify_bundle, verify_quorum,
+    Constitution, HashAlg, HeadEvidence, HeadSignature, Header, Meta, NodeKey, Proof, Receipt,
+    SigningKey, Trust, head_message, tree_root, verify, verify_bundle, verify_quorum,
 };
 use serde_json::Value;
 
@@ -565,7 +565,7 @@ fn authority(seq: usize) -> Authority {
     }
 }
 
-fn constitution(chain: &Chain) -> Constitution {
+pub fn constitution(chain: &Chain) -> Constitution {
     Constitution::parse(
         &Meta::parse(&chain.quants[0].meta)
             .unwrap()
@@ -583,11 +583,23 @@ pub fn own_signature(
     header: &Header,
     cluster_id: &[u8; 16],
 ) -> HeadSignature {
+    let node = NodeKey::Ed25519(node.clone());
+    own_head_signature(root, &node, node_id, header, cluster_id)
+}
+
+/// The same with a key of any algorithm.
+pub fn own_head_signature(
+    root: &SigningKey,
+    node: &NodeKey,
+    node_id: u64,
+    header: &Header,
+    cluster_id: &[u8; 16],
+) -> HeadSignature {
     let mut certificate = Certificate {
         cluster_id: *cluster_id,
         node_id,
-        alg: 1,
-        public_key: node.public().to_vec(),
+        alg: node.alg() as u8,
+        public_key: node.public(),
         not_before_s: 0,
         not_after_s: 10,
         signatures: Vec::new(),
@@ -595,14 +607,11 @@ pub fn own_signature(
     certificate
         .signatures
         .push((0, root.sign(&certificate.message())));
-    let signature = node
-        .sign(&head_message(cluster_id, node_id, 5, header))
-        .to_vec();
     HeadSignature {
-        alg: 1,
+        alg: node.alg() as u8,
         key_id: HashAlg::Sha3_256.hash(&[&node.public()]),
         time_s: 5,
-        signature,
+        signature: node.sign(&head_message(cluster_id, node_id, 5, header)),
         certificate,
     }
 }

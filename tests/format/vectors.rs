@@ -14,6 +14,9 @@ pub static MORE: LazyLock<Value> =
 pub static STATE: LazyLock<Value> =
     LazyLock::new(|| read(include_str!("../vectors/format-v1-state.json")));
 
+pub static MLDSA: LazyLock<Value> =
+    LazyLock::new(|| read(include_str!("../vectors/format-v1-mldsa.json")));
+
 /// A chain of the vectors. Of a fork: from the fork-genesis on.
 pub struct Chain {
     pub alg: HashAlg,

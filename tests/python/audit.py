@@ -8,14 +8,14 @@ import unicodedata
 from forms import H, bag, first_quant, parse_envelope, parse_header, parse_meta, records, root_of, u
 import state
 from strict_json import Refused, need
-from verifier import anchored, authority_change, check_transaction, enough_work, head_signature, quorum
+from verifier import SIZES, anchored, authority_change, check_transaction, enough_work, head_signature, quorum
 
 WINDOW = 8
 
 MAGIC = b"QBCEXP1\n"
 
 
-def verify_export(raw, trust_chain=None, trust_head=None):
+def verify_export(raw, trust_chain=None, trust_head=None, require=()):
     """The full audit of an export file; gives the verdict as a dict."""
     need(raw[:8] == MAGIC, "export-magic")
     audit, at, ended = None, len(MAGIC), False
@@ -38,7 +38,7 @@ def verify_export(raw, trust_chain=None, trust_head=None):
             ended = body == (audit.last.height + 1).to_bytes(8, "big") + audit.count.to_bytes(8, "big")
             need(ended, "export-count")
     need(ended, "export-end", "the end is missing")
-    nodes = quorum(audit.signers, audit.constitution)
+    nodes = quorum(audit.signers, audit.constitution, require)
     return {"claim": "export", "chain_id": audit.last.id, "head": audit.last, "transactions": audit.count,
             "signed": audit.signed, "amendments": len(audit.change_ids),
             "erased": audit.erased, "unexplained": len(audit.unexplained),
@@ -175,7 +175,10 @@ class Audit:
     def signature(self, body):
         self.seal()
         need(len(body) > 105, "signature-format")
-        parts = body[0], body[1:33], u(body, 33, 8), body[41:105], body[105:]
+        need(body[0] in SIZES, "signature-alg", "neither Ed25519 nor ML-DSA-44")
+        end = 41 + SIZES[body[0]][1]
+        need(len(body) > end, "signature-format")
+        parts = body[0], body[1:33], u(body, 33, 8), body[41:end], body[end:]
         self.signers.append(head_signature(self.last, self.constitution[21], self.authority, *parts))
 
     def seal(self):

@@ -8,6 +8,7 @@ import re
 import sys
 
 import ed25519
+import ml_dsa
 from forms import H
 
 ALG = 1
@@ -15,6 +16,7 @@ ROOT_SEED, NODE_SEED = bytes([1] * 32), bytes([2] * 32)
 CLUSTER = bytes(range(16))
 START_MS = 1_767_225_600_000
 ZERO = bytes(32)
+SCHEMES = {1: ed25519, 2: ml_dsa}
 
 
 def be(number, length):
@@ -86,20 +88,21 @@ class Chain:
             be(len(payload), 8), digest, H(ALG, attributes) if attributes else ZERO])
         return {"envelope": envelope, "attributes": attributes, "salt": salt, "payload": payload}
 
-    def signature(self, height, node_id=1, seed=NODE_SEED, signers=(0,), until_s=4_000_000_000):
+    def signature(self, height, node_id=1, seed=NODE_SEED, signers=(0,), until_s=4_000_000_000, alg=1):
         """A head signature, as its fields."""
         header, time_s = self.quants[height]["header"], START_MS // 1000 + 60
-        public = ed25519.public(seed)
-        body = CLUSTER + be(node_id, 8) + b"\1" + be(32, 4) + public + be(START_MS // 1000, 8) + be(until_s, 8)
+        public = SCHEMES[alg].public(seed)
+        body = CLUSTER + be(node_id, 8) + be(alg, 1) + be(len(public), 4) + public + be(START_MS // 1000, 8) + be(until_s, 8)
         certificate = body + bytes([len(signers)]) + b"".join(
             bytes([i]) + ed25519.sign(self.roots[i], b"qbc/node/v1\n\0" + body) for i in signers)
         message = b"qbc/quant/v1\n\0" + body[:24] + be(time_s, 8) + self.id + be(height, 8) + leaf(header)
-        return {"alg": 1, "key_id": H(1, public).hex(), "time_s": time_s, "signature": ed25519.sign(seed, message).hex(),
+        return {"alg": alg, "key_id": H(1, public).hex(), "time_s": time_s, "signature": SCHEMES[alg].sign(seed, message).hex(),
                 "certificate": certificate.hex()}
 
-    def head(self, height, **options):
+    def head(self, height, algs=(1,), **options):
         genesis = {k: self.quants[0][k].hex() for k in ("header", "meta")}
-        return {"signatures": [self.signature(height, **options)], "genesis": genesis, "authority_changes": []}
+        signatures = [self.signature(height, alg=alg, **options) for alg in algs]
+        return {"signatures": signatures, "genesis": genesis, "authority_changes": []}
 
     def prove(self, index, head):
         """The proof object of a transaction into the Quant `head`."""
@@ -123,15 +126,18 @@ class Chain:
         return {"link": "history", "header": self.quants[new]["header"].hex(),
                 "path": [p.hex() for p in path(old, hashes)] if old < new else [], "borders": []}
 
-    def export(self):
+    def export(self, algs=(1,)):
         frames = [b"QBCEXP1\n"]
         for quant in self.quants:
             frames.append(frame(1, quant["header"] + quant["meta"]))
             frames += [frame(2, i["envelope"] + be(len(i["attributes"]), 4) + i["attributes"] + (i["salt"] or b"") + i["payload"])
                        for i in quant["items"]]
-        s = self.signature(len(self.quants) - 1)
-        frames.append(frame(3, b"\1" + bytes.fromhex(s["key_id"]) + be(s["time_s"], 8) + bytes.fromhex(s["signature"] + s["certificate"])))
+        frames += [frame(3, signature_record(self.signature(len(self.quants) - 1, alg=alg))) for alg in algs]
         return b"".join(frames) + frame(4, be(len(self.quants), 8) + be(self.count, 8))
+
+
+def signature_record(s):
+    return be(s["alg"], 1) + bytes.fromhex(s["key_id"]) + be(s["time_s"], 8) + bytes.fromhex(s["signature"] + s["certificate"])
 
 
 def frame(kind, body):

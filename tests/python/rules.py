@@ -198,13 +198,56 @@ def signature_rules():
         proof["head"]["signatures"][0] |= fields
         return proof_of(c, proof)
     certificate = bytes.fromhex(good["head"]["signatures"][0]["certificate"])
-    yield "ML-DSA-44", "signature-alg", with_signature(alg=2)
+    yield "ML-DSA-44 under an Ed25519 certificate", "signature-alg", with_signature(alg=2)
+    yield "an algorithm that is none", "signature-alg", with_signature(alg=3)
+    yield "a short Ed25519 signature", "signature-format", with_signature(signature="00" * 63)
     yield "another key", "signature-key", with_signature(key_id="00" * 32)
     for what, check, raw in [("cut", "certificate-format", certificate[:-1]), ("short", "certificate-format", certificate[:30]),
                              ("of another cluster", "certificate-cluster", put(certificate, 0, b"\xff")),
                              ("of another algorithm", "signature-alg", put(certificate, 24, b"\2")),
                              ("by a root that is none", "certificate-root", put(certificate, 78, b"\1"))]:
         yield f"a certificate {what}", check, with_signature(certificate=raw.hex())
+    yield from post_quantum_rules(c)
+
+
+def post_quantum_rules(c):
+    """ML-DSA-44 signatures of another form, and policies that a head does not meet."""
+    good = c.prove(0, 2) | {"head": c.head(2, algs=(1, 2))}
+    signature = bytes.fromhex(good["head"]["signatures"][1]["signature"])
+    certificate = bytes.fromhex(good["head"]["signatures"][1]["certificate"])
+    hints, ends = 2336, 2416
+
+    def with_second(**fields):
+        proof = json.loads(json.dumps(good))
+        proof["head"]["signatures"][1] |= fields
+        return proof_of(c, proof)
+    for what, check, raw in [
+            ("cut", "signature-format", signature[:-1]), ("longer", "signature-format", signature + b"\0"),
+            ("with hints swapped", "signature-format", put(signature, hints, signature[hints + 1:hints + 2] + signature[hints:hints + 1])),
+            ("with a hint twice", "signature-format", put(signature, hints, signature[hints + 1:hints + 2])),
+            ("with a hint after the last list", "signature-format", put(signature, ends - 1, b"\1")),
+            ("with lists that fall back", "signature-format", put(signature, ends + 1, b"\0")),
+            ("with too many hints", "signature-format", put(signature, ends + 3, b"\x51")),
+            ("with a z out of its range", "signature-format", put(signature, 32, bytes(4))),
+            ("over other bytes", "head-signature", put(signature, 0, bytes(4)))]:
+        yield f"an ML-DSA-44 signature {what}", check, with_second(signature=raw.hex())
+    short = put(certificate, 25, be(1311, 4))
+    yield "an ML-DSA-44 key of 1311 bytes", "certificate-format", with_second(certificate=(short[:29] + short[30:]).hex())
+    twice = json.loads(json.dumps(good))
+    twice["head"]["signatures"].append(twice["head"]["signatures"][1])
+    yield "a node twice with ML-DSA-44", "quorum-node", proof_of(c, twice)
+    for what, raw in [("a proof", json.dumps(c.prove(0, 2)).encode()), ("an export", c.export())]:
+        yield f"{what} without what is required", "signature-required", lambda raw=raw: v.verify(raw, require=["ml-dsa-44"])
+    bare = c.prove(0, 2) | {"head": {"signatures": [], "authority_changes": []}}
+    yield "a proof without a genesis where something is required", "signature-required", lambda: v.verify(json.dumps(bare).encode(), require=["ed25519"])
+    two = example.Chain(quorum=2)
+    two.leap([(b"x",)])
+    head = two.head(1, algs=(1, 2))
+    alone = two.prove(0, 1) | {"head": head}
+    yield "one node with two algorithms for a quorum of two", "quorum-count", proof_of(two, alone)
+    mixed = json.loads(json.dumps(alone))
+    mixed["head"]["signatures"][1] = two.signature(1, node_id=2, seed=bytes([8] * 32), alg=2)
+    yield "a quorum in all, none with what is required", "signature-required", lambda: v.verify(json.dumps(mixed).encode(), require=["ml-dsa-44"])
 
 
 def file_rules():

@@ -5,6 +5,7 @@ Everything that the vectors prove must hold, everything that was corrupted must 
 """
 
 import copy
+import hashlib
 import json
 import pathlib
 import subprocess
@@ -16,6 +17,7 @@ import audit
 import ed25519
 import example
 import forms
+import ml_dsa
 import rules
 import state
 import verifier as v
@@ -411,6 +413,50 @@ def forgeries():
     refuses("one signature of two", ["quorum-count"], trusted, file_of(missing.prove(0, 1)), missing.id)
 
 
+def post_quantum(vectors):
+    """Keys, signatures and records of ML-DSA-44, and heads with both algorithms."""
+    rfc = vectors["rfc_9881"]
+    check(hashlib.sha3_256(ml_dsa.public(bytes.fromhex(rfc["seed"]))).hexdigest() == rfc["public_sha3_256"], "the key of RFC 9881")
+    theirs = vectors["wycheproof"]
+    signature = ml_dsa.sign(bytes.fromhex(theirs["seed"]), bytes.fromhex(theirs["message"]))
+    check(hashlib.sha3_256(signature).hexdigest() == theirs["signature_sha3_256"], "the signature of Wycheproof")
+    for case in vectors["signatures"]:
+        seed, public, message, signature = (bytes.fromhex(case[name]) for name in ("seed", "public", "message", "signature"))
+        check(ml_dsa.public(seed) == public and ml_dsa.sign(seed, message) == signature, "an ML-DSA-44 key and signature")
+        check(v.holds(2, public, message, signature), "an ML-DSA-44 signature verifies")
+        check(not v.holds(2, public, message + b"x", signature), "an ML-DSA-44 signature over another message")
+    for case in vectors["malformed"]:
+        parts = [bytes.fromhex(case[name]) for name in ("public", "message", "signature")]
+        refuses(f"ML-DSA-44: {case['what']}", [case["check"]], v.holds, 2, *parts)
+    for case in vectors["proofs"]:
+        raw = json.dumps(case["proof"]).encode()
+        for algs, name in case["policies"].items():
+            policy, trust = algs.split(",") if algs else [], bytes.fromhex(case["chain_id"])
+            if name:
+                refuses(f"{case['what']}, {algs}", [name], v.verify, raw, trust, None, policy)
+            else:
+                check(accepts(f"{case['what']}, {algs}", v.verify, raw, trust, None, policy)["anchored"], f"{case['what']}, {algs}")
+
+
+def policies():
+    """A head with both algorithms, as a proof and as an export, under each policy."""
+    c = example.example()
+    proof = file_of({**c.prove(1, 2), "head": c.head(2, algs=(1, 2))})
+    for raw in (proof, c.export(algs=(1, 2))):
+        for require in ([], ["ed25519"], ["ml-dsa-44"], ["ed25519", "ml-dsa-44"]):
+            verdict = accepts(f"both algorithms, {require}", v.verify, raw, c.id, None, require)
+            check(verdict["anchored"].endswith("signed by node 1"), "one node, with two signatures")
+    export = c.export(algs=(1, 2))
+    for at in range(len(export) - 4000, len(export), 61):
+        refuses(f"export of both with byte {at} changed", (), trusted, flip(export, 8 * at + at % 8), c.id)
+    two = example.Chain(quorum=2)
+    two.leap([(b"x",)])
+    head = two.head(1, algs=(1, 2))
+    head["signatures"] += [two.signature(1, node_id=2, seed=bytes([8] * 32), alg=alg) for alg in (1, 2)]
+    for require in ([], ["ed25519", "ml-dsa-44"]):
+        accepts(f"two nodes with both, {require}", v.verify, file_of({**two.prove(0, 1), "head": head}), two.id, None, require)
+
+
 def rewritten_past():
     """A past changed below an old header that is kept: inclusion holds, extension must not."""
     leaves = [v.H(1, b"\0", bytes([i])) for i in range(40)]
@@ -467,7 +513,9 @@ def command_line():
         trust, cases = ["--trust-chain", c.id.hex()], []
         for file in (proof, export):
             cases += [(file, trust, 0, ""), (file, ["--trust-head", head], 0, ""), (file, ["--self-consistent"], 0, ""),
-                      (file, [], 7, "not-anchored"), (file, ["--trust-chain", head], 7, "not-anchored")]
+                      (file, [], 7, "not-anchored"), (file, ["--trust-chain", head], 7, "not-anchored"),
+                      (file, [*trust, "--require-alg", "ed25519"], 0, ""),
+                      (file, [*trust, "--require-alg", "ed25519,ml-dsa-44"], 7, "signature-required")]
         broken = pathlib.Path(folder, "broken")
         broken.write_bytes(c.export()[:-1])
         for file, options, code, text in [*cases, (broken, trust, 7, "export-end")]:
@@ -504,8 +552,12 @@ def main(argv):
     more = path.with_name("format-v1-state.json")
     if more.exists():
         states(json.loads(more.read_text(encoding="utf-8")))
+    more = path.with_name("format-v1-mldsa.json")
+    if more.exists():
+        post_quantum(json.loads(more.read_text(encoding="utf-8")))
     proof_files()
     forgeries()
+    policies()
     rewritten_past()
     exports()
     for what, name, call in rules.cases():

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """An independent verifier of QBC proof and export files, written from docs/FORMAT.md alone. Python 3, nothing else.
 
-verifier.py FILE [--trust-chain HEX | --trust-head HEX | --self-consistent]     exits 7 and names the failed check
+verifier.py FILE [--trust-chain HEX | --trust-head HEX | --self-consistent] [--require-alg ALGS]
+exits 7 and names the failed check
 """
 
 import argparse
@@ -9,6 +10,7 @@ import hashlib
 import sys
 
 import ed25519
+import ml_dsa
 import state
 from forms import (ATTRIBUTES, H, bag, first_quant, inclusion, parse_authority, parse_envelope, parse_header, parse_meta, records,
                    u)
@@ -101,20 +103,37 @@ def root_signatures(raw, message, authority, prefix):
     need(len(used) >= threshold, prefix + "-threshold")
 
 
+# number: (bytes of a public key, bytes of a signature)
+SIZES = {1: (32, 64), 2: (1312, 2420)}
+ALGORITHMS = {"ed25519": 1, "ml-dsa-44": 2}
+
+
 def head_signature(h, cluster_id, authority, alg, key_id, time_s, signature, certificate):
-    """Gives (node_id, public key) of a signature that holds."""
+    """Gives (node_id, algorithm, public key) of a signature that holds."""
     c, key_len = certificate, u(certificate, 25, 4)
-    need(alg == 1, "signature-alg", "only Ed25519 is known here")
-    need(len(c) > 45 + key_len and key_len == 32, "certificate-format")
-    key, not_before, not_after = c[29:61], u(c, 61, 8), u(c, 69, 8)
+    end = 29 + key_len
+    need(alg in SIZES, "signature-alg", "neither Ed25519 nor ML-DSA-44")
+    need(len(c) > end + 16, "certificate-format")
     need(c[:16] == cluster_id, "certificate-cluster")
     need(c[24] == alg, "signature-alg", "not that of the certificate")
+    need(key_len == SIZES[alg][0], "certificate-format")
+    key, not_before, not_after = c[29:end], u(c, end, 8), u(c, end + 8, 8)
     need(hashlib.sha3_256(key).digest() == key_id, "signature-key")
     need(not_before <= time_s <= not_after, "certificate-time")
-    root_signatures(c[77:], b"qbc/node/v1\n\0" + c[:77], authority, "certificate")
+    root_signatures(c[end + 16:], b"qbc/node/v1\n\0" + c[:end + 16], authority, "certificate")
     message = b"".join([b"qbc/quant/v1\n\0", c[:24], time_s.to_bytes(8, "big"), h.id, h.height.to_bytes(8, "big"), h.hash])
-    need(ed25519.verify(key, message, signature), "head-signature")
-    return u(c, 16, 8), key
+    need(holds(alg, key, message, signature), "head-signature")
+    return u(c, 16, 8), alg, key
+
+
+def holds(alg, key, message, signature):
+    need(len(signature) == SIZES[alg][1], "signature-format", f"a signature of {len(signature)} bytes")
+    if alg == 1:
+        return ed25519.verify(key, message, signature)
+    try:
+        return ml_dsa.verify(key, message, signature)
+    except ml_dsa.Malformed as why:
+        raise Refused("signature-format", str(why)) from None
 
 
 def authority_change(h, meta, chain_id, seq, old):
@@ -130,9 +149,10 @@ def authority_change(h, meta, chain_id, seq, old):
     return seq + 1, new
 
 
-def check_head(b, genesis, signatures, changes, shown):
-    """Section 10, anchored, 2.1 to 2.4: gives the node ids that vouch for b, enough of them or none."""
+def check_head(b, genesis, signatures, changes, shown, require=()):
+    """Section 10, anchored, 2.1 to 2.5: gives the node ids that vouch for b, enough of them or none."""
     if genesis is None:
+        need(not require, "signature-required", "no genesis is shown under which a signature could be checked")
         need(not signatures and not changes, "genesis-missing", "signatures cannot be checked without it")
         return []
     g, constitution, authority = first_quant(*genesis)
@@ -146,7 +166,7 @@ def check_head(b, genesis, signatures, changes, shown):
         need(h.height > last, "authority-order", "changes must rise")
         history_link(h, b, path)
         (seq, authority), last = authority_change(h, meta, g.hash, seq, authority), h.height
-    return quorum([head_signature(b, constitution[21], authority, *s) for s in signatures], constitution)
+    return quorum([head_signature(b, constitution[21], authority, *s) for s in signatures], constitution, require)
 
 
 def enough_work(h, constitution):
@@ -154,12 +174,16 @@ def enough_work(h, constitution):
     return h.genesis or h.fork or h.pow_bits >= u(constitution.get(12, b"\0\0"), 0, 2)
 
 
-def quorum(signers, constitution):
-    need(len({n for n, _ in signers}) == len(signers), "quorum-node", "a node signed twice")
-    need(len({k for _, k in signers}) == len(signers), "quorum-key", "one key for two nodes")
-    wanted = constitution.get(13, b"\1")[0] or 1
-    need(not signers or len(signers) >= wanted, "quorum-count", f"{len(signers)} of {wanted} signatures")
-    return [n for n, _ in signers]
+def quorum(signers, constitution, require=()):
+    """The nodes of signatures that hold; `require` names the algorithms that enough of them must have signed with."""
+    need(len({(n, a) for n, a, _ in signers}) == len(signers), "quorum-node", "a node signed twice")
+    need(len({k for _, _, k in signers}) == len(signers), "quorum-key", "one key for two nodes")
+    nodes, wanted = {n for n, _, _ in signers}, constitution.get(13, b"\1")[0] or 1
+    need(not signers or len(nodes) >= wanted, "quorum-count", f"{len(nodes)} of {wanted} nodes")
+    for name in require:
+        signed = {n for n, a, _ in signers if a == ALGORITHMS[name]}
+        need(len(signed) >= wanted, "signature-required", f"{name}: {len(signed)} of {wanted} nodes")
+    return sorted(nodes)
 
 
 def anchored(b, nodes, trust_chain, trust_head):
@@ -173,7 +197,7 @@ def anchored(b, nodes, trust_chain, trust_head):
 
 # --- section 13: the proof file
 
-def verify_proof(raw, trust_chain=None, trust_head=None):
+def verify_proof(raw, trust_chain=None, trust_head=None, require=()):
     """Checks a proof file; gives the verdict as a dict, `anchored` is None if nobody known vouches for it."""
     proof = strict_json(raw)
     need(isinstance(proof, dict), "field", "not an object")
@@ -201,7 +225,7 @@ def verify_proof(raw, trust_chain=None, trust_head=None):
         headers = [old, parse_header(unhex(header))]
         extension(*headers, hashes(path))
         verdict = {"old_height": old.height}
-    nodes = check_head(headers[-1], genesis, signatures, changes, headers)
+    nodes = check_head(headers[-1], genesis, signatures, changes, headers, require)
     return verdict | {"claim": kind, "chain_id": headers[-1].id, "head": headers[-1],
                       "anchored": anchored(headers[-1], nodes, trust_chain, trust_head)}
 
@@ -269,12 +293,19 @@ def walk(envelope, steps):
     return headers
 
 
-def verify(raw, trust_chain=None, trust_head=None):
-    """Checks the bytes of a proof file or of an export."""
+def verify(raw, trust_chain=None, trust_head=None, require=()):
+    """Checks the bytes of a proof file or of an export; `require` names algorithms that the head must be signed with."""
     if raw.startswith(b"QBCEXP"):
         import audit
-        return audit.verify_export(raw, trust_chain, trust_head)
-    return verify_proof(raw, trust_chain, trust_head)
+        return audit.verify_export(raw, trust_chain, trust_head, require)
+    return verify_proof(raw, trust_chain, trust_head, require)
+
+
+def algorithms(text):
+    names = text.split(",")
+    if not set(names) <= set(ALGORITHMS):
+        raise argparse.ArgumentTypeError("give ed25519, ml-dsa-44, or both with a comma between")
+    return names
 
 
 def main(argv):
@@ -283,10 +314,11 @@ def main(argv):
     for name in ("--trust-chain", "--trust-head"):
         parser.add_argument(name, type=bytes.fromhex, metavar="HEX")
     parser.add_argument("--self-consistent", action="store_true")
+    parser.add_argument("--require-alg", type=algorithms, default=(), metavar="ALGS", help="such as ed25519,ml-dsa-44")
     options = parser.parse_args(argv[1:])
     try:
         with open(options.file, "rb") as file:
-            verdict = verify(file.read(), options.trust_chain, options.trust_head)
+            verdict = verify(file.read(), options.trust_chain, options.trust_head, options.require_alg)
         for name, value in verdict.items():
             print(f"{name}: {value.hash.hex() if name == 'head' else value.hex() if isinstance(value, bytes) else value}")
         need(verdict["anchored"] or options.self_consistent, "not-anchored", "self-consistent, vouched for by nobody")

@@ -20,6 +20,7 @@ mod ledger;
 mod messages;
 mod mining;
 mod names;
+mod post_quantum;
 mod retries;
 mod schema;
 mod sealing;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::state::StateAudit;
-use crate::chain::authority::{HeadSignature, verify_quorum};
+use crate::chain::authority::{HeadSignature, signers, verify_quorum, verify_required};
 use crate::chain::change::ConstitutionChange;
 use crate::chain::constitution::{Authority, Constitution, Work};
 use crate::chain::content::{ContentError, Schema, SchemaError, check_content};
@@ -17,6 +17,7 @@ use crate::chain::meta::Meta;
 use crate::chain::proof::{Genesis, apply_change, check_attributes, check_genesis, check_payload};
 use crate::chain::quant::{Header, check_meta, check_next};
 use crate::chain::refused::Refused;
+use crate::chain::sig_alg::{SigAlg, SigAlgs};
 use crate::chain::transaction::{
     Attributes, Envelope, TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER,
     verify_author,
@@ -24,8 +25,8 @@ use crate::chain::transaction::{
 use crate::chain::tree::{Frontier, tree_root};
 use crate::chain::work::Difficulty;
 
-/// Most signatures that one Quant may carry: a quorum is a byte.
-const SIGNATURES_MAX: usize = 255;
+/// Most signatures that one Quant may carry: a quorum is a byte, and a node signs once with each algorithm.
+const SIGNATURES_MAX: usize = 255 * SigAlg::ALL.len();
 
 /// Checks a chain as it is fed: each Quant, then its transactions in order, then its signatures.
 #[derive(Default)]
@@ -46,6 +47,7 @@ pub struct Auditor {
     unmatched: u64,
     unmatched_why: String,
     last_inject_ms: u64,
+    required: SigAlgs,
 }
 
 /// What a finished audit found.
@@ -221,6 +223,11 @@ impl Auditor {
         }
     }
 
+    /// The algorithms that the last header must be signed with, each by as many nodes as the constitution asks for.
+    pub fn require(&mut self, required: SigAlgs) {
+        self.required = required;
+    }
+
     /// A node's signature on the header of the Quant fed last.
     pub fn signature(&mut self, signature: &HeadSignature) -> Result<(), Refused> {
         let current = self
@@ -237,11 +244,14 @@ impl Auditor {
         if current
             .signatures
             .iter()
-            .any(|s| s.certificate.node_id == node)
+            .any(|s| (s.certificate.node_id, s.alg) == (node, signature.alg))
         {
             return Err(Refused::new(
                 "quorum-node",
-                format!("node {node} signed twice; it counts once"),
+                format!(
+                    "node {node} signed twice with algorithm {}; it counts once",
+                    signature.alg
+                ),
             ));
         }
         let rules = &current.rules;
@@ -291,6 +301,8 @@ impl Auditor {
             return Err(order("there is not even a genesis"));
         };
         let nodes = current.nodes()?;
+        let constitution = &current.rules.constitution;
+        verify_required(&current.signatures, constitution, self.required)?;
         let steps = self.sentences(&current, &nodes);
         Ok(Audited {
             chain_id: current.rules.chain_id,
@@ -517,13 +529,7 @@ impl Current {
             &self.rules.constitution,
             &self.rules.authority,
         )?;
-        let mut nodes: Vec<u64> = self
-            .signatures
-            .iter()
-            .map(|s| s.certificate.node_id)
-            .collect();
-        nodes.sort_unstable();
-        Ok(nodes)
+        Ok(signers(&self.signatures))
     }
 }
 

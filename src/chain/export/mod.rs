@@ -14,6 +14,7 @@ use crate::chain::id::ChainId;
 use crate::chain::proof::{Anchored, Trust, anchor};
 use crate::chain::quant::{HEADER_BYTES, Header};
 use crate::chain::refused::Refused;
+use crate::chain::sig_alg::SigAlgs;
 use crate::chain::transaction::{ENVELOPE_BYTES, Envelope};
 
 /// Frame of a Quant: header, meta.
@@ -100,6 +101,14 @@ impl ExportVerifier {
             ended: false,
             refused: None,
         }
+    }
+
+    /// The same, and as many nodes as the constitution asks for signed the last header with each of these algorithms; else
+    /// the file is refused at its end ("signature-required").
+    #[must_use]
+    pub fn requiring(mut self, required: SigAlgs) -> Self {
+        self.auditor.require(required);
+        self
     }
 
     /// The next bytes of the file, in pieces of any size.

@@ -2,13 +2,16 @@
 
 use super::grammar::{ChangeEvidence, HeadEvidence};
 use super::link::verify_history_link;
-use crate::chain::authority::{AuthorityChange, HeadSignature, verify_quorum};
+use crate::chain::authority::{
+    AuthorityChange, HeadSignature, algs_of, signers, verify_quorum, verify_required,
+};
 use crate::chain::constitution::{Authority, Constitution};
 use crate::chain::hash::HashAlg;
 use crate::chain::id::ChainId;
 use crate::chain::meta::{Meta, ParentRef};
 use crate::chain::quant::{Header, check_meta};
 use crate::chain::refused::Refused;
+use crate::chain::sig_alg::SigAlgs;
 use crate::chain::work::check_work_minimum;
 
 /// A checked genesis or fork-genesis.
@@ -29,20 +32,26 @@ pub(super) struct HeadFacts {
     pub(super) authority_seq: u32,
     /// Nodes whose signatures were checked, ascending; enough for the quorum, or none.
     pub(super) nodes: Vec<u64>,
+    /// What they signed with, in words.
+    pub(super) algs: String,
 }
 
-/// Checks all the evidence about the last header; nothing where no genesis is shown.
+/// Checks all the evidence about the last header, and that the required algorithms are among its signatures; nothing
+/// where no genesis is shown and nothing is required.
 pub(super) fn check_head(
     evidence: &HeadEvidence,
     last: &Header,
+    required: SigAlgs,
 ) -> Result<Option<HeadFacts>, Refused> {
     let Some((header, meta)) = &evidence.genesis else {
-        return check_nothing_unchecked(evidence);
+        return check_nothing_unchecked(evidence, required);
     };
     let mut facts = check_constitution(header, meta, &evidence.authority_changes, last)?;
     if !evidence.signatures.is_empty() {
         facts.nodes = check_signatures(&evidence.signatures, last, &facts)?;
+        facts.algs = algs_of(&evidence.signatures);
     }
+    verify_required(&evidence.signatures, &facts.constitution, required)?;
     Ok(Some(facts))
 }
 
@@ -61,6 +70,7 @@ pub(super) fn check_constitution(
         constitution: genesis.constitution,
         authority_seq: 0,
         nodes: Vec::new(),
+        algs: String::new(),
     };
     let mut below = facts.genesis.height;
     for change in changes {
@@ -76,9 +86,7 @@ pub(super) fn check_signatures(
     facts: &HeadFacts,
 ) -> Result<Vec<u64>, Refused> {
     verify_quorum(signatures, last, &facts.constitution, &facts.authority)?;
-    let mut nodes: Vec<u64> = signatures.iter().map(|s| s.certificate.node_id).collect();
-    nodes.sort_unstable();
-    Ok(nodes)
+    Ok(signers(signatures))
 }
 
 /// Checks a chain's first Quant: its meta holds the constitution, and says of itself what is true.
@@ -144,7 +152,17 @@ pub(crate) fn apply_change(
 }
 
 /// Without a genesis nobody knows who may sign, and what cannot be checked must not be shown.
-fn check_nothing_unchecked(evidence: &HeadEvidence) -> Result<Option<HeadFacts>, Refused> {
+fn check_nothing_unchecked(
+    evidence: &HeadEvidence,
+    required: SigAlgs,
+) -> Result<Option<HeadFacts>, Refused> {
+    if let Some(alg) = required.iter().next() {
+        let why = format!(
+            "{} is required, and no genesis is shown under which a signature could be checked",
+            alg.name()
+        );
+        return Err(Refused::new("signature-required", why));
+    }
     if evidence.signatures.is_empty() && evidence.authority_changes.is_empty() {
         return Ok(None);
     }

@@ -21,5 +21,5 @@ pub use link::{
     anchor_leaf, verify_agreement, verify_anchor, verify_extension, verify_history_link,
     verify_inclusion_in,
 };
-pub use verify::verify;
 pub(crate) use verify::{anchor, check_attributes, check_payload};
+pub use verify::{verify, verify_requiring};

@@ -13,6 +13,7 @@ use crate::chain::constitution::Work;
 use crate::chain::hash::{Hash, HashAlg};
 use crate::chain::quant::Header;
 use crate::chain::refused::Refused;
+use crate::chain::sig_alg::SigAlgs;
 use crate::chain::transaction::{
     Attributes, Envelope, attributes_hash, payload_hash, verify_author,
 };
@@ -22,6 +23,16 @@ use crate::chain::work::check_work_minimum;
 ///
 /// Any trust that holds anchors. One that does not is no error: the verdict is then not anchored, and says why.
 pub fn verify(proof: &Proof, trust: &[Trust]) -> Result<Verdict, Refused> {
+    verify_requiring(proof, trust, SigAlgs::NONE)
+}
+
+/// The same, and with each required algorithm as many nodes signed the last header as its constitution asks for, whatever
+/// else is trusted; else it is refused ("signature-required").
+pub fn verify_requiring(
+    proof: &Proof,
+    trust: &[Trust],
+    required: SigAlgs,
+) -> Result<Verdict, Refused> {
     let mut walk = Walk::default();
     let mut state = None;
     let (last, transaction) = match &proof.claim {
@@ -43,7 +54,7 @@ pub fn verify(proof: &Proof, trust: &[Trust]) -> Result<Verdict, Refused> {
             (last, None)
         }
     };
-    let facts = check_head(&proof.head, &last)?;
+    let facts = check_head(&proof.head, &last, required)?;
     walk.work(&last, facts.as_ref())?;
     if let Some(state) = &state {
         let constitution = facts.as_ref().map(|facts| &facts.constitution);
@@ -499,8 +510,9 @@ impl Walk {
         if !facts.nodes.is_empty() {
             let nodes = say_nodes(&facts.nodes);
             self.say(format!(
-                "{} is signed by {nodes}, certified by the chain's authority",
-                say_quant(last)
+                "{} is signed by {nodes} with {}, certified by the chain's authority",
+                say_quant(last),
+                facts.algs
             ));
         }
     }
