@@ -15,6 +15,8 @@ mod export;
 mod lineage;
 #[path = "format/oracle.rs"]
 mod oracle;
+#[path = "format/pace.rs"]
+mod pace;
 #[path = "format/proof_file.rs"]
 mod proof_file;
 #[path = "format/proofs.rs"]

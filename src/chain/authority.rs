@@ -14,6 +14,7 @@ use self::reader::Reader;
 use super::constitution::{Authority, Constitution};
 use super::hash::{Hash, HashAlg};
 use super::id::ChainId;
+use super::proof_system::Systems;
 use super::quant::Header;
 use super::refused::Refused;
 
@@ -301,7 +302,7 @@ pub fn verify_quorum(
             return Err(Refused::new("quorum-key", why));
         }
     }
-    let needed = usize::from(constitution.quorum.unwrap_or(1).max(1));
+    let needed = Systems::of(constitution).signers();
     if nodes.len() < needed {
         let why = format!(
             "{} nodes signed, the constitution asks for {needed}",

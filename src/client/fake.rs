@@ -42,6 +42,8 @@ pub(crate) struct FakeNode(Arc<Mutex<FakeChain>>);
 pub(crate) struct FakeChain {
     pub(crate) root: SigningKey,
     pub(crate) node: SigningKey,
+    /// Heads are signed by nodes 1 to this one; the key of the first is `node`.
+    pub(crate) signers: u8,
     pub(crate) headers: Vec<Header>,
     metas: Vec<Vec<u8>>,
     /// Sealed and pooled.
@@ -71,20 +73,27 @@ impl FakeNode {
 
 impl FakeChain {
     pub(crate) fn new(name: &str) -> Self {
+        Self::of_quorum(name, None)
+    }
+
+    pub(crate) fn of_quorum(name: &str, quorum: Option<u8>) -> Self {
         let (root, node) = (
             SigningKey::from_seed([1; 32]),
             SigningKey::from_seed([2; 32]),
         );
-        let constitution = Constitution::from(Birth {
-            name: name.to_owned(),
-            created_ms: 1,
-            salt: [3; 16],
-            authority: Authority {
-                threshold: 1,
-                roots: vec![root.public()],
-            },
-            cluster_id: CLUSTER,
-        });
+        let constitution = Constitution {
+            quorum,
+            ..Constitution::from(Birth {
+                name: name.to_owned(),
+                created_ms: 1,
+                salt: [3; 16],
+                authority: Authority {
+                    threshold: 1,
+                    roots: vec![root.public()],
+                },
+                cluster_id: CLUSTER,
+            })
+        };
         let meta = Meta {
             constitution: Some(constitution.to_bytes()),
             ..Meta::default()
@@ -93,6 +102,7 @@ impl FakeChain {
         Self {
             root,
             node,
+            signers: 1,
             headers: vec![genesis_header(ALG, 1, 0, &meta)],
             metas: vec![meta],
             transactions: Vec::new(),
@@ -180,19 +190,27 @@ impl FakeChain {
     fn head(&self, height: u64) -> Result<proto::Head, Status> {
         let quant = self.quant(height)?;
         let header = &self.headers[height as usize];
-        let message = head_message(&CLUSTER, 1, TIME_S, header);
+        let signed = (1..=self.signers).map(|node| {
+            let message = head_message(&CLUSTER, u64::from(node), TIME_S, header);
+            self.sign(node, &message)
+        });
         Ok(proto::Head {
             quant: Some(quant),
-            signatures: vec![self.sign(&message)],
+            signatures: signed.collect(),
+            quorum: 1,
         })
     }
 
-    fn sign(&self, message: &[u8]) -> proto::HeadSignature {
+    fn sign(&self, node: u8, message: &[u8]) -> proto::HeadSignature {
+        let key = match node {
+            1 => self.node.clone(),
+            other => SigningKey::from_seed([100 + other; 32]),
+        };
         let mut certificate = Certificate {
             cluster_id: CLUSTER,
-            node_id: 1,
+            node_id: u64::from(node),
             alg: 1,
-            public_key: self.node.public().to_vec(),
+            public_key: key.public().to_vec(),
             not_before_s: 0,
             not_after_s: u64::MAX,
             signatures: Vec::new(),
@@ -203,11 +221,11 @@ impl FakeChain {
             alg: 1,
             key_id: certificate.key_id(),
             time_s: TIME_S,
-            signature: self.node.sign(message).to_vec(),
+            signature: key.sign(message).to_vec(),
             certificate,
         };
         proto::HeadSignature {
-            node_id: 1,
+            node_id: u64::from(node),
             alg: 1,
             key_id: signed.key_id.to_vec().into(),
             time_s: TIME_S,
@@ -239,7 +257,7 @@ impl FakeChain {
                 .iter()
                 .map(|t| t.inject_ms)
                 .collect(),
-            signature: Some(self.sign(&receipt.message())),
+            signature: Some(self.sign(1, &receipt.message())),
         }
     }
 
@@ -313,7 +331,10 @@ impl ChainService for FakeNode {
     async fn get_head(&self, _: Request<proto::GetHeadRequest>) -> Answer<proto::GetHeadResponse> {
         let chain = self.chain();
         let head = chain.head(chain.top().height)?;
-        Ok(Response::new(proto::GetHeadResponse { head: Some(head) }))
+        Ok(Response::new(proto::GetHeadResponse {
+            head: Some(head),
+            pending: None,
+        }))
     }
 
     async fn get_quant(

@@ -11,12 +11,13 @@ use super::{
     status::{of_read, of_store},
 };
 use crate::chain::{
-    EXPORT_END, EXPORT_QUANT, EXPORT_SIGNATURE, EXPORT_TRANSACTION, Header, export_frame,
-    export_magic,
+    EXPORT_END, EXPORT_QUANT, EXPORT_SIGNATURE, EXPORT_TRANSACTION, HeadSignature, Header,
+    export_frame, export_magic,
 };
 use crate::proto;
 
-/// Where an export stands: all up to a head that was fixed, and signed, when it began.
+/// Where an export stands: all up to a head (of a quorum chain the newest final one) that was fixed, and signed, when it
+/// began.
 struct Progress {
     chain: String,
     replica: u64,
@@ -25,7 +26,8 @@ struct Progress {
     /// The Quant whose transactions are being written.
     quant: Option<Header>,
     next_index: u64,
-    signature: Vec<u8>,
+    /// Of the top, of as many nodes as signed.
+    signatures: Vec<Vec<u8>>,
 }
 
 impl Service {
@@ -33,12 +35,20 @@ impl Service {
         &self,
         request: &proto::ExportRequest,
     ) -> Result<Pieces<proto::ExportResponse>, Status> {
-        let (replica, head) = {
+        let (replica, head, stored) = {
             let reads = self.reads(&request.chain)?;
-            (reads.replica, reads.chain.head.clone())
+            let top = reads.newest()?;
+            let row = reads.reader().quant(&reads.chain, top);
+            let row = row.map_err(|error| of_read(&error))?;
+            let head = row.parse().map_err(|error| of_store(&error))?;
+            (reads.replica, head, reads.signatures(top)?)
         };
         let place = self.reader_place()?;
-        let signature = self.sign(&request.chain, &head).await?.to_bytes();
+        let signatures = match stored {
+            Some(stored) => stored,
+            None => self.sign(&request.chain, &head).await?,
+        };
+        let signatures = signatures.iter().map(HeadSignature::to_bytes).collect();
         let progress = Progress {
             chain: request.chain.clone(),
             replica,
@@ -46,7 +56,7 @@ impl Service {
             height: 0,
             quant: None,
             next_index: 0,
-            signature,
+            signatures,
         };
         let (pieces, out) = mpsc::channel(PIECES_WAITING);
         let export = self.clone().export_all(progress, pieces);
@@ -89,7 +99,9 @@ impl Service {
                 }
                 _ if progress.height <= progress.top => self.export_quant(progress, data)?,
                 _ => {
-                    data.extend_from_slice(&export_frame(EXPORT_SIGNATURE, &[&progress.signature]));
+                    for signature in &progress.signatures {
+                        data.extend_from_slice(&export_frame(EXPORT_SIGNATURE, &[signature]));
+                    }
                     let (quants, transactions) = (progress.top + 1, progress.next_index);
                     data.extend_from_slice(&export_frame(
                         EXPORT_END,

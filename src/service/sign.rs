@@ -2,11 +2,11 @@
 //! only what extends the highest signed head or lies in its past, and the guard is on disk before the signature leaves.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Mutex as Lock, OnceLock, PoisonError},
 };
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tonic::Status;
 
 use super::{Service, catalog::ChainReads, route::elsewhere, status};
@@ -29,8 +29,8 @@ pub struct Signer {
     clock: Clock,
     /// One guard moves at a time per chain; held across the guard's write.
     locks: Vec<Mutex<()>>,
-    /// The newest signature of each chain.
-    kept: Lock<HashMap<ChainId, (Hash, HeadSignature)>>,
+    /// What this node signed of each chain's newest Quant, one signature per algorithm of its keys.
+    kept: Lock<HashMap<ChainId, (Hash, Vec<HeadSignature>)>>,
 }
 
 impl Signer {
@@ -90,11 +90,12 @@ impl Signer {
         Ok((receipt, signature))
     }
 
-    fn head(&self, header: &Header) -> Result<HeadSignature, Status> {
+    /// One signature per algorithm of the node's keys.
+    fn head(&self, header: &Header) -> Result<Vec<HeadSignature>, Status> {
         let (certificate, time_s) = (self.certificate()?, self.now_s());
         let (cluster_id, node_id) = (&certificate.cluster_id, certificate.node_id);
         let message = head_message(cluster_id, node_id, time_s, header);
-        Ok(self.signed(certificate, time_s, &message))
+        Ok(vec![self.signed(certificate, time_s, &message)])
     }
 
     fn signed(&self, certificate: &Certificate, time_s: u64, message: &[u8]) -> HeadSignature {
@@ -107,43 +108,83 @@ impl Signer {
         }
     }
 
-    fn kept(&self, id: &ChainId, hash: &Hash) -> Option<HeadSignature> {
+    /// The locks of all chains that are to be signed. Taken in one order by everybody, so that nobody waits in a circle.
+    async fn turns(&self, wanted: &[ToSign]) -> Vec<MutexGuard<'_, ()>> {
+        let classes = wanted.iter().map(|(_, header)| header.id().0[0] as usize);
+        let classes: BTreeSet<usize> = classes.map(|first| first % LOCKS).collect();
+        let mut turns = Vec::with_capacity(classes.len());
+        for class in classes {
+            turns.push(self.locks[class].lock().await);
+        }
+        turns
+    }
+
+    fn kept(&self, id: &ChainId, hash: &Hash) -> Option<Vec<HeadSignature>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.get(id)
             .filter(|(of, _)| of == hash)
-            .map(|(_, signature)| signature.clone())
+            .map(|(_, signatures)| signatures.clone())
     }
 
-    fn keep(&self, id: ChainId, hash: Hash, signature: &HeadSignature) {
+    fn keep(&self, id: ChainId, hash: Hash, signatures: &[HeadSignature]) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= KEPT_MAX {
             kept.clear();
         }
-        kept.insert(id, (hash, signature.clone()));
+        kept.insert(id, (hash, signatures.to_vec()));
     }
 }
 
+/// A header to be signed, and the name of its chain.
+pub type ToSign = (String, Header);
+
 impl Service {
     /// Signs a header that this node has applied.
-    pub(super) async fn sign(&self, chain: &str, header: &Header) -> Result<HeadSignature, Status> {
+    pub(super) async fn sign(
+        &self,
+        chain: &str,
+        header: &Header,
+    ) -> Result<Vec<HeadSignature>, Status> {
         let (id, hash) = (header.id(), header.hash());
-        if let Some(signature) = self.signer.kept(&id, &hash) {
-            return Ok(signature);
+        if let Some(signatures) = self.signer.kept(&id, &hash) {
+            return Ok(signatures);
         }
-        let _one = self.signer.locks[id.0[0] as usize % LOCKS].lock().await;
-        if let Some(guard) = self.moved_guard(chain, id, header, hash)? {
-            let written = self.groups.write_guard(id, guard).await;
-            written.map_err(|error| {
-                status::status(
-                    "NODE_UNAVAILABLE",
-                    format!("the guard can't be written: {error}"),
-                    &[],
-                )
-            })?;
-        }
-        let signature = self.signer.head(header)?;
-        self.signer.keep(id, hash, &signature);
-        Ok(signature)
+        let one = [(chain.to_owned(), header.clone())];
+        let signed = self.sign_each(&one).await?.pop();
+        let signatures = signed.unwrap_or_else(|| Err(elsewhere()))?;
+        self.signer.keep(id, hash, &signatures);
+        Ok(signatures)
+    }
+
+    /// Signs headers that this node has applied, of a chain in the order of heights. All guards go to disk together, with
+    /// one sync. A chain whose guard forbids it has its own refusal; an error is no chain's fault.
+    pub(super) async fn sign_each(
+        &self,
+        wanted: &[ToSign],
+    ) -> Result<Vec<Result<Vec<HeadSignature>, Status>>, Status> {
+        self.signer.certificate()?;
+        let _turns = self.signer.turns(wanted).await;
+        let mut guards = HashMap::new();
+        let checked = wanted.iter().map(|(chain, header)| {
+            let id = header.id();
+            let moved = self.moved_guard(chain, id, header, header.hash())?;
+            guards.extend(moved.map(|guard| (id, guard)));
+            Ok(())
+        });
+        let checked: Vec<Result<(), Status>> = checked.collect();
+        let writes = guards.into_iter();
+        let writes = writes.map(|(id, guard)| self.groups.write_guard(id, guard));
+        let written = futures::future::try_join_all(writes).await;
+        written.map_err(|error| {
+            let why = format!("the guard can't be written: {error}");
+            status::status("NODE_UNAVAILABLE", why, &[])
+        })?;
+        let signed = wanted.iter().zip(checked);
+        let signed = signed.map(|((_, header), checked)| {
+            checked?;
+            self.signer.head(header)
+        });
+        Ok(signed.collect())
     }
 
     /// The guard that must be on disk first; none where the present one covers the header.

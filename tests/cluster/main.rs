@@ -43,5 +43,6 @@ mod failover;
 mod followers;
 mod grow;
 mod join;
+mod quorum;
 mod sealing;
 mod strangers;

@@ -259,13 +259,6 @@ async fn a_constitution_that_this_version_cant_keep_is_refused() {
             },
         ),
         (
-            "constitution.quorum",
-            Constitution {
-                quorum: Some(2),
-                ..Default::default()
-            },
-        ),
-        (
             "constitution.erasable",
             Constitution {
                 erasable: true,
@@ -293,7 +286,45 @@ async fn a_constitution_that_this_version_cant_keep_is_refused() {
         let status = refused(answer, ("FIELD_INVALID", Code::InvalidArgument), &words);
         names_field(&status, "constitution.payload_bytes_max");
     }
+    for quorum in [0, 4, 256] {
+        let request = with_rules(Constitution {
+            quorum: Some(quorum),
+            ..Default::default()
+        });
+        let answer = rig.chains.bang(request).await;
+        let words = [&quorum.to_string(), "replication factor", "give 1 to 3"];
+        let status = refused(answer, ("FIELD_INVALID", Code::InvalidArgument), &words);
+        names_field(&status, "constitution.quorum");
+    }
     assert_eq!(listed(&mut rig).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_quorum_chain_without_enough_nodes_is_there_and_says_that_it_is_not_final() {
+    let mut rig = Rig::start().await;
+    let rules = Constitution {
+        quorum: Some(2),
+        ..Default::default()
+    };
+    let bang = qbc::proto::BangRequest {
+        request_id: "once".into(),
+        ..with_rules(rules)
+    };
+    for _ in 0..2 {
+        let mut request = tonic::Request::new(bang.clone());
+        request.set_timeout(std::time::Duration::from_secs(1));
+        let reason = ("NOT_FINAL", Code::Unavailable);
+        let words = ["Quant 0", "not final: 1 of 2 signatures", "same request_id"];
+        refused(rig.chains.bang(request).await, reason, &words);
+    }
+    assert_eq!(listed(&mut rig).await, ["ruled"]);
+    let request = qbc::proto::GetHeadRequest {
+        chain: "ruled".into(),
+        any_replica: false,
+    };
+    let head = rig.chains.get_head(request).await.expect("a head");
+    let head = head.into_inner().head.expect("a head");
+    assert_eq!((head.quorum, head.signatures.len()), (2, 1));
 }
 
 fn with_rules(constitution: Constitution) -> qbc::proto::BangRequest {

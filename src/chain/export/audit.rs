@@ -14,13 +14,13 @@ use crate::chain::hash::Hash;
 use crate::chain::id::ChainId;
 use crate::chain::meta::Meta;
 use crate::chain::proof::{Genesis, apply_change, check_attributes, check_genesis, check_payload};
+use crate::chain::proof_system::Systems;
 use crate::chain::quant::{Header, check_meta, check_next};
 use crate::chain::refused::Refused;
 use crate::chain::transaction::{
     Attributes, Envelope, TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_TRANSFER, verify_author,
 };
 use crate::chain::tree::{Frontier, tree_root};
-use crate::chain::work::Difficulty;
 
 /// Most signatures that one Quant may carry: a quorum is a byte.
 const SIGNATURES_MAX: usize = 255;
@@ -96,8 +96,8 @@ struct Rules {
     change_ids: BTreeSet<Vec<u8>>,
     authority: Authority,
     authority_seq: u32,
-    /// The work that the next header needs.
-    difficulty: Difficulty,
+    /// What the next header must show.
+    systems: Systems,
 }
 
 impl Auditor {
@@ -280,8 +280,8 @@ impl Auditor {
             );
             return Err(Refused::new("audit-chain", why));
         }
-        rules.difficulty.check(&header)?;
-        rules.difficulty.push(&header);
+        rules.systems.check(&header)?;
+        rules.systems.push(&header);
         check_meta(&header, meta)?;
         let meta = Meta::parse(meta)?;
         let apply = |value: Vec<u8>| {
@@ -382,7 +382,7 @@ impl Current {
             chain_id: header.id(),
             authority: constitution.authority.clone(),
             authority_seq: 0,
-            difficulty: Difficulty::begin(constitution.work, &header),
+            systems: Systems::begin(&constitution, &header),
             constitution,
             constitution_bytes,
             change_ids: BTreeSet::new(),
