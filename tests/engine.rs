@@ -23,6 +23,8 @@ mod model;
 mod oneness;
 #[path = "engine/operations.rs"]
 mod operations;
+#[path = "engine/quorum.rs"]
+mod quorum;
 #[path = "engine/replica.rs"]
 mod replica;
 #[path = "engine/requests.rs"]

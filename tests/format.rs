@@ -17,6 +17,8 @@ mod lineage;
 mod ml_dsa;
 #[path = "format/oracle.rs"]
 mod oracle;
+#[path = "format/pace.rs"]
+mod pace;
 #[path = "format/proof_file.rs"]
 mod proof_file;
 #[path = "format/proofs.rs"]

@@ -14,6 +14,7 @@ use self::reader::Reader;
 use super::constitution::{Authority, Constitution};
 use super::hash::{Hash, HashAlg};
 use super::id::ChainId;
+use super::proof_system::Systems;
 use super::quant::Header;
 use super::refused::Refused;
 use super::sig_alg::{SigAlg, SigAlgs};
@@ -264,7 +265,10 @@ pub fn verify_quorum(
             return Err(Refused::new("quorum-key", why));
         }
     }
-    let (nodes, needed) = (signers(signatures).len(), quorum_of(constitution));
+    let (nodes, needed) = (
+        signers(signatures).len(),
+        Systems::of(constitution).signers(),
+    );
     if nodes < needed {
         let why = format!("{nodes} nodes signed, the constitution asks for {needed}");
         return Err(Refused::new("quorum-count", why));
@@ -279,7 +283,7 @@ pub fn verify_required(
     constitution: &Constitution,
     required: SigAlgs,
 ) -> Result<(), Refused> {
-    let needed = quorum_of(constitution);
+    let needed = Systems::of(constitution).signers();
     for alg in required.iter() {
         let of_alg = signatures.iter().filter(|s| s.alg == alg as u8);
         let nodes = of_alg.count();
@@ -310,10 +314,6 @@ pub(crate) fn algs_of(signatures: &[HeadSignature]) -> String {
     } else {
         algs.to_string().replace(',', " and ")
     }
-}
-
-fn quorum_of(constitution: &Constitution) -> usize {
-    usize::from(constitution.quorum.unwrap_or(1).max(1))
 }
 
 /// A node's word that it holds a contiguous run of transactions: evidence against it if they are missing later.

@@ -18,7 +18,9 @@ mod ml_dsa;
 mod name;
 mod proof;
 mod proof_file;
+mod proof_system;
 mod quant;
+mod quorum;
 mod record;
 mod refused;
 mod sig_alg;
@@ -58,6 +60,7 @@ pub use proof::{
     verify_history_link, verify_inclusion_in, verify_requiring,
 };
 pub use proof_file::{PROOF_FILE_VERSION, proof_from_json, proof_to_json};
+pub use proof_system::{ProofSystem, Systems};
 pub use quant::{
     GENESIS_META_BYTES_MAX, HEADER_BYTES, Header, META_BYTES_MAX, check_meta, check_next,
     genesis_header,

@@ -8,9 +8,10 @@ use std::ops::Range;
 use sha2::Sha256;
 use sha3::{Digest, Sha3_256};
 
-use super::constitution::Work;
+use super::constitution::{Constitution, Work};
 use super::hash::{Hash, HashAlg};
 use super::keccak::{self, Hits};
+use super::proof_system::ProofSystem;
 use super::quant::{HEADER_BYTES, Header, leading_zero_bits};
 use super::refused::Refused;
 
@@ -50,12 +51,16 @@ impl Difficulty {
     /// After `head`, where `window` is the header at the height that [`Difficulty::window_at`] names.
     pub fn resume(work: Option<Work>, first: &Header, window: &Header, head: &Header) -> Self {
         let mut difficulty = Self::begin(work, first);
-        if head.height > first.height {
-            difficulty.bits = work.map_or(0, |_| head.pow_bits);
-            difficulty.window_ms = window.time_ms;
-            difficulty.push(head);
-        }
+        difficulty.go_on(window, head);
         difficulty
+    }
+
+    fn go_on(&mut self, window: &Header, head: &Header) {
+        if head.height > self.first {
+            self.bits = self.work.map_or(0, |_| head.pow_bits);
+            self.window_ms = window.time_ms;
+            self.push(head);
+        }
     }
 
     /// The height whose time is needed to go on after `head`.
@@ -99,6 +104,53 @@ impl Difficulty {
     }
 }
 
+/// The system, where the constitution asks for work (record 12).
+pub(super) fn asked(constitution: &Constitution) -> Option<Box<dyn ProofSystem>> {
+    let work = constitution.work?;
+    Some(Box::new(Difficulty {
+        work: Some(work),
+        first: 0,
+        bits: work.bits_min,
+        window_ms: 0,
+    }))
+}
+
+impl ProofSystem for Difficulty {
+    fn copy(&self) -> Box<dyn ProofSystem> {
+        Box::new(*self)
+    }
+
+    fn begin(&mut self, first: &Header) {
+        *self = Self::begin(self.work, first);
+    }
+
+    fn check(&self, next: &Header) -> Result<(), Refused> {
+        Self::check(self, next)
+    }
+
+    fn check_alone(&self, header: &Header) -> Result<(), Refused> {
+        check_work_minimum(header, self.work.map_or(0, |work| work.bits_min))
+    }
+
+    fn push(&mut self, header: &Header) {
+        Self::push(self, header);
+    }
+
+    fn resumes_from(&self, head: u64) -> Option<u64> {
+        // A fixed difficulty counts from nowhere.
+        let follows = self.work.is_some_and(|work| work.target_ms > 0);
+        follows.then(|| Self::window_at(self.first, head))
+    }
+
+    fn resume(&mut self, needed: &Header, head: &Header) {
+        self.go_on(needed, head);
+    }
+
+    fn bits(&self) -> u16 {
+        Self::bits(self)
+    }
+}
+
 /// The bits of the next window after one of `bits` that took `span_ms`.
 fn retarget(work: Work, bits: u16, span_ms: u64) -> u16 {
     if work.target_ms == 0 {
@@ -122,7 +174,7 @@ fn retarget(work: Work, bits: u16, span_ms: u64) -> u16 {
 }
 
 /// Checks a header against the minimum of its chain's constitution. The first Quant of a chain needs no work.
-pub(crate) fn check_work_minimum(header: &Header, bits_min: u16) -> Result<(), Refused> {
+fn check_work_minimum(header: &Header, bits_min: u16) -> Result<(), Refused> {
     if header.genesis || header.fork_genesis || header.pow_bits >= bits_min {
         return Ok(());
     }

@@ -48,7 +48,7 @@ pub(super) struct BangArgs {
     /// Proof of work: aim at this many milliseconds between Quants
     #[arg(long, value_name = "T", requires = "difficulty")]
     target_ms: Option<u64>,
-    /// How many nodes must sign a Quant
+    /// How many distinct nodes must sign a Quant until it is final, at most the replication factor
     #[arg(long, value_name = "K")]
     quorum: Option<u32>,
     /// Index keys, and commit each Quant to the newest value of each

@@ -103,8 +103,8 @@ impl Client {
         let mut pause = RETRY_FIRST;
         for _ in 0..RETRIES {
             match call_once(argument.clone(), &call, until).await {
-                // Who waits for a miner asks with a new deadline: what is left of this one is too little.
-                Err(error) if error.is_mining() => return Err(error),
+                // Who waits for a miner or a quorum asks with a new deadline: what is left of this one is too little.
+                Err(error) if error.is_mining() || error.is_not_final() => return Err(error),
                 Err(error) if error.is_retryable() && Instant::now() + pause < until => {
                     wait(&error, &mut pause).await;
                 }

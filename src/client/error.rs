@@ -10,6 +10,8 @@ use crate::chain::Refused;
 const DOMAIN: &str = "qbc";
 /// The reason that a call is answered with before its deadline, while its Quant is mined.
 const UNDER_WAY: &str = "WORK_UNDER_WAY";
+/// The reason that a call is answered with before its deadline, while its Quant lacks signatures of a quorum.
+const NOT_FINAL: &str = "NOT_FINAL";
 
 /// Why a call of the SDK failed.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +82,11 @@ impl ClientError {
     /// True where the node mines what was asked for: the same request waits for the result.
     pub fn is_mining(&self) -> bool {
         matches!(self, Self::Rpc(failure) if failure.reason == UNDER_WAY)
+    }
+
+    /// True where what was asked for is sealed and durable, and waits for signatures: the same request waits on.
+    pub fn is_not_final(&self) -> bool {
+        matches!(self, Self::Rpc(failure) if failure.reason == NOT_FINAL)
     }
 
     /// The error under the frames that only say where it happened.

@@ -42,6 +42,8 @@ pub(crate) struct FakeNode(Arc<Mutex<FakeChain>>);
 pub(crate) struct FakeChain {
     pub(crate) root: SigningKey,
     pub(crate) node: NodeKey,
+    /// Heads are signed by nodes 1 to this one; the key of the first is `node`.
+    pub(crate) signers: u8,
     pub(crate) headers: Vec<Header>,
     metas: Vec<Vec<u8>>,
     /// Sealed and pooled.
@@ -71,20 +73,27 @@ impl FakeNode {
 
 impl FakeChain {
     pub(crate) fn new(name: &str) -> Self {
+        Self::of_quorum(name, None)
+    }
+
+    pub(crate) fn of_quorum(name: &str, quorum: Option<u8>) -> Self {
         let (root, node) = (
             SigningKey::from_seed([1; 32]),
             NodeKey::from_seed(SigAlg::Ed25519, [2; 32]),
         );
-        let constitution = Constitution::from(Birth {
-            name: name.to_owned(),
-            created_ms: 1,
-            salt: [3; 16],
-            authority: Authority {
-                threshold: 1,
-                roots: vec![root.public()],
-            },
-            cluster_id: CLUSTER,
-        });
+        let constitution = Constitution {
+            quorum,
+            ..Constitution::from(Birth {
+                name: name.to_owned(),
+                created_ms: 1,
+                salt: [3; 16],
+                authority: Authority {
+                    threshold: 1,
+                    roots: vec![root.public()],
+                },
+                cluster_id: CLUSTER,
+            })
+        };
         let meta = Meta {
             constitution: Some(constitution.to_bytes()),
             ..Meta::default()
@@ -93,6 +102,7 @@ impl FakeChain {
         Self {
             root,
             node,
+            signers: 1,
             headers: vec![genesis_header(ALG, 1, 0, &meta)],
             metas: vec![meta],
             transactions: Vec::new(),
@@ -180,19 +190,27 @@ impl FakeChain {
     fn head(&self, height: u64) -> Result<proto::Head, Status> {
         let quant = self.quant(height)?;
         let header = &self.headers[height as usize];
-        let message = head_message(&CLUSTER, 1, TIME_S, header);
+        let signed = (1..=self.signers).map(|node| {
+            let message = head_message(&CLUSTER, u64::from(node), TIME_S, header);
+            self.sign(node, &message)
+        });
         Ok(proto::Head {
             quant: Some(quant),
-            signatures: vec![self.sign(&message)],
+            signatures: signed.collect(),
+            quorum: 1,
         })
     }
 
-    fn sign(&self, message: &[u8]) -> proto::HeadSignature {
+    fn sign(&self, node: u8, message: &[u8]) -> proto::HeadSignature {
+        let key = match node {
+            1 => self.node.clone(),
+            other => NodeKey::from_seed(SigAlg::Ed25519, [100 + other; 32]),
+        };
         let mut certificate = Certificate {
             cluster_id: CLUSTER,
-            node_id: 1,
-            alg: self.node.alg() as u8,
-            public_key: self.node.public(),
+            node_id: u64::from(node),
+            alg: key.alg() as u8,
+            public_key: key.public(),
             not_before_s: 0,
             not_after_s: u64::MAX,
             signatures: Vec::new(),
@@ -200,14 +218,14 @@ impl FakeChain {
         let root = self.root.sign(&certificate.message());
         certificate.signatures.push((0, root));
         let signed = HeadSignature {
-            alg: self.node.alg() as u8,
+            alg: key.alg() as u8,
             key_id: certificate.key_id(),
             time_s: TIME_S,
-            signature: self.node.sign(message),
+            signature: key.sign(message),
             certificate,
         };
         proto::HeadSignature {
-            node_id: 1,
+            node_id: u64::from(node),
             alg: u32::from(signed.alg),
             key_id: signed.key_id.to_vec().into(),
             time_s: TIME_S,
@@ -239,7 +257,7 @@ impl FakeChain {
                 .iter()
                 .map(|t| t.inject_ms)
                 .collect(),
-            signature: Some(self.sign(&receipt.message())),
+            signature: Some(self.sign(1, &receipt.message())),
         }
     }
 
@@ -314,7 +332,10 @@ impl ChainService for FakeNode {
     async fn get_head(&self, _: Request<proto::GetHeadRequest>) -> Answer<proto::GetHeadResponse> {
         let chain = self.chain();
         let head = chain.head(chain.top().height)?;
-        Ok(Response::new(proto::GetHeadResponse { head: Some(head) }))
+        Ok(Response::new(proto::GetHeadResponse {
+            head: Some(head),
+            pending: None,
+        }))
     }
 
     async fn get_quant(

@@ -113,6 +113,34 @@ async fn an_honest_chain_is_met_followed_read_proved_and_audited() {
 }
 
 #[tokio::test]
+async fn a_head_that_one_stolen_key_signed_is_no_head_of_a_quorum_chain() {
+    let mut chain = FakeChain::of_quorum("a", Some(2));
+    chain.signers = 2;
+    chain.inject("one");
+    chain.leap();
+    let (node, endpoint) = FakeNode::start(chain).await;
+    let client = Client::connect(&endpoint).await.unwrap();
+    let first = client.contact("a", true).await.unwrap().trusted;
+    {
+        let mut chain = node.chain();
+        chain.inject("forged");
+        chain.leap();
+        chain.signers = 1;
+    }
+    assert_eq!(check_of(client.contact("a", true).await), "quorum-count");
+    assert_eq!(client.heads().all().unwrap(), [first]);
+    let newcomer = Client::connect(&endpoint).await.unwrap();
+    assert_eq!(check_of(newcomer.contact("a", true).await), "quorum-count");
+    // The number of keys alone makes the difference.
+    node.chain().signers = 2;
+    let moved = client.contact("a", true).await.unwrap();
+    assert_eq!(
+        (moved.kind, moved.trusted.header.height),
+        (ContactKind::Moved, 2)
+    );
+}
+
+#[tokio::test]
 async fn a_signature_that_does_not_hold_is_refused_wherever_it_is_met() {
     let (node, client) = connected().await;
     let trusted = client.contact("a", true).await.unwrap().trusted;

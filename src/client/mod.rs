@@ -19,6 +19,7 @@ mod error;
 mod export;
 #[cfg(test)]
 pub(crate) mod fake;
+mod finality;
 mod heads;
 mod heads_book;
 mod heads_file;
@@ -43,6 +44,7 @@ pub use contact::{Contact, ContactKind};
 pub use erase::{Erased, Tombstone};
 pub use error::{ClientError, RpcCode, RpcFailure};
 pub use export::ExportStream;
+pub use finality::Pending;
 pub use heads::{HeadEntry, Heads};
 pub use inject::{InjectOptions, InjectTotals, Injector, Item, WINDOW_DEFAULT};
 pub use keys::{HistoryPage, Subject};

@@ -5,7 +5,10 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64},
+    },
 };
 
 use super::{
@@ -16,6 +19,7 @@ use super::{
     inject::{self, Accepted},
     leap,
     outcome::{Outcome, Rejection},
+    quorum::{self, Unsigned},
     request::{self, Pending},
     state::{Balances, Touch},
 };
@@ -47,6 +51,8 @@ pub struct Engine {
     cluster: RwLock<Option<Arc<ClusterState>>>,
     /// No pool's timer is due before this moment. Saves the search, decides nothing.
     pub(super) due_floor: AtomicU64,
+    /// Quants came that want signatures, since somebody looked. Saves the look, decides nothing.
+    pub(super) signable: AtomicBool,
 }
 
 /// What the engine keeps in memory between entries.
@@ -55,6 +61,8 @@ pub(super) struct State {
     pub hot: HotChains,
     pub pending: Pending,
     pub balances: Balances,
+    /// Chains with Quants that lack signatures.
+    pub unsigned: Unsigned,
     /// The number that the next chain gets; read from the store at first use.
     pub next_chain: Option<u64>,
     /// The cluster as decided so far; of the meta group, read from the store at first use.
@@ -88,6 +96,7 @@ impl Engine {
             damaged: RwLock::default(),
             cluster: RwLock::default(),
             due_floor: AtomicU64::new(1),
+            signable: AtomicBool::new(true),
         }
     }
 
@@ -247,6 +256,7 @@ impl Work<'_> {
                 let result = leap::apply(self, command);
                 Outcome::Sealed(self.contain(command.chain, result)?)
             }
+            Command::Sign(command) => Outcome::Signed(quorum::apply(self, command)?),
             Command::Found(command) => Outcome::Cluster(cluster::found(self, command)?),
             Command::AddNode(command) => Outcome::Cluster(cluster::add_node(self, command)?),
             Command::Member(command) => Outcome::Cluster(cluster::change(self, command)?),
@@ -254,7 +264,7 @@ impl Work<'_> {
     }
 
     /// Damaged rows stop their chain, not the node: all of a command's reads come before its first write.
-    fn contain<T>(
+    pub(super) fn contain<T>(
         &mut self,
         no: ChainNo,
         result: Result<Result<T, Rejection>, StoreError>,

@@ -5,7 +5,7 @@ use super::{
     command::{Bang, body_hash},
     hot::HotChain,
     outcome::{Banged, Rejection},
-    request,
+    quorum, request,
 };
 use crate::chain::{ChainId, ChainName, Constitution, Meta, genesis_header};
 use crate::store::{
@@ -33,6 +33,7 @@ pub(super) fn apply(
         return taken(work, &row, &constitution);
     }
     let chain = make(work, command, &constitution, key)?;
+    quorum::wanted(work, chain.chain)?;
     let run = RequestRun {
         first: chain.chain.0,
         count: 1,

@@ -3,6 +3,8 @@
 //! Entry: `version u8 (1) | time_ms u64 | commands`. Command: `kind u8 | length u32 | body`. Integers are big-endian;
 //! short strings carry a u8 length.
 
+use std::borrow::Cow;
+
 use super::member::MemberCommand;
 use crate::chain::{Hash, HashAlg};
 use crate::store::ChainNo;
@@ -11,6 +13,7 @@ const VERSION: u8 = 1;
 const BANG: u8 = 1;
 const INJECT: u8 = 2;
 const SEAL: u8 = 3;
+const SIGN: u8 = 8;
 const FOUND: u8 = 16;
 const ADD_NODE: u8 = 17;
 const MEMBER: u8 = 18;
@@ -24,6 +27,8 @@ pub enum Command<'a> {
     Inject(Inject<'a>),
     /// Seal a pool.
     Seal(Seal<'a>),
+    /// Keep signatures of replicas on Quants of quorum chains.
+    Sign(Sign<'a>),
     /// Found the cluster (meta group, first entry).
     Found(Founding<'a>),
     /// Certify a node (meta group).
@@ -106,6 +111,26 @@ pub struct Seal<'a> {
     pub header: &'a [u8],
     /// The header's meta.
     pub meta: &'a [u8],
+}
+
+/// Keeps signatures, which the leader has verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sign<'a> {
+    /// Of one node mostly, in the order of heights per chain.
+    pub items: Vec<SignItem<'a>>,
+}
+
+/// A node's signatures on one Quant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignItem<'a> {
+    /// The chain.
+    pub chain: ChainNo,
+    /// The Quant.
+    pub height: u64,
+    /// Who signed.
+    pub node_id: u64,
+    /// One per algorithm of the node's keys: head signatures of docs/FORMAT.md, the first byte is the algorithm.
+    pub signatures: Vec<Cow<'a, [u8]>>,
 }
 
 /// Founds a cluster.
@@ -263,6 +288,33 @@ impl Seal<'_> {
     }
 }
 
+impl<'a> Sign<'a> {
+    /// The command's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        framed(SIGN, 512 * self.items.len(), |out| {
+            for item in &self.items {
+                out.extend_from_slice(&item.chain.0.to_be_bytes());
+                out.extend_from_slice(&item.height.to_be_bytes());
+                out.extend_from_slice(&item.node_id.to_be_bytes());
+                out.push(item.signatures.len() as u8);
+                for signature in &item.signatures {
+                    out.extend_from_slice(&(signature.len() as u32).to_be_bytes());
+                    out.extend_from_slice(signature);
+                }
+            }
+        })
+    }
+
+    /// Reads what `encode` made.
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let mut cursor = Cursor { bytes, at: 0 };
+        match cursor.command()? {
+            Command::Sign(sign) if cursor.at == bytes.len() => Some(sign),
+            _ => None,
+        }
+    }
+}
+
 impl Founding<'_> {
     /// The command's bytes.
     pub fn encode(&self) -> Vec<u8> {
@@ -332,6 +384,7 @@ impl<'a> Cursor<'a> {
             BANG => Command::Bang(body.bang()?),
             INJECT => Command::Inject(body.inject()?),
             SEAL => Command::Seal(body.seal()?),
+            SIGN => Command::Sign(body.sign()?),
             FOUND => Command::Found(body.founding()?),
             ADD_NODE => Command::AddNode(AddNode {
                 certificate: body.bytes,
@@ -419,6 +472,26 @@ impl<'a> Cursor<'a> {
             header: self.take(256)?,
             meta: self.rest(),
         })
+    }
+
+    fn sign(&mut self) -> Option<Sign<'a>> {
+        let mut items = Vec::new();
+        while self.at < self.bytes.len() {
+            let (chain, height, node_id) = (ChainNo(self.u64()?), self.u64()?, self.u64()?);
+            let count = self.u8()?;
+            let signatures = (0..count).map(|_| {
+                let length = self.u32()?;
+                self.take(length as usize).map(Cow::Borrowed)
+            });
+            let signatures = signatures.collect::<Option<_>>()?;
+            items.push(SignItem {
+                chain,
+                height,
+                node_id,
+                signatures,
+            });
+        }
+        Some(Sign { items })
     }
 
     fn founding(&mut self) -> Option<Founding<'a>> {
@@ -523,7 +596,19 @@ mod tests {
             .encode(),
         );
         writer.push(&AddNode { certificate: b"c" }.encode());
-        assert_eq!(writer.count(), 5);
+        let signed = SignItem {
+            chain: ChainNo(2),
+            height: 7,
+            node_id: 3,
+            signatures: vec![Cow::Borrowed(&[1, 9]), Cow::Borrowed(&[2, 9, 9])],
+        };
+        let sign = Sign {
+            items: vec![signed.clone(), signed],
+        };
+        writer.push(&sign.encode());
+        assert_eq!(Sign::parse(&sign.encode()), Some(sign.clone()));
+        assert_eq!(Sign::parse(&sign.encode()[1..]), None);
+        assert_eq!(writer.count(), 6);
         let entry = writer.finish();
         let (time_ms, commands) = Command::parse_entry(&entry).unwrap();
         assert_eq!(time_ms, 77);
@@ -535,7 +620,8 @@ mod tests {
             })
         );
         assert_eq!(commands[1], Command::Seal(seal));
-        assert_eq!(commands.len(), 5);
+        assert_eq!(commands[5], Command::Sign(sign));
+        assert_eq!(commands.len(), 6);
         assert!(entry_seals(&entry));
         let mut plain = CommandWriter::new(77, 0);
         plain.push(&head.encode([item].into_iter(), 6));

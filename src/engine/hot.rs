@@ -10,9 +10,7 @@ use super::{
     outcome::Rejection,
     state::{self, StateRules},
 };
-use crate::chain::{
-    ChainId, Constitution, Difficulty, Frontier, Hash, HashAlg, Header, Meta, Work,
-};
+use crate::chain::{ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta, Systems};
 use crate::store::{
     Cf, ChainNo, ChainRow, PoolLeavesRow, PoolRow, QuantRow, Slot, StateWrite, StoreError, View,
     chain_key, history_edge_from, pool_key, pool_leaves_key, quant_key,
@@ -54,8 +52,8 @@ pub(super) struct HotChain {
     pub keeps: StateRules,
     /// Payloads of data can be erased; fixed at the bang.
     pub erasable: bool,
-    /// The work that the next Quant needs.
-    pub difficulty: Difficulty,
+    /// What the next Quant must show, and how many nodes must sign it.
+    pub systems: Systems,
     /// The part of the pool's tree that came since the chain was loaded.
     pub recent: PoolParts,
     /// Payload bytes in all Quants.
@@ -78,7 +76,7 @@ impl HotChain {
             chain_id: ChainId(head_hash),
             name: constitution.name.clone(),
             alg: head.hash_alg,
-            difficulty: Difficulty::begin(constitution.work, &head),
+            systems: Systems::begin(constitution, &head),
             head,
             head_hash,
             history: Frontier::new(),
@@ -117,6 +115,7 @@ impl HotChain {
             law: self.law.clone(),
             amended: self.amended.clone(),
             keeps: self.keeps.clone(),
+            systems: self.systems.clone(),
             recent: PoolParts::default(),
             edges: None,
             ..*self
@@ -368,10 +367,10 @@ fn load(
         .zip(genesis)
         .zip(first)
         .and_then(|((pool, constitution), first)| {
-            let (chain, work) = assemble(no, &row, (pool, &first), &constitution)?;
-            Some((chain, first, work, constitution))
+            let chain = assemble(no, &row, (pool, &first), &constitution)?;
+            Some((chain, first, constitution))
         });
-    let Some((mut chain, first, work, constitution)) = parts else {
+    let Some((mut chain, first, constitution)) = parts else {
         return Ok(Err(Rejection::Damaged {
             chain: row.name,
             why: "its rows cannot be decoded".into(),
@@ -380,13 +379,10 @@ fn load(
     if let Some(rejection) = check(view, slot, &chain, &row)? {
         return Ok(Err(rejection));
     }
-    match difficulty(view, slot, &chain, (&first, work))? {
-        Some(difficulty) => chain.difficulty = difficulty,
-        None => {
-            return Ok(Err(
-                chain.damaged("the Quant that its work counts from is missing")
-            ));
-        }
+    if !resume(view, slot, &mut chain, &first)? {
+        return Ok(Err(chain.damaged(
+            "the Quant that its proof system counts from is missing",
+        )));
     }
     let place = Place {
         slot,
@@ -401,34 +397,33 @@ fn load(
     }
 }
 
-/// The work that the next Quant needs, from the Quant that began the window. All rows of a chain that is loaded are in the
-/// store.
-fn difficulty(
+/// What the next Quant must show follows from earlier ones: false where one of them is missing. All rows of a chain that is
+/// loaded are in the store.
+fn resume(
     view: &dyn View,
     slot: Slot,
-    chain: &HotChain,
-    (first, work): (&Header, Option<Work>),
-) -> Result<Option<Difficulty>, StoreError> {
-    let at = Difficulty::window_at(first.height, chain.head.height);
-    let resume = |window: &Header| Difficulty::resume(work, first, window, &chain.head);
-    if work.is_none_or(|work| work.target_ms == 0) || at == first.height {
-        return Ok(Some(resume(first)));
-    }
-    let row = view.get(Cf::Quant, &quant_key(slot, chain.no, at))?;
-    let window = row.and_then(|row| QuantRow::decode(&row)?.parse().ok());
-    Ok(window.as_ref().map(resume))
+    chain: &mut HotChain,
+    first: &Header,
+) -> Result<bool, StoreError> {
+    let no = chain.no;
+    chain.systems.resume(&chain.head, |height| {
+        if height == first.height {
+            return Ok(Some(first.clone()));
+        }
+        let row = view.get(Cf::Quant, &quant_key(slot, no, height))?;
+        Ok(row.and_then(|row| QuantRow::decode(&row)?.parse().ok()))
+    })
 }
 
-/// The chain, and the work that its constitution asks for.
 fn assemble(
     no: ChainNo,
     row: &ChainRow,
     (pool, first): (PoolRow, &Header),
     constitution: &[u8],
-) -> Option<(HotChain, Option<Work>)> {
+) -> Option<HotChain> {
     let head = Header::parse(&row.head).ok()?;
     let constitution = Constitution::parse(constitution).ok()?;
-    let chain = HotChain {
+    Some(HotChain {
         no,
         chain_id: row.chain_id,
         name: row.name.clone(),
@@ -442,13 +437,12 @@ fn assemble(
         amended: None,
         keeps: StateRules::of(&constitution),
         erasable: constitution.erasable,
-        difficulty: Difficulty::begin(constitution.work, first),
+        systems: Systems::begin(&constitution, first),
         recent: PoolParts::default(),
         sealed_bytes: row.sealed_bytes,
         edges: None,
         used: 0,
-    };
-    Some((chain, constitution.work))
+    })
 }
 
 /// Reads what became of the genesis's constitution.

@@ -9,6 +9,7 @@ use super::{
     due,
     hot::{self, HotChain, PoolPart, PoolParts},
     outcome::{Rejection, Sealed},
+    quorum,
     request::{self, Pending, StatesDecided},
     state::{self, StateNow},
 };
@@ -87,7 +88,7 @@ impl Engine {
     pub fn next_work(&self, no: ChainNo) -> Result<Result<(u64, u16), Rejection>, StoreError> {
         let mut state = self.lock();
         let chain = self.hot_chain(&mut state, no)?;
-        Ok(chain.map(|chain| (chain.head.height + 1, chain.difficulty.bits())))
+        Ok(chain.map(|chain| (chain.head.height + 1, chain.systems.bits())))
     }
 
     /// The first answer to a leap or close with this request_id.
@@ -162,7 +163,7 @@ fn build(
         genesis: false,
         fork_genesis: false,
         is_final: request.is_final,
-        pow_bits: chain.difficulty.bits(),
+        pow_bits: chain.systems.bits(),
         chain_id: chain.chain_id,
         height: chain.head.height + 1,
         time_ms: request
@@ -244,6 +245,7 @@ pub(super) fn apply(
         command.request_id,
         &row,
     );
+    quorum::wanted(work, no)?;
     Ok(Ok(sealed))
 }
 
@@ -391,7 +393,7 @@ fn check_content(
     if header.anchor_count != 0 {
         return Err(differs("anchor_count"));
     }
-    check_work(chain, header)?;
+    check_systems(chain, header)?;
     let newest = pool
         .parts
         .iter()
@@ -411,13 +413,13 @@ fn check_content(
     Ok((meta, tree, rest))
 }
 
-/// The bits are exactly those that the constitution and the Quants before ask for; that the hash has them is checked
+/// The header shows what the constitution and the Quants before ask for, and no more; that the hash has its bits is checked
 /// where the header is parsed.
-fn check_work(chain: &HotChain, header: &Header) -> Result<(), Rejection> {
-    let checked = chain.difficulty.check(header);
+fn check_systems(chain: &HotChain, header: &Header) -> Result<(), Rejection> {
+    let checked = chain.systems.check(header);
     checked.map_err(|refused| Rejection::SealDiffers(refused.to_string()))?;
     let idle = (header.pow_bits, header.nonce) == (0, 0);
-    if chain.difficulty.bits() == 0 && !idle {
+    if chain.systems.bits() == 0 && !idle {
         return Err(differs(header, "pow_bits or nonce"));
     }
     Ok(())
@@ -452,7 +454,7 @@ fn commit(
     chain.sealed_bytes = rest.map_or(chain.pool.bytes, |part| part.bytes_before);
     chain.pool.first_ms = rest.map_or(0, |part| part.inject_ms);
     chain.recent.seal(header.tx_end());
-    chain.difficulty.push(&header);
+    chain.systems.push(&header);
     chain.head = header.clone();
     chain.head_hash = quant_hash;
     write_rows(batch, slot, chain, command.header);

@@ -20,6 +20,7 @@ mod leap;
 mod leaves;
 mod member;
 mod outcome;
+mod quorum;
 mod read;
 mod request;
 mod scrub;
@@ -32,7 +33,7 @@ pub use cluster::{
 pub use cluster_keys::KeyRow;
 pub use command::{
     AddNode, Bang, Command, CommandError, CommandWriter, Founding, Inject, InjectHead, InjectItem,
-    Move, Seal, entry_seals,
+    Move, Seal, Sign, SignItem, entry_seals,
 };
 pub use image::{
     Closing, Holding, IMAGE_PIECE_BYTES_MAX, ImageClaim, ImageError, ImageReceiver, ImageSender,
@@ -41,6 +42,7 @@ pub use image::{
 pub use leap::{Template, TemplateRequest};
 pub use member::MemberCommand;
 pub use outcome::{Banged, Injected, Outcome, Rejection, Sealed, SignedBy};
+pub use quorum::Finality;
 pub use read::{ChainView, InForce, ReadError, Reader, TransactionView};
 pub use scrub::{Damage, check_quant};
 

@@ -13,6 +13,8 @@ pub enum Outcome {
     Injected(Result<Injected, Rejection>),
     /// Of a leap or a close.
     Sealed(Result<Sealed, Rejection>),
+    /// Of signatures: how many were wanted, and are kept.
+    Signed(u64),
     /// Of a command to the meta group.
     Cluster(Result<u64, Rejection>),
 }

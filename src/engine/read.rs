@@ -119,8 +119,8 @@ impl TransactionView {
 
 /// Reads of one group over one view.
 pub struct Reader<'a> {
-    view: &'a dyn View,
-    slot: Slot,
+    pub(super) view: &'a dyn View,
+    pub(super) slot: Slot,
 }
 
 impl<'a> Reader<'a> {

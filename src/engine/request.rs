@@ -102,7 +102,7 @@ impl Pending {
         self.times.insert(key, false);
     }
 
-    fn remove(&mut self, batch: &mut Batch, key: Vec<u8>) {
+    pub fn remove(&mut self, batch: &mut Batch, key: Vec<u8>) {
         batch.delete(Cf::Index, &key);
         self.rows.insert(key, None);
     }

@@ -399,6 +399,8 @@ impl Node {
             groups: self.groups.clone(),
             service: service.clone(),
         }));
+        let stop = self.server_stop.subscribe();
+        tokio::spawn(service.clone().sign_for_quorums(stop));
         let door = PeerDoor::new(self.links.clone(), trust.clone());
         let (router, health) = service
             .router(door)

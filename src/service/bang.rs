@@ -7,6 +7,7 @@ use super::{
     Service, convert,
     edge::Deadline,
     inject::check_request_id,
+    leap::told_until,
     ledger::check_ledger,
     limits::{BANG_BATCH_MAX, PAYLOAD_BYTES_MAX},
     route::{self, Method, Route, at_once, elsewhere, of_propose},
@@ -29,18 +30,14 @@ impl Service {
         until: Instant,
     ) -> Result<proto::BangResponse, Status> {
         let (group, command) = self.bang_command(request, until).await?;
-        match group
-            .propose(command)
-            .await
-            .map_err(|error| of_propose(&error))?
-        {
-            Outcome::Banged(banged) => self.banged(
-                &group,
-                request.name.clone(),
-                &banged.map_err(|rejection| of_rejection(&rejection))?,
-            ),
-            _ => Err(status("INTERNAL", "the answer is not that of a bang", &[])),
-        }
+        let outcome = group.propose(command).await;
+        let Outcome::Banged(banged) = outcome.map_err(|error| of_propose(&error))? else {
+            return Err(status("INTERNAL", "the answer is not that of a bang", &[]));
+        };
+        let banged = banged.map_err(|rejection| of_rejection(&rejection))?;
+        self.until_final(&request.name, 0, told_until(until))
+            .await?;
+        self.banged(&group, request.name.clone(), &banged)
     }
 
     pub(super) async fn do_batch_bang(
@@ -93,8 +90,9 @@ impl Service {
         let name = ChainName::parse(&request.name).map_err(|error| of_name("name", &error))?;
         self.check_parents(&request.name, until).await?;
         let asked = request.constitution.clone().unwrap_or_default();
-        check_supported(&asked)?;
+        check_rules(&asked)?;
         self.check_schema(&asked)?;
+        self.check_quorum(&name, asked.quorum)?;
         let alg = convert::hash_alg(&asked)?;
         let meta = genesis_meta(
             alg,
@@ -127,6 +125,24 @@ impl Service {
         compiled
             .map(drop)
             .map_err(|error| invalid("constitution.schema", error.to_string()))
+    }
+
+    /// More signatures than the group has replicas would never stand.
+    fn check_quorum(&self, name: &ChainName, asked: Option<u32>) -> Result<(), Status> {
+        let Some(quorum) = asked else {
+            return Ok(());
+        };
+        let group = self.owner(name)?;
+        let cluster = self.groups.cluster();
+        let seats = cluster.seats.get(&group.0).ok_or_else(elsewhere)?;
+        let most = u32::from(seats.class);
+        if (1..=most).contains(&quorum) {
+            return Ok(());
+        }
+        let why = format!(
+            "{quorum} is refused, the replication factor of this cluster is {most}: give 1 to {most}, or leave it out: one node's signature is enough then"
+        );
+        Err(invalid("constitution.quorum", why))
     }
 
     /// Names below an existing chain are for its subchains.
@@ -232,16 +248,8 @@ fn genesis_meta(alg: HashAlg, constitution: &Constitution) -> Result<Vec<u8>, St
     Ok(meta)
 }
 
-/// What this version can't keep it does not promise: such a chain would not be what its constitution says.
-fn check_supported(asked: &proto::Constitution) -> Result<(), Status> {
-    let later = [(
-        "constitution.quorum",
-        asked.quorum.is_some_and(|quorum| quorum > 1),
-    )];
-    if let Some((field, _)) = later.iter().find(|(_, given)| *given) {
-        let why = "this version of the server does not support it; leave it out";
-        return Err(super::status::refused_field("NOT_SUPPORTED", field, why));
-    }
+/// What can't be kept is not promised: such a chain would not be what its constitution says.
+fn check_rules(asked: &proto::Constitution) -> Result<(), Status> {
     check_erasable(asked)?;
     check_ledger(asked)?;
     check_keys("constitution.authors", &asked.authors)?;

@@ -63,6 +63,13 @@ impl Service {
                 self.lead(route, body, |s, r| at_once(s.do_get_mining(r)))
                     .await
             }
+            Method::PutSignatures => {
+                let group = route.group;
+                self.lead(route, body, move |s, r| {
+                    Box::pin(s.do_put_signatures(group, r))
+                })
+                .await
+            }
             _ => self.carried_read(route, body).await,
         }
     }

@@ -8,9 +8,11 @@ use std::{
 use tonic::Status;
 
 use super::{route, schemas::Schemas, status};
-use crate::chain::{ChainId, ChainName, Constitution, Hash, HashAlg, Schema};
+use crate::chain::{
+    ChainId, ChainName, Constitution, Hash, HashAlg, HeadSignature, Schema, Systems,
+};
 use crate::consensus::{Group, Groups};
-use crate::engine::{ChainView, GroupId, Reader};
+use crate::engine::{ChainView, Finality, GroupId, Reader};
 use crate::store::{ChainNo, Snapshot};
 
 /// Chains kept; beyond it all are forgotten and found again as they are used.
@@ -23,6 +25,8 @@ pub struct Known {
     pub chain_id: ChainId,
     pub alg: HashAlg,
     pub constitution: Constitution,
+    /// Distinct nodes that must sign a Quant until it is final; 1: whoever answers signs.
+    pub signers: usize,
     pub group: GroupId,
     /// By which the compiled schema of its payloads is found.
     schema: Option<Hash>,
@@ -113,6 +117,7 @@ impl Catalog {
             chain_id: view.chain_id,
             alg: view.alg(),
             schema: constitution.schema.as_deref().map(Schemas::hash),
+            signers: Systems::of(&constitution).signers(),
             constitution,
             group: id,
         };
@@ -182,5 +187,34 @@ impl super::Service {
 impl ChainReads<'_> {
     pub fn reader(&self) -> Reader<'_> {
         Reader::new(&self.snapshot, self.slot)
+    }
+
+    /// How far a quorum chain is signed; none of others.
+    pub fn finality(&self) -> Result<Option<Finality>, Status> {
+        let quorum = self.known.signers;
+        let found = (quorum > 1).then(|| self.reader().finality(&self.chain, quorum));
+        found.transpose().map_err(|error| status::of_read(&error))
+    }
+
+    /// The newest Quant that a client may take for final. Where none is, the genesis stands for what there is.
+    pub fn newest(&self) -> Result<u64, Status> {
+        let head = self.chain.head.height;
+        let finality = self.finality()?;
+        Ok(finality.map_or(head, |found| found.height().unwrap_or(0).min(head)))
+    }
+
+    /// The signatures that stand on a Quant of a quorum chain; none of others.
+    pub fn signatures(&self, height: u64) -> Result<Option<Vec<HeadSignature>>, Status> {
+        if self.known.signers <= 1 {
+            return Ok(None);
+        }
+        let rows = self.reader().signatures(&self.chain, height);
+        let rows = rows.map_err(|error| status::of_read(&error))?;
+        let parsed = rows.iter().map(|row| HeadSignature::parse(row));
+        let parsed = parsed.collect::<Result<_, _>>();
+        parsed.map(Some).map_err(|refused| {
+            let why = format!("a signature of Quant {height} can't be read: {refused}");
+            status::status("CHAIN_DAMAGED", why, &[])
+        })
     }
 }

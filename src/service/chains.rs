@@ -202,8 +202,19 @@ impl Service {
         &self,
         request: &proto::GetHeadRequest,
     ) -> Result<proto::GetHeadResponse, Status> {
+        let unfinal = {
+            let reads = self.reads(&request.chain)?;
+            let head = reads.chain.head.height;
+            (reads.newest()? < head).then_some(head)
+        };
+        let head = self.signed_head(&request.chain, None).await?;
+        let pending = match unfinal {
+            Some(height) => Some(self.signed_head(&request.chain, Some(height)).await?),
+            None => None,
+        };
         Ok(proto::GetHeadResponse {
-            head: Some(self.signed_head(&request.chain, None).await?),
+            head: Some(head),
+            pending,
         })
     }
 }

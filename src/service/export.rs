@@ -16,7 +16,8 @@ use crate::chain::{
 };
 use crate::proto;
 
-/// Where an export stands: all up to a head that was fixed, and signed, when it began.
+/// Where an export stands: all up to a head (of a quorum chain the newest final one) that was fixed, and signed, when it
+/// began.
 struct Progress {
     chain: String,
     replica: u64,
@@ -25,6 +26,7 @@ struct Progress {
     /// The Quant whose transactions are being written.
     quant: Option<Header>,
     next_index: u64,
+    /// Of the top, of as many nodes as signed.
     signatures: Vec<Vec<u8>>,
 }
 
@@ -33,12 +35,20 @@ impl Service {
         &self,
         request: &proto::ExportRequest,
     ) -> Result<Pieces<proto::ExportResponse>, Status> {
-        let (replica, head) = {
+        let (replica, head, stored) = {
             let reads = self.reads(&request.chain)?;
-            (reads.replica, reads.chain.head.clone())
+            let top = reads.newest()?;
+            let row = reads.reader().quant(&reads.chain, top);
+            let row = row.map_err(|error| of_read(&error))?;
+            let head = row.parse().map_err(|error| of_store(&error))?;
+            (reads.replica, head, reads.signatures(top)?)
         };
         let place = self.reader_place()?;
-        let signatures = self.sign(&request.chain, &head).await?;
+        let signatures = match stored {
+            Some(stored) => stored,
+            None => self.sign(&request.chain, &head).await?,
+        };
+        let signatures = signatures.iter().map(HeadSignature::to_bytes).collect();
         let progress = Progress {
             chain: request.chain.clone(),
             replica,
@@ -46,7 +56,7 @@ impl Service {
             height: 0,
             quant: None,
             next_index: 0,
-            signatures: signatures.iter().map(HeadSignature::to_bytes).collect(),
+            signatures,
         };
         let (pieces, out) = mpsc::channel(PIECES_WAITING);
         let export = self.clone().export_all(progress, pieces);

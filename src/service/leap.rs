@@ -8,14 +8,14 @@ use tonic::Status;
 use super::{
     Service, convert,
     inject::check_request_id,
-    status::{invalid, of_read, of_seal},
+    status::{invalid, of_read, of_seal, of_store},
 };
 use crate::engine::{NOTE_BYTES_MAX, Sealed};
 use crate::proto;
 use crate::seal::SealRequest;
 
-/// So long before its caller stops waiting a leap that is mined answers how far it is: the answer may have to travel over
-/// another node.
+/// So long before its caller stops waiting a leap that is mined, or not final yet, answers how far it is: the answer may
+/// have to travel over another node.
 const TOLD_BEFORE: Duration = Duration::from_millis(250);
 
 impl Service {
@@ -59,42 +59,47 @@ impl Service {
         let Sealed {
             header, duplicate, ..
         } = sealed.map_err(|error| of_seal(&error))?;
+        self.until_final(chain, header.height, until).await?;
         Ok((
             self.signed_head(chain, Some(header.height)).await?,
             duplicate,
         ))
     }
 
-    /// A height of a chain with this node's signatures.
+    /// A height of a chain (none: the newest, of a quorum chain the newest final one) with its signatures: this node's,
+    /// made now; of a quorum chain those that stand.
     pub(super) async fn signed_head(
         &self,
         chain: &str,
         height: Option<u64>,
     ) -> Result<proto::Head, Status> {
-        let (header, row) = {
+        let (header, row, stored, quorum) = {
             let reads = self.reads(chain)?;
-            let height = height.unwrap_or(reads.chain.head.height);
+            let height = match height {
+                Some(height) => height,
+                None => reads.newest()?,
+            };
             let row = reads
                 .reader()
                 .quant(&reads.chain, height)
                 .map_err(|error| of_read(&error))?;
-            (
-                row.parse()
-                    .map_err(|error| super::status::of_store(&error))?,
-                row,
-            )
+            let header = row.parse().map_err(|error| of_store(&error))?;
+            (header, row, reads.signatures(height)?, reads.known.signers)
         };
-        let signatures = self.sign(chain, &header).await?;
-        let quant = convert::quant_of(&header, row.meta);
+        let signatures = match stored {
+            Some(stored) => stored,
+            None => self.sign(chain, &header).await?,
+        };
         Ok(proto::Head {
-            quant: Some(quant),
+            quant: Some(convert::quant_of(&header, row.meta)),
             signatures: signatures.iter().map(convert::signature).collect(),
+            quorum: quorum as u32,
         })
     }
 }
 
-/// When a caller is told how far the miner is, so that the word still reaches it.
-fn told_until(until: Instant) -> Instant {
+/// When a caller is told how far the miner or the quorum is, so that the word still reaches it.
+pub(super) fn told_until(until: Instant) -> Instant {
     let left = until.saturating_duration_since(Instant::now());
     Instant::now() + left - TOLD_BEFORE.min(left / 4)
 }

@@ -18,6 +18,7 @@ mod leap;
 mod ledger;
 mod limits;
 mod prove;
+mod quorum;
 mod read;
 mod route;
 mod schemas;

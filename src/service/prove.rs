@@ -28,7 +28,7 @@ impl Service {
     ) -> Result<(proto::ProveInclusionResponse, u64), Status> {
         let reads = self.reads(&request.chain)?;
         let (reader, chain) = (reads.reader(), &reads.chain);
-        let top = request.at_height.unwrap_or(chain.head.height);
+        let top = request.at_height.map_or_else(|| reads.newest(), Ok)?;
         reader.quant(chain, top).map_err(|error| of_read(&error))?;
         let view = reader
             .transaction(chain, request.index)
@@ -103,7 +103,7 @@ impl Service {
             Some(Subject::Account(account)) => (history::account_of(&reads.known, account)?, false),
             None => return Err(history::subject_missing()),
         };
-        let height = request.at_height.unwrap_or(chain.head.height);
+        let height = request.at_height.map_or_else(|| reads.newest(), Ok)?;
         reader
             .quant(chain, height)
             .map_err(|error| of_read(&error))?;
@@ -152,7 +152,7 @@ impl Service {
     ) -> Result<(proto::ProveExtensionResponse, u64), Status> {
         let reads = self.reads(&request.chain)?;
         let (reader, chain) = (reads.reader(), &reads.chain);
-        let to = request.to_height.unwrap_or(chain.head.height);
+        let to = request.to_height.map_or_else(|| reads.newest(), Ok)?;
         let old = reader
             .quant(chain, request.from_height)
             .map_err(|error| of_read(&error))?;
@@ -195,10 +195,12 @@ impl Service {
                 .reader()
                 .quant(&reads.chain, 0)
                 .map_err(|error| of_read(&error))?;
+            let height = reads.newest()?;
+            let peaks = reads.reader().peaks(&reads.chain, height);
             (
-                reads.chain.history.peaks().to_vec(),
+                peaks.map_err(|error| of_read(&error))?,
                 convert::quant(genesis)?,
-                reads.chain.head.height,
+                height,
             )
         };
         let head = self.signed_head(&request.chain, Some(height)).await?;

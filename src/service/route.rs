@@ -49,6 +49,7 @@ pub enum Method {
     GetBalance = 18,
     ProveState = 19,
     GetMining = 20,
+    PutSignatures = 24,
 }
 
 impl Method {
@@ -56,7 +57,7 @@ impl Method {
         use Method::{
             Bang, Close, Export, GetBalance, GetBundle, GetChain, GetHead, GetLatest, GetMining,
             GetQuant, GetTransaction, Inject, Leap, ListGroup, ListHistory, ListQuants,
-            ProveExtension, ProveInclusion, ProveState, Read,
+            ProveExtension, ProveInclusion, ProveState, PutSignatures, Read,
         };
         let all = [
             Bang,
@@ -79,6 +80,7 @@ impl Method {
             GetBalance,
             ProveState,
             GetMining,
+            PutSignatures,
         ];
         all.into_iter().find(|method| *method as u8 == byte)
     }
@@ -466,7 +468,7 @@ mod tests {
     #[test]
     fn every_method_has_a_number_of_its_own() {
         let found: Vec<Method> = (0..=u8::MAX).filter_map(Method::from_u8).collect();
-        assert_eq!(found.len(), 20);
+        assert_eq!(found.len(), 21);
         assert!(
             found
                 .iter()

@@ -4,11 +4,11 @@
 //! A head is signed with each algorithm of the setting `node_keys` whose key is certified, a receipt with the first of them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Mutex as Lock, OnceLock, PoisonError},
 };
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tonic::Status;
 
 use super::{Service, catalog::ChainReads, route::elsewhere, status};
@@ -35,7 +35,7 @@ pub struct Signer {
     clock: Clock,
     /// One guard moves at a time per chain; held across the guard's write.
     locks: Vec<Mutex<()>>,
-    /// The newest signatures of each chain.
+    /// What this node signed of each chain's newest Quant.
     kept: Lock<HashMap<ChainId, (Hash, Vec<HeadSignature>)>>,
 }
 
@@ -87,6 +87,12 @@ impl Signer {
     fn certificates(&self) -> impl Iterator<Item = (&NodeKey, &Certificate)> {
         let keys = self.sealing.iter();
         keys.filter_map(|sealing| Some((&sealing.key, sealing.certificate.get()?)))
+    }
+
+    /// Refuses while no key is certified.
+    fn ready(&self) -> Result<(), Status> {
+        let any = self.certificates().next().map(drop);
+        any.ok_or_else(|| self.uncertified())
     }
 
     /// Why there is no certified key.
@@ -146,6 +152,17 @@ impl Signer {
         Ok(signatures)
     }
 
+    /// The locks of all chains that are to be signed. Taken in one order by everybody, so that nobody waits in a circle.
+    async fn turns(&self, wanted: &[ToSign]) -> Vec<MutexGuard<'_, ()>> {
+        let classes = wanted.iter().map(|(_, header)| header.id().0[0] as usize);
+        let classes: BTreeSet<usize> = classes.map(|first| first % LOCKS).collect();
+        let mut turns = Vec::with_capacity(classes.len());
+        for class in classes {
+            turns.push(self.locks[class].lock().await);
+        }
+        turns
+    }
+
     /// What was signed before, with all keys that are certified now.
     fn kept(&self, id: &ChainId, hash: &Hash) -> Option<Vec<HeadSignature>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,6 +196,9 @@ fn bytes_in_memory(signature: &HeadSignature) -> usize {
     size_of::<HeadSignature>() + lists + size_of_val(certificate.signatures.as_slice())
 }
 
+/// A header to be signed, and the name of its chain.
+pub type ToSign = (String, Header);
+
 impl Service {
     /// Signs a header that this node has applied, with each of its certified keys.
     pub(super) async fn sign(
@@ -190,20 +210,42 @@ impl Service {
         if let Some(signatures) = self.signer.kept(&id, &hash) {
             return Ok(signatures);
         }
-        let _one = self.signer.locks[id.0[0] as usize % LOCKS].lock().await;
-        if let Some(guard) = self.moved_guard(chain, id, header, hash)? {
-            let written = self.groups.write_guard(id, guard).await;
-            written.map_err(|error| {
-                status::status(
-                    "NODE_UNAVAILABLE",
-                    format!("the guard can't be written: {error}"),
-                    &[],
-                )
-            })?;
-        }
-        let signatures = self.signer.head(header)?;
+        let one = [(chain.to_owned(), header.clone())];
+        let signed = self.sign_each(&one).await?.pop();
+        let signatures = signed.unwrap_or_else(|| Err(elsewhere()))?;
         self.signer.keep(id, hash, &signatures);
         Ok(signatures)
+    }
+
+    /// Signs headers that this node has applied, of a chain in the order of heights. All guards go to disk together, with
+    /// one sync. A chain whose guard forbids it has its own refusal; an error is no chain's fault.
+    pub(super) async fn sign_each(
+        &self,
+        wanted: &[ToSign],
+    ) -> Result<Vec<Result<Vec<HeadSignature>, Status>>, Status> {
+        self.signer.ready()?;
+        let _turns = self.signer.turns(wanted).await;
+        let mut guards = HashMap::new();
+        let checked = wanted.iter().map(|(chain, header)| {
+            let id = header.id();
+            let moved = self.moved_guard(chain, id, header, header.hash())?;
+            guards.extend(moved.map(|guard| (id, guard)));
+            Ok(())
+        });
+        let checked: Vec<Result<(), Status>> = checked.collect();
+        let writes = guards.into_iter();
+        let writes = writes.map(|(id, guard)| self.groups.write_guard(id, guard));
+        let written = futures::future::try_join_all(writes).await;
+        written.map_err(|error| {
+            let why = format!("the guard can't be written: {error}");
+            status::status("NODE_UNAVAILABLE", why, &[])
+        })?;
+        let signed = wanted.iter().zip(checked);
+        let signed = signed.map(|((_, header), checked)| {
+            checked?;
+            self.signer.head(header)
+        });
+        Ok(signed.collect())
     }
 
     /// The guard that must be on disk first; none where the present one covers the header.

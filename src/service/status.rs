@@ -56,6 +56,7 @@ pub const REASONS: &[(&str, Code)] = &[
     ("NOT_ADMIN", Code::PermissionDenied),
     ("NOT_A_LEDGER", Code::FailedPrecondition),
     ("NOT_ERASABLE", Code::FailedPrecondition),
+    ("NOT_FINAL", Code::Unavailable),
     ("NOT_KEYED", Code::FailedPrecondition),
     ("NOT_SEALED", Code::FailedPrecondition),
     ("NOT_SENDER", Code::PermissionDenied),
@@ -115,7 +116,7 @@ fn status_with(
     details.set_error_info(reason, DOMAIN, metadata);
     if matches!(
         reason,
-        "NODE_BUSY" | "NODE_UNAVAILABLE" | "HEAD_MOVED" | "WORK_UNDER_WAY"
+        "NODE_BUSY" | "NODE_UNAVAILABLE" | "HEAD_MOVED" | "NOT_FINAL" | "WORK_UNDER_WAY"
     ) {
         details.set_retry_info(Some(RETRY_AFTER));
     }

@@ -5,6 +5,10 @@
 //! tag 6 `state key length u16 | state key | index u64` -> nothing (the transactions of a key or an account);
 //! tag 7 `account` -> `balance u128`, as the newest transfer left it; tag 8 `first_index u64` -> what the transactions that
 //! one entry gave to the pool change in the chain's state, gone when a Quant seals them.
+//! Of quorum chains: tag 16 -> how far each node has signed ([`SignedRow`]); tag 17 `height u64 | node u64 | alg u8` -> a
+//! head signature; tag 18 (of the group) `chain u64` -> nothing (Quants of the chain lack signatures).
+
+use std::collections::BTreeMap;
 
 use super::{ChainNo, RowReader, Slot, chain_prefix};
 use crate::chain::{Hash, balance_value, latest_value};
@@ -18,6 +22,9 @@ const DUE: u8 = 5;
 const TOUCH: u8 = 6;
 const BALANCE: u8 = 7;
 const POOL_STATE: u8 = 8;
+const SIGNED: u8 = 16;
+const SIGNATURE: u8 = 17;
+const UNSIGNED: u8 = 18;
 
 /// Where a transaction with a client's id stands, and the hash of what it said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,6 +277,102 @@ impl StateWrite {
     }
 }
 
+/// How far the nodes have signed a quorum chain: each signs its Quants in order, so one height per node says it all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SignedRow {
+    /// Per node: the first height above those that it signed.
+    nodes: BTreeMap<u64, u64>,
+}
+
+impl SignedRow {
+    /// All Quants below this height have signatures of `quorum` distinct nodes.
+    pub fn final_below(&self, quorum: usize) -> u64 {
+        let mut reached: Vec<u64> = self.nodes.values().copied().collect();
+        reached.sort_unstable_by(|a, b| b.cmp(a));
+        let slowest = quorum.checked_sub(1).and_then(|at| reached.get(at));
+        slowest.copied().unwrap_or(0)
+    }
+
+    /// The height whose signature is wanted next of a node: what is final already needs none of it.
+    pub fn wanted(&self, node_id: u64, quorum: usize) -> u64 {
+        let reached = self.nodes.get(&node_id).copied().unwrap_or(0);
+        reached.max(self.final_below(quorum))
+    }
+
+    /// Nodes that signed a height which is not final.
+    pub fn count_at(&self, height: u64) -> usize {
+        self.nodes.values().filter(|next| **next > height).count()
+    }
+
+    /// A node signed a height, which was wanted of it.
+    pub fn note(&mut self, node_id: u64, height: u64) {
+        self.nodes.insert(node_id, height.saturating_add(1));
+    }
+
+    /// The stored bytes: `node u64 | height u64` each, nodes ascending.
+    pub fn encode(&self) -> Vec<u8> {
+        let pairs = self.nodes.iter();
+        pairs
+            .flat_map(|(node, next)| [node.to_be_bytes(), next.to_be_bytes()])
+            .flatten()
+            .collect()
+    }
+
+    /// Reads stored bytes.
+    pub fn decode(row: &[u8]) -> Option<Self> {
+        let mut reader = RowReader(row);
+        let mut nodes = BTreeMap::new();
+        while reader.end().is_none() {
+            nodes.insert(reader.u64()?, reader.u64()?);
+        }
+        Some(Self { nodes })
+    }
+}
+
+/// The key of a quorum chain's [`SignedRow`].
+pub fn signed_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
+    tagged(slot, chain, SIGNED, &[])
+}
+
+/// The key of a node's signature on a Quant.
+pub fn signature_key(
+    slot: Slot,
+    chain: ChainNo,
+    height: u64,
+    (node_id, alg): (u64, u8),
+) -> Vec<u8> {
+    let (height, node) = (height.to_be_bytes(), node_id.to_be_bytes());
+    tagged(slot, chain, SIGNATURE, &[&height, &node, &[alg]])
+}
+
+/// The bounds of the signatures on a Quant, of all nodes.
+pub fn signatures_at(slot: Slot, chain: ChainNo, height: u64) -> (Vec<u8>, Vec<u8>) {
+    let from = tagged(slot, chain, SIGNATURE, &[&height.to_be_bytes()]);
+    let to = match height.checked_add(1) {
+        Some(next) => tagged(slot, chain, SIGNATURE, &[&next.to_be_bytes()]),
+        None => tagged(slot, chain, SIGNATURE + 1, &[]),
+    };
+    (from, to)
+}
+
+/// The key of the note that Quants of a chain lack signatures.
+pub fn unsigned_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
+    tagged(slot, GROUP, UNSIGNED, &[&chain.0.to_be_bytes()])
+}
+
+/// The bounds of all such notes of a group.
+pub fn unsigned_bounds(slot: Slot) -> (Vec<u8>, Vec<u8>) {
+    (
+        tagged(slot, GROUP, UNSIGNED, &[]),
+        tagged(slot, GROUP, UNSIGNED + 1, &[]),
+    )
+}
+
+/// The chain of a key between those bounds.
+pub fn chain_of_unsigned(key: &[u8]) -> Option<ChainNo> {
+    key.last_chunk().map(|no| ChainNo(u64::from_be_bytes(*no)))
+}
+
 fn tagged(slot: Slot, chain: ChainNo, tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut key = chain_prefix(slot, chain);
     key.push(tag);
@@ -282,6 +385,40 @@ fn tagged(slot: Slot, chain: ChainNo, tag: u8, parts: &[&[u8]]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_final_follows_from_how_far_each_node_has_signed() {
+        let mut row = SignedRow::default();
+        assert_eq!((row.final_below(2), row.wanted(1, 2)), (0, 0));
+        (0..5).for_each(|height| row.note(1, height));
+        (0..3).for_each(|height| row.note(2, height));
+        assert_eq!(row.final_below(1), 5);
+        assert_eq!((row.final_below(2), row.final_below(3)), (3, 0));
+        assert_eq!((row.wanted(2, 2), row.wanted(3, 2)), (3, 3));
+        assert_eq!((row.wanted(1, 2), row.wanted(3, 3)), (5, 0));
+        assert_eq!(
+            (row.count_at(2), row.count_at(3), row.count_at(5)),
+            (2, 1, 0)
+        );
+        assert_eq!(SignedRow::decode(&row.encode()), Some(row.clone()));
+        assert_eq!(SignedRow::decode(&row.encode()[1..]), None);
+    }
+
+    #[test]
+    fn the_signatures_of_a_quant_lie_between_its_bounds_and_no_other_s_do() {
+        let (slot, chain) = (Slot(3), ChainNo(9));
+        for height in [0, 7, u64::MAX] {
+            let (from, to) = signatures_at(slot, chain, height);
+            let key = signature_key(slot, chain, height, (u64::MAX, u8::MAX));
+            assert!(from < key && key < to);
+            let other = signature_key(slot, chain, height ^ 1, (0, 0));
+            assert!(other < from || other >= to);
+        }
+        let key = unsigned_key(slot, chain);
+        let (from, to) = unsigned_bounds(slot);
+        assert!(from < key && key < to);
+        assert_eq!(chain_of_unsigned(&key), Some(chain));
+    }
 
     #[test]
     fn rows_come_back() {

@@ -45,5 +45,6 @@ mod followers;
 mod grow;
 mod join;
 mod post_quantum;
+mod quorum;
 mod sealing;
 mod strangers;

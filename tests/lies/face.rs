@@ -155,7 +155,10 @@ impl ChainService for Face {
             return self.source.chains.clone().get_head(r.into_inner()).await;
         };
         let head = Some(self.head(&ledger, ledger.top())?);
-        Ok(Response::new(proto::GetHeadResponse { head }))
+        Ok(Response::new(proto::GetHeadResponse {
+            head,
+            pending: None,
+        }))
     }
 
     async fn get_quant(

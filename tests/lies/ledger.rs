@@ -232,6 +232,7 @@ impl Ledger {
         Ok(proto::Head {
             quant: Some(self.quant(height)?),
             signatures: vec![wire(&self.signature(height))],
+            quorum: 1,
         })
     }
 

@@ -248,25 +248,8 @@ async fn in_a_batch_each_bang_is_answered_for_itself() {
 }
 
 #[tokio::test]
-async fn a_constitution_that_this_version_cant_keep_is_refused() {
+async fn a_constitution_that_no_server_could_keep_is_refused() {
     let mut rig = Rig::start().await;
-    let unsupported = [(
-        "constitution.quorum",
-        Constitution {
-            quorum: Some(2),
-            ..Default::default()
-        },
-    )];
-    for (field, constitution) in unsupported {
-        let request = with_rules(constitution);
-        let answer = rig.chains.bang(request).await;
-        let status = refused(
-            answer,
-            ("NOT_SUPPORTED", Code::Unimplemented),
-            &[field, "leave it out"],
-        );
-        names_field(&status, field);
-    }
     for max in [0, (1 << 20) + 1] {
         let request = with_rules(Constitution {
             payload_bytes_max: Some(max),
@@ -277,7 +260,45 @@ async fn a_constitution_that_this_version_cant_keep_is_refused() {
         let status = refused(answer, ("FIELD_INVALID", Code::InvalidArgument), &words);
         names_field(&status, "constitution.payload_bytes_max");
     }
+    for quorum in [0, 4, 256] {
+        let request = with_rules(Constitution {
+            quorum: Some(quorum),
+            ..Default::default()
+        });
+        let answer = rig.chains.bang(request).await;
+        let words = [&quorum.to_string(), "replication factor", "give 1 to 3"];
+        let status = refused(answer, ("FIELD_INVALID", Code::InvalidArgument), &words);
+        names_field(&status, "constitution.quorum");
+    }
     assert_eq!(listed(&mut rig).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_quorum_chain_without_enough_nodes_is_there_and_says_that_it_is_not_final() {
+    let mut rig = Rig::start().await;
+    let rules = Constitution {
+        quorum: Some(2),
+        ..Default::default()
+    };
+    let bang = qbc::proto::BangRequest {
+        request_id: "once".into(),
+        ..with_rules(rules)
+    };
+    for _ in 0..2 {
+        let mut request = tonic::Request::new(bang.clone());
+        request.set_timeout(std::time::Duration::from_secs(1));
+        let reason = ("NOT_FINAL", Code::Unavailable);
+        let words = ["Quant 0", "not final: 1 of 2 signatures", "same request_id"];
+        refused(rig.chains.bang(request).await, reason, &words);
+    }
+    assert_eq!(listed(&mut rig).await, ["ruled"]);
+    let request = qbc::proto::GetHeadRequest {
+        chain: "ruled".into(),
+        any_replica: false,
+    };
+    let head = rig.chains.get_head(request).await.expect("a head");
+    let head = head.into_inner().head.expect("a head");
+    assert_eq!((head.quorum, head.signatures.len()), (2, 1));
 }
 
 fn with_rules(constitution: Constitution) -> qbc::proto::BangRequest {

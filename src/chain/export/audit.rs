@@ -15,6 +15,7 @@ use crate::chain::hash::Hash;
 use crate::chain::id::ChainId;
 use crate::chain::meta::Meta;
 use crate::chain::proof::{Genesis, apply_change, check_attributes, check_genesis, check_payload};
+use crate::chain::proof_system::Systems;
 use crate::chain::quant::{Header, check_meta, check_next};
 use crate::chain::refused::Refused;
 use crate::chain::sig_alg::{SigAlg, SigAlgs};
@@ -23,7 +24,6 @@ use crate::chain::transaction::{
     verify_author,
 };
 use crate::chain::tree::{Frontier, tree_root};
-use crate::chain::work::Difficulty;
 
 /// Most signatures that one Quant may carry: a quorum is a byte, and a node signs once with each algorithm.
 const SIGNATURES_MAX: usize = 255 * SigAlg::ALL.len();
@@ -110,8 +110,8 @@ struct Rules {
     schema: Option<Result<Schema, SchemaError>>,
     authority: Authority,
     authority_seq: u32,
-    /// The work that the next header needs.
-    difficulty: Difficulty,
+    /// What the next header must show.
+    systems: Systems,
 }
 
 /// Whether a payload is as the chain's schema has it; one that is not is refused.
@@ -341,8 +341,8 @@ impl Auditor {
             );
             return Err(Refused::new("audit-chain", why));
         }
-        rules.difficulty.check(&header)?;
-        rules.difficulty.push(&header);
+        rules.systems.check(&header)?;
+        rules.systems.push(&header);
         check_meta(&header, meta)?;
         let meta = Meta::parse(meta)?;
         let apply = |value: Vec<u8>| {
@@ -455,7 +455,7 @@ impl Current {
             chain_id: header.id(),
             authority: constitution.authority.clone(),
             authority_seq: 0,
-            difficulty: Difficulty::begin(constitution.work, &header),
+            systems: Systems::begin(&constitution, &header),
             schema: constitution.schema.as_deref().map(Schema::compile),
             constitution,
             constitution_bytes,

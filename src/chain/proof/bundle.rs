@@ -7,10 +7,10 @@ use crate::chain::authority::HeadSignature;
 use crate::chain::constitution::{Authority, Constitution};
 use crate::chain::hash::Hash;
 use crate::chain::id::ChainId;
+use crate::chain::proof_system::Systems;
 use crate::chain::quant::Header;
 use crate::chain::refused::Refused;
 use crate::chain::tree::Frontier;
-use crate::chain::work::check_work_minimum;
 
 /// A signed head with all that it takes to believe it, as received.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,11 +67,8 @@ pub fn verify_bundle(bundle: &Bundle, expect: Option<ChainId>) -> Result<Trusted
     )?;
     // 3. A fork shows where it left its parent.
     check_borders(bundle, &header, &facts.genesis)?;
-    // 4. The head has the work that the constitution asks for.
-    check_work_minimum(
-        &header,
-        facts.constitution.work.as_ref().map_or(0, |w| w.bits_min),
-    )?;
+    // 4. The head shows what the constitution asks for.
+    Systems::of(&facts.constitution).check_alone(&header)?;
     // 5. The peaks are those of the head's history.
     let frontier = check_peaks(&bundle.peaks, &header)?;
     // 6. Enough nodes vouch for the head.

@@ -9,10 +9,10 @@ use crate::chain::constitution::{Authority, Constitution};
 use crate::chain::hash::HashAlg;
 use crate::chain::id::ChainId;
 use crate::chain::meta::{Meta, ParentRef};
+use crate::chain::proof_system::Systems;
 use crate::chain::quant::{Header, check_meta};
 use crate::chain::refused::Refused;
 use crate::chain::sig_alg::SigAlgs;
-use crate::chain::work::check_work_minimum;
 
 /// A checked genesis or fork-genesis.
 pub(crate) struct Genesis {
@@ -217,10 +217,7 @@ fn check_change(
         );
         return Err(Refused::new("authority-order", why));
     }
-    check_work_minimum(
-        &header,
-        facts.constitution.work.as_ref().map_or(0, |w| w.bits_min),
-    )?;
+    Systems::of(&facts.constitution).check_alone(&header)?;
     verify_history_link(&header, last, &[], &change.path)?;
     check_meta(&header, &change.meta)?;
     let Some(value) = Meta::parse(&change.meta)?.authority_change else {

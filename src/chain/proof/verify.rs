@@ -11,13 +11,13 @@ use super::link::{
 use super::state::{check_kept, check_state, say_state};
 use crate::chain::constitution::Work;
 use crate::chain::hash::{Hash, HashAlg};
+use crate::chain::proof_system::Systems;
 use crate::chain::quant::Header;
 use crate::chain::refused::Refused;
 use crate::chain::sig_alg::SigAlgs;
 use crate::chain::transaction::{
     Attributes, Envelope, attributes_hash, payload_hash, verify_author,
 };
-use crate::chain::work::check_work_minimum;
 
 /// Checks every link of the proof, and then whether something that the caller trusts holds its last header.
 ///
@@ -478,11 +478,13 @@ impl Walk {
     /// Every header whose constitution is shown has the work that it asks for. The work of all is told.
     fn work(&mut self, last: &Header, facts: Option<&HeadFacts>) -> Result<(), Refused> {
         let minimum = facts.and_then(|f| f.constitution.work.as_ref());
+        let systems = facts.map_or_else(Systems::default, |f| Systems::of(&f.constitution));
         let mut sentences = Vec::new();
         for header in &self.shown {
-            let minimum = minimum.filter(|_| header.id() == last.id());
-            if let Some(work) = minimum {
-                check_work_minimum(header, work.bits_min)?;
+            let own = header.id() == last.id();
+            let minimum = minimum.filter(|_| own);
+            if own {
+                systems.check_alone(header)?;
             }
             if header.pow_bits > 0 {
                 sentences.push(say_work(header, minimum));

@@ -14,7 +14,7 @@ use super::{
     slot_bounds,
 };
 use crate::chain::{
-    Constitution, Difficulty, Frontier, Hash, Header, Meta, TYPE_CONSTITUTION_CHANGE, check_next,
+    Constitution, Frontier, Hash, Header, Meta, Systems, TYPE_CONSTITUTION_CHANGE, check_next,
 };
 use crate::engine::{
     leap::fold,
@@ -60,8 +60,8 @@ struct Walk<'a> {
     /// Over the Quants before the last one.
     history: Frontier,
     last: Option<(Header, Hash)>,
-    /// The work that the next Quant needs.
-    difficulty: Option<Difficulty>,
+    /// What the next Quant must show.
+    systems: Option<Systems>,
 }
 
 impl<'a> Walk<'a> {
@@ -74,7 +74,7 @@ impl<'a> Walk<'a> {
             scrub: Scrub::new(reader, chain, indexes),
             history: Frontier::new(),
             last: None,
-            difficulty: None,
+            systems: None,
         }
     }
 
@@ -111,7 +111,7 @@ impl<'a> Walk<'a> {
         if let Some(what) = self.link(&header, &hash, height) {
             return Ok(Some(self.damage(height, what)));
         }
-        if let Some(what) = self.work(row, &header) {
+        if let Some(what) = self.demands(row, &header) {
             return Ok(Some(self.damage(height, what)));
         }
         if self.kept.is_none_or(|keep| height > keep.height)
@@ -145,15 +145,15 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// How a Quant lacks the work that the constitution and the Quants before ask for.
-    fn work(&mut self, row: &QuantRow, header: &Header) -> Option<String> {
-        let Some(difficulty) = &mut self.difficulty else {
-            self.difficulty = difficulty_after(row, header);
-            let unread = self.difficulty.is_none();
+    /// How a Quant lacks what the constitution and the Quants before ask for.
+    fn demands(&mut self, row: &QuantRow, header: &Header) -> Option<String> {
+        let Some(systems) = &mut self.systems else {
+            self.systems = systems_after(row, header);
+            let unread = self.systems.is_none();
             return unread.then(|| "its constitution cannot be read".into());
         };
-        let checked = difficulty.check(header);
-        difficulty.push(header);
+        let checked = systems.check(header);
+        systems.push(header);
         checked.err().map(|refused| refused.to_string())
     }
 
@@ -171,11 +171,11 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The work that the Quant after a genesis needs; none where there is no constitution.
-fn difficulty_after(genesis: &QuantRow, header: &Header) -> Option<Difficulty> {
+/// What the Quant after a genesis must show; none where there is no constitution.
+fn systems_after(genesis: &QuantRow, header: &Header) -> Option<Systems> {
     let meta = Meta::parse(&genesis.meta).ok()?;
     let constitution = Constitution::parse(&meta.constitution?).ok()?;
-    Some(Difficulty::begin(constitution.work, header))
+    Some(Systems::begin(&constitution, header))
 }
 
 /// What a fresh slot is checked against.
