@@ -188,7 +188,7 @@ async fn its_data_is_salted_and_nothing_else_is() {
         salt: vec![1; 31].into(),
         ..salted(b"x", 1)
     };
-    let mut stone = tombstone(3, &id, [0; 41].to_vec());
+    let mut stone = tombstone(3, &id, [b'r'; 41].to_vec());
     stone.salt = vec![1; 32].into();
     for (bad, words) in [
         (plain, "give 32 random bytes of your own"),
