@@ -361,7 +361,9 @@ async fn what_is_erased_is_in_no_file_and_all_else_can_be_proved() {
     let audited = json(&verb(&rig, "audit gone --output json"));
     assert_eq!(audited["erased"], 1, "{audited}");
     verb(&rig, "export gone -o %gone.qbc").well("export");
-    verb(&rig, "verify %gone.qbc --output json").well("verify");
+    let verified = json(&verb(&rig, "verify %gone.qbc --output json"));
+    let counted = (&verified["erased"], &verified["unexplained"]);
+    assert_eq!(counted, (&1.into(), &0.into()), "{verified}");
     rig.stop().await;
     assert_eq!(found(&rig.data(), &secret), Vec::<String>::new());
 }
