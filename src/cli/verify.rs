@@ -153,6 +153,8 @@ fn check_export(
             "transactions": verdict.transactions,
             "signed": verdict.signed,
             "amendments": verdict.changes,
+            "erased": verdict.erased,
+            "unexplained": verdict.unexplained,
         }),
         head: verdict.head,
         steps: verdict.steps,

@@ -146,7 +146,7 @@ async fn a_member_that_was_away_gets_the_erased_form_and_purges_what_it_had() {
     let away = *slots.iter().find(|slot| **slot != leader).unwrap();
     story.fleet.member(away).kill9();
     let command =
-        format!("erase gone {index} --reason asked --sign FOLDER/admin.key --output json --wait 1");
+        format!("erase gone {index} --reason asked --sign FOLDER/admin.key --output json --wait 6");
     let ran = cli(&story, leader, &command).await;
     assert_eq!(ran.code, Some(6), "{ran:?}");
     assert!(ran.stderr.contains("(unreachable)"), "{ran:?}");

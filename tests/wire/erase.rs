@@ -188,7 +188,7 @@ async fn its_data_is_salted_and_nothing_else_is() {
         salt: vec![1; 31].into(),
         ..salted(b"x", 1)
     };
-    let mut stone = tombstone(3, &id, [0; 41].to_vec());
+    let mut stone = tombstone(3, &id, [b'r'; 41].to_vec());
     stone.salt = vec![1; 32].into();
     for (bad, words) in [
         (plain, "give 32 random bytes of your own"),
@@ -361,7 +361,9 @@ async fn what_is_erased_is_in_no_file_and_all_else_can_be_proved() {
     let audited = json(&verb(&rig, "audit gone --output json"));
     assert_eq!(audited["erased"], 1, "{audited}");
     verb(&rig, "export gone -o %gone.qbc").well("export");
-    verb(&rig, "verify %gone.qbc --output json").well("verify");
+    let verified = json(&verb(&rig, "verify %gone.qbc --output json"));
+    let counted = (&verified["erased"], &verified["unexplained"]);
+    assert_eq!(counted, (&1.into(), &0.into()), "{verified}");
     rig.stop().await;
     assert_eq!(found(&rig.data(), &secret), Vec::<String>::new());
 }

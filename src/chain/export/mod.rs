@@ -68,6 +68,10 @@ pub struct ExportVerdict {
     pub signed: u64,
     /// How many of them changed the constitution.
     pub changes: u64,
+    /// How many of them came without a payload.
+    pub erased: u64,
+    /// Of those, how many have no tombstone up to the head: it is younger, or the payload was left out.
+    pub unexplained: u64,
     /// Whether something that the caller trusts holds the head.
     pub anchored: Anchored,
     /// One sentence per thing that was checked.
@@ -146,6 +150,8 @@ impl ExportVerifier {
             transactions: audited.transactions,
             signed: audited.signed,
             changes: audited.changes,
+            erased: audited.erased,
+            unexplained: audited.unexplained,
             anchored,
             steps,
         })
