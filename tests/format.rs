@@ -9,6 +9,8 @@ mod amended;
 mod attack;
 #[path = "format/authority.rs"]
 mod authority;
+#[path = "format/erased.rs"]
+mod erased;
 #[path = "format/export.rs"]
 mod export;
 #[path = "format/lineage.rs"]

@@ -326,10 +326,8 @@ pub fn check_next(
     ];
     for (holds, check, why) in rules {
         if !holds {
-            return Err(Refused::new(
-                check,
-                format!("height {}: {why}", next.height),
-            ));
+            let why = format!("height {}: {why}", next.height);
+            return Err(Refused::new(check, why));
         }
     }
     if next.hist_root != history.root(next.hash_alg) {

@@ -286,7 +286,7 @@ async fn a_quorum_chain_without_enough_nodes_is_there_and_says_that_it_is_not_fi
     };
     for _ in 0..2 {
         let mut request = tonic::Request::new(bang.clone());
-        request.set_timeout(std::time::Duration::from_secs(1));
+        request.set_timeout(std::time::Duration::from_secs(4));
         let reason = ("NOT_FINAL", Code::Unavailable);
         let words = ["Quant 0", "not final: 1 of 2 signatures", "same request_id"];
         refused(rig.chains.bang(request).await, reason, &words);
