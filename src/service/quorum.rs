@@ -54,11 +54,12 @@ pub struct SignaturesPut {
 impl Service {
     /// Signs for the groups that this node holds, until `stop` says so.
     pub async fn sign_for_quorums(self, mut stop: watch::Receiver<bool>) {
-        let mut signers: HashMap<u64, JoinHandle<()>> = HashMap::new();
+        // Of different groups, replicas may have the same number.
+        let mut signers: HashMap<(GroupId, u64), JoinHandle<()>> = HashMap::new();
         while !*stop.borrow() {
             signers.retain(|_, signer| !signer.is_finished());
             for group in self.groups.held() {
-                let replica = group.replica();
+                let replica = (group.id(), group.replica());
                 signers.entry(replica).or_insert_with(|| {
                     let signer = ReplicaSigner::new(self.clone(), &group);
                     tokio::spawn(signer.run())
@@ -234,13 +235,12 @@ impl ReplicaSigner {
                 }
                 Err(error) => {
                     drop(group);
+                    let (group, why) = (self.id.0, error.message());
                     // No leader, or a node without its certificate yet: usual, and over soon.
-                    if error.code() != Code::Unavailable {
-                        tracing::warn!(
-                            group = self.id.0,
-                            why = error.message(),
-                            "signatures for quorums can't be given now"
-                        );
+                    if error.code() == Code::Unavailable {
+                        tracing::debug!(group, why, "signatures for quorums wait");
+                    } else {
+                        tracing::warn!(group, why, "signatures for quorums can't be given now");
                     }
                     sleep(pause).await;
                     pause = AGAIN_MAX.min(2 * pause);
