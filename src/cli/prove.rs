@@ -9,6 +9,7 @@ use crate::{
         exit::CliError,
         output::say,
         session::{Session, chain_name},
+        wallet::{Account, account},
     },
     client::{Subject, Trusted, write_atomic},
 };
@@ -24,9 +25,9 @@ pub(super) struct ProveArgs {
     /// Prove the latest transaction of this key, or that there is none; only on keyed chains
     #[arg(long, value_name = "K", conflicts_with_all = ["extend", "account"])]
     key: Option<String>,
-    /// Prove what this account has; only on ledgers
-    #[arg(long, value_name = "ACCOUNT", conflicts_with = "extend")]
-    account: Option<String>,
+    /// Prove what this account (a name, or @FILE of qbc wallet new) has; only on ledgers
+    #[arg(long, value_name = "ACCOUNT", conflicts_with = "extend", value_parser = account)]
+    account: Option<Account>,
     /// Prove into the head of this height [default: the newest]
     #[arg(long, value_name = "HEIGHT", conflicts_with = "extend")]
     at: Option<u64>,
@@ -85,7 +86,7 @@ async fn prove(
     }
     let subject = match (&args.key, &args.account) {
         (Some(key), _) => Some(Subject::Key(key.clone().into())),
-        (_, Some(account)) => Some(Subject::Account(account.clone())),
+        (_, Some(account)) => Some(Subject::Account(account.0.clone())),
         _ => None,
     };
     if let Some(subject) = subject {

@@ -97,7 +97,7 @@ struct TransferArgs {
 
 /// An account's name.
 #[derive(Clone, Debug)]
-struct Account(String);
+pub(super) struct Account(pub(super) String);
 
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -471,7 +471,8 @@ async fn ledger(session: &Session, chain: &ChainName) -> Result<Trusted, CliErro
     Err(CliError::Precondition(why))
 }
 
-fn account(text: &str) -> Result<Account, String> {
+/// An account on the command line: its name, or `@FILE` for that of the key in a file.
+pub(super) fn account(text: &str) -> Result<Account, String> {
     if text.starts_with('@') {
         return key_file::public_key(text).map(|key| Account(hex::encode(key)));
     }

@@ -297,7 +297,10 @@ async fn a_wallet_s_statement_and_statistics_are_those_of_a_recount_and_its_bala
     recount(&rig, count, &has);
     let (here, absent) = (rig.file("ann.json"), rig.file("zoe.json"));
     let path = |path: &Path| path.to_str().unwrap().to_owned();
-    for (account, file) in [("ann", &here), ("zoe", &absent)] {
+    let (key, of_key) = (rig.file("eve.key"), rig.file("eve.json"));
+    qbc(&["keygen", "-o", &path(&key)]).well("a key");
+    let at_key = format!("@{}", path(&key));
+    for (account, file) in [("ann", &here), ("zoe", &absent), (&at_key, &of_key)] {
         online(
             &rig,
             &["prove", "coins", "--account", account, "-o", &path(file)],
@@ -320,6 +323,8 @@ async fn a_wallet_s_statement_and_statistics_are_those_of_a_recount_and_its_bala
     };
     assert_eq!(verified(&here)["state"]["balance"], has["ann"].to_string());
     assert_eq!(verified(&absent)["state"]["present"], false);
+    let account = verified(&of_key)["state"]["account"].to_string();
+    assert_eq!(account.len(), 66, "the key, in quotes: {account}");
     verified(&export);
     for file in [&here, &absent, &export] {
         python_agrees(file);
