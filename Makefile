@@ -31,7 +31,7 @@ bench: ## criterion benches of the pure parts, leap and proof over the real stor
 bench-pipeline: ## QBC against the bare pipeline in one run, with ratios
 	@$(READY) && cargo build --release --bins --examples && scripts/bench-pipeline.sh
 
-bench-content: ## bytes, JSON, and JSON with a schema in one run, with ratios
+bench-content: ## bytes, JSON with a schema and without, transfers in one run, with ratios
 	@$(READY) && cargo build --release --bins && scripts/bench-content.sh
 
 bench-cluster: ## three nodes against one, failover, hand-over, idle cost, many groups, catch-up
