@@ -2,7 +2,7 @@
 use bytes::Bytes;
 
 use crate::{
-    chain::{TYPE_DATA, TYPE_TRANSFER, Transfer},
+    chain::{MEMO_BYTES_MAX, TYPE_DATA, TYPE_TRANSFER, Transfer},
     proto::{self, constitution},
 };
 
@@ -11,7 +11,7 @@ const RECORD_BYTES_MIN: u32 = 224;
 /// A transaction has no more.
 pub(super) const PAYLOAD_BYTES_MAX: u32 = 1 << 20;
 /// A transfer's memo may be as long as this, and all of it is a little more.
-const TRANSFER_BYTES_MAX: u32 = 1024;
+const TRANSFER_BYTES_MAX: u32 = MEMO_BYTES_MAX as u32;
 
 /// The schema of the records: a type for each of the ten fields, two patterns, ranges, one list.
 const RECORD_SCHEMA: &str = r#"{

@@ -1,7 +1,7 @@
 //! The constitution in force: changed by a signed transaction, and shown with what proves it.
 use crate::{
     chain::{Constitution, ConstitutionChange, Hash, Meta, SigningKey, TYPE_CONSTITUTION_CHANGE},
-    client::{Client, ClientError, Trusted, author, convert},
+    client::{Client, ClientError, Trusted},
     proto,
 };
 
@@ -36,30 +36,12 @@ impl Client {
         change: &ConstitutionChange,
         key: &SigningKey,
     ) -> Result<Amendment, ClientError> {
-        let mut input = proto::TransactionInput {
-            r#type: u32::from(TYPE_CONSTITUTION_CHANGE),
-            payload: change.to_bytes().into(),
-            ..Default::default()
-        };
-        author::sign(&mut input, trusted, key)?;
-        let request = proto::InjectRequest {
-            chain: trusted.name().to_owned(),
-            transactions: vec![input],
-            request_id: self.request_id().await,
-            ..Default::default()
-        };
-        let inject = |r| async { self.chains.clone().inject(r).await };
-        let answer = self.call(request, inject).await?;
-        match answer.runs.as_slice() {
-            [run] if run.count == 1 => Ok(Amendment {
-                index: run.first_index,
-                duplicate: run.duplicate,
-            }),
-            runs => {
-                let why = format!("one change was sent, {} runs came back", runs.len());
-                Err(convert::bad(why).into())
-            }
-        }
+        let sent = ("change", TYPE_CONSTITUTION_CHANGE, change.to_bytes());
+        let run = self.inject_signed(trusted, sent, key).await?;
+        Ok(Amendment {
+            index: run.first_index,
+            duplicate: run.duplicate,
+        })
     }
 
     /// The constitution in force as a node gave it with a chain, held against the trusted history.

@@ -5,12 +5,43 @@ use crate::{
     chain::{
         Attributes, ChainId, Refused, SigningKey, author_message, payload_hash, verify_author,
     },
-    client::{ClientError, Trusted, convert},
+    client::{Client, ClientError, Trusted, convert},
     proto,
 };
 
 /// Bytes of an id that is made here.
 const ID_BYTES: usize = 16;
+
+impl Client {
+    /// Injects one transaction, signed: what it is in a word, its type, its payload. Where it stands now.
+    pub(super) async fn inject_signed(
+        &self,
+        trusted: &Trusted,
+        (what, kind, payload): (&str, u8, Vec<u8>),
+        key: &SigningKey,
+    ) -> Result<proto::InjectRun, ClientError> {
+        let mut input = proto::TransactionInput {
+            r#type: u32::from(kind),
+            payload: payload.into(),
+            ..Default::default()
+        };
+        sign(&mut input, trusted, key)?;
+        let request = proto::InjectRequest {
+            chain: trusted.name().to_owned(),
+            transactions: vec![input],
+            request_id: self.request_id().await,
+            ..Default::default()
+        };
+        let inject = |r| async { self.chains.clone().inject(r).await };
+        let mut runs = self.call(request, inject).await?.runs;
+        let count = runs.len();
+        let run = runs.pop().filter(|run| count == 1 && run.count == 1);
+        run.ok_or_else(|| {
+            let why = format!("one {what} was sent, {count} runs came back");
+            convert::bad(why).into()
+        })
+    }
+}
 
 /// Signs an offered transaction for a chain. One without an id gets a random one: without it whoever saw the signature
 /// could send it again. Sent again as it is, it is answered as a duplicate.
@@ -63,7 +94,7 @@ pub(super) fn check(
 }
 
 /// The chain that authors sign for.
-fn family(trusted: &Trusted) -> ChainId {
+pub(super) fn family(trusted: &Trusted) -> ChainId {
     trusted.constitution.family_id.unwrap_or(trusted.chain_id)
 }
 

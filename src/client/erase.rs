@@ -51,30 +51,12 @@ impl Client {
         let envelope = self.envelope(trusted, index).await?.to_bytes();
         let payload = Erasure::of(trusted.alg(), index, &envelope, reason).to_bytes();
         Erasure::parse(&payload).map_err(|refused| ClientError::Usage(refused.why))?;
-        let mut input = proto::TransactionInput {
-            r#type: u32::from(TYPE_ERASURE),
-            payload: payload.into(),
-            ..Default::default()
-        };
-        author::sign(&mut input, trusted, key)?;
-        let request = proto::InjectRequest {
-            chain: trusted.name().to_owned(),
-            transactions: vec![input],
-            request_id: self.request_id().await,
-            ..Default::default()
-        };
-        let inject = |r| async { self.chains.clone().inject(r).await };
-        let answer = self.call(request, inject).await?;
-        match answer.runs.as_slice() {
-            [run] if run.count == 1 => Ok(Tombstone {
-                index: run.first_index,
-                duplicate: run.duplicate,
-            }),
-            runs => {
-                let why = format!("one erasure was sent, {} runs came back", runs.len());
-                Err(convert::bad(why).into())
-            }
-        }
+        let sent = ("erasure", TYPE_ERASURE, payload);
+        let run = self.inject_signed(trusted, sent, key).await?;
+        Ok(Tombstone {
+            index: run.first_index,
+            duplicate: run.duplicate,
+        })
     }
 
     /// The envelope of a transaction: proved if it is sealed, else as the pool has it.
@@ -122,7 +104,7 @@ pub(super) fn check(
         return refused("none of the chain's admins signed the tombstone");
     }
     verify_author(
-        &constitution.family_id.unwrap_or(trusted.chain_id),
+        &author::family(trusted),
         TYPE_ERASURE,
         0,
         attributes.key.as_deref(),

@@ -111,6 +111,9 @@ async fn round(groups: &Groups, jobs: &mut BTreeMap<Slot, Job>) -> Result<(), St
         of_slots.entry(note.slot).or_default().push(note);
     }
     jobs.retain(|slot, _| of_slots.contains_key(slot));
+    if of_slots.is_empty() {
+        return Ok(());
+    }
     let held: BTreeMap<Slot, Group> = groups
         .held()
         .into_iter()
