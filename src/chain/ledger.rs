@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::Mint;
+use super::{
+    Mint,
+    content::{ContentError, Document, Json, Members},
+};
 
 /// Longest name of an account, in bytes.
 pub const ACCOUNT_BYTES_MAX: usize = 128;
@@ -28,34 +31,38 @@ pub struct Transfer {
     pub memo: Option<String>,
 }
 
-/// Why a payload is no transfer: the field, and how to mend it.
+/// Why a payload is no transfer, and how to mend it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {why}")]
-pub struct TransferError {
-    /// The field of the payload; `transfer` for the whole.
-    pub field: &'static str,
-    /// What is wrong with it, with the cure.
-    pub why: String,
+pub enum TransferError {
+    /// It is no JSON value.
+    #[error(transparent)]
+    Content(ContentError),
+    /// It is JSON that moves nothing.
+    #[error("{field}: {why}")]
+    Field {
+        /// The field of the payload; `transfer` for the whole.
+        field: &'static str,
+        /// What is wrong with it, with the cure.
+        why: String,
+    },
 }
 
 impl Transfer {
     /// Reads a payload: a JSON object of `sender` and `receiver` (1 to 128 bytes without control characters, not the
     /// same), `amount` (a string of 1 to 39 decimal digits, no leading zero, 1 to 2^128 - 1), and, if it likes, `memo`
-    /// (text of at most 1,024 bytes). Nothing else may stand in it. That no name stands twice is the content's check.
+    /// (text of at most 1,024 bytes). Nothing else may stand in it, and nothing twice. It is read once: what is a transfer is
+    /// the content of a JSON chain too.
     pub fn parse(payload: &[u8]) -> Result<Self, TransferError> {
-        let value: Value = serde_json::from_slice(payload).map_err(|error| {
-            refused(
-                "transfer",
-                format!("it is not JSON ({error}); {}", shape_cure()),
-            )
-        })?;
-        let Value::Object(fields) = value else {
+        let document = Document::parse(payload)
+            .map_err(|fault| TransferError::Content(ContentError::Json(fault)))?;
+        let Json::Object(fields) = document.root else {
             return Err(refused(
                 "transfer",
                 format!("it is no JSON object; {}", shape_cure()),
             ));
         };
-        if let Some(other) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+        let mut names = fields.iter().map(|(name, _)| name);
+        if let Some(other) = names.find(|name| !FIELDS.contains(&name.as_ref())) {
             let why = format!("it has a field {other:?}; {}", shape_cure());
             return Err(refused("transfer", why));
         }
@@ -95,54 +102,48 @@ pub fn key_of_account(account: &str) -> Option<[u8; 32]> {
     (lower && hex::decode_to_slice(account, &mut key).is_ok()).then_some(key)
 }
 
-/// Checks an account's name.
-pub fn check_account(field: &'static str, name: &str) -> Result<(), TransferError> {
+/// Checks an account's name; what is wrong with it, with the cure.
+pub fn check_account(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > ACCOUNT_BYTES_MAX {
-        let why = format!("it has {} bytes, give 1 to {ACCOUNT_BYTES_MAX}", name.len());
-        return Err(refused(field, why));
+        return Err(format!(
+            "it has {} bytes, give 1 to {ACCOUNT_BYTES_MAX}",
+            name.len()
+        ));
     }
     if name.chars().any(char::is_control) {
-        let why = "it has a control character; give plain text".to_owned();
-        return Err(refused(field, why));
+        return Err("it has a control character; give plain text".to_owned());
     }
     Ok(())
 }
 
-/// Reads an amount: 1 to 39 decimal digits without a leading zero, 1 to 2^128 - 1.
-pub fn parse_amount(text: &str) -> Result<u128, TransferError> {
+/// Reads an amount, 1 to 39 decimal digits without a leading zero, 1 to 2^128 - 1; or what is wrong with it, with the cure.
+pub fn parse_amount(text: &str) -> Result<u128, String> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits || text.len() > AMOUNT_DIGITS_MAX || (text.len() > 1 && text.starts_with('0')) {
-        let why = format!("{text:?} is refused; {}", amount_cure());
-        return Err(refused("amount", why));
+        return Err(format!("{text:?} is refused; {}", amount_cure()));
     }
     match text.parse() {
-        Ok(0) => Err(refused(
-            "amount",
-            "it is 0: nothing would move; give at least 1".to_owned(),
-        )),
+        Ok(0) => Err("it is 0: nothing would move; give at least 1".to_owned()),
         Ok(amount) => Ok(amount),
-        Err(_) => Err(refused(
-            "amount",
-            format!("{text} is above 2^128 - 1; {}", amount_cure()),
-        )),
+        Err(_) => Err(format!("{text} is above 2^128 - 1; {}", amount_cure())),
     }
 }
 
-fn account(fields: &Map<String, Value>, field: &'static str) -> Result<String, TransferError> {
-    let Some(Value::String(name)) = fields.get(field) else {
+fn account(fields: &Members<'_>, field: &'static str) -> Result<String, TransferError> {
+    let Some(Json::Text(name)) = fields.get(field) else {
         let why = "it is missing or no string; give the name of an account".to_owned();
         return Err(refused(field, why));
     };
-    check_account(field, name)?;
-    Ok(name.clone())
+    check_account(name).map_err(|why| refused(field, why))?;
+    Ok(name.to_string())
 }
 
-fn amount(fields: &Map<String, Value>) -> Result<u128, TransferError> {
+fn amount(fields: &Members<'_>) -> Result<u128, TransferError> {
     match fields.get("amount") {
-        Some(Value::String(text)) => parse_amount(text),
-        Some(other) => Err(refused(
+        Some(Json::Text(text)) => parse_amount(text).map_err(|why| refused("amount", why)),
+        Some(_) => Err(refused(
             "amount",
-            format!("{other} is no string; {}", amount_cure()),
+            format!("it is no string; {}", amount_cure()),
         )),
         None => Err(refused(
             "amount",
@@ -151,11 +152,11 @@ fn amount(fields: &Map<String, Value>) -> Result<u128, TransferError> {
     }
 }
 
-fn memo(fields: &Map<String, Value>) -> Result<Option<String>, TransferError> {
+fn memo(fields: &Members<'_>) -> Result<Option<String>, TransferError> {
     match fields.get("memo") {
         None => Ok(None),
-        Some(Value::String(memo)) if memo.len() <= MEMO_BYTES_MAX => Ok(Some(memo.clone())),
-        Some(Value::String(memo)) => Err(refused(
+        Some(Json::Text(memo)) if memo.len() <= MEMO_BYTES_MAX => Ok(Some(memo.to_string())),
+        Some(Json::Text(memo)) => Err(refused(
             "memo",
             format!("it has {} bytes, give at most {MEMO_BYTES_MAX}", memo.len()),
         )),
@@ -167,7 +168,7 @@ fn memo(fields: &Map<String, Value>) -> Result<Option<String>, TransferError> {
 }
 
 fn refused(field: &'static str, why: String) -> TransferError {
-    TransferError { field, why }
+    TransferError::Field { field, why }
 }
 
 fn shape_cure() -> &'static str {
@@ -261,8 +262,12 @@ mod tests {
 
     use super::*;
 
-    fn why(payload: &str) -> TransferError {
-        Transfer::parse(payload.as_bytes()).expect_err("no transfer")
+    /// The field that is refused, and why; `content` for what is no JSON.
+    fn refusal(payload: &str) -> (&'static str, String) {
+        match Transfer::parse(payload.as_bytes()).expect_err("no transfer") {
+            TransferError::Content(error) => ("content", error.to_string()),
+            TransferError::Field { field, why } => (field, why),
+        }
     }
 
     #[test]
@@ -282,7 +287,11 @@ mod tests {
         let memo = "m".repeat(MEMO_BYTES_MAX + 1);
         let cases = [
             ("7".to_owned(), "transfer"),
-            ("{".to_owned(), "transfer"),
+            ("{".to_owned(), "content"),
+            (
+                r#"{"sender":"a","receiver":"b","amount":"1","amount":"2"}"#.to_owned(),
+                "content",
+            ),
             (
                 r#"{"sender":"a","receiver":"b","amount":"1","fee":"1"}"#.to_owned(),
                 "transfer",
@@ -318,7 +327,7 @@ mod tests {
             ),
         ];
         for (payload, field) in cases {
-            assert_eq!(why(&payload).field, field, "{payload}");
+            assert_eq!(refusal(&payload).0, field, "{payload}");
         }
     }
 
@@ -340,9 +349,9 @@ mod tests {
         ];
         for amount in bad {
             let payload = format!(r#"{{"sender":"a","receiver":"b","amount":{amount}}}"#);
-            let error = why(&payload);
-            assert_eq!(error.field, "amount", "{payload}");
-            assert!(error.why.contains("give"), "{error}");
+            let (field, why) = refusal(&payload);
+            assert_eq!(field, "amount", "{payload}");
+            assert!(why.contains("give"), "{why}");
         }
         assert_eq!(
             parse_amount("340282366920938463463374607431768211455"),

@@ -476,12 +476,12 @@ pub(super) fn account(text: &str) -> Result<Account, String> {
     if text.starts_with('@') {
         return key_file::public_key(text).map(|key| Account(hex::encode(key)));
     }
-    check_account("account", text).map_err(|error| error.why)?;
+    check_account(text)?;
     Ok(Account(text.to_owned()))
 }
 
 fn amount(text: &str) -> Result<u128, String> {
-    parse_amount(text).map_err(|error| error.why)
+    parse_amount(text)
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ pub(super) fn account_of(known: &Known, account: &str) -> Result<Vec<u8>, Status
         );
         return Err(refused_field("NOT_A_LEDGER", "account", why));
     }
-    check_account("account", account).map_err(|error| invalid("account", error.why))?;
+    check_account(account).map_err(|why| invalid("account", why))?;
     Ok(balance_key(account.as_bytes()))
 }
 

@@ -374,7 +374,7 @@ fn check_type(
         }
         TYPE_CONSTITUTION_CHANGE => check_change(at, &one.payload)?,
         TYPE_TRANSFER => {
-            check_data(known, None, at, &one.payload)?;
+            check_payload_length(known, at, &one.payload)?;
             transfer = Some(check_transfer(known, at, one)?);
         }
         TYPE_ERASURE => check_erasure(known, at, one)?,
@@ -409,16 +409,20 @@ fn check_data(
     at: usize,
     payload: &[u8],
 ) -> Result<(), Status> {
-    let limit = known
-        .constitution
-        .payload_max
-        .map_or(PAYLOAD_BYTES_MAX, |max| max as usize);
-    check_length(at, "payload", payload.len(), limit)?;
+    check_payload_length(known, at, payload)?;
     let checked = match schema {
         Some(schema) => schema.check(payload),
         None => check_content(known.constitution.content, payload),
     };
     checked.map_err(|error| of_content(at, &error))
+}
+
+fn check_payload_length(known: &Known, at: usize, payload: &[u8]) -> Result<(), Status> {
+    let limit = known
+        .constitution
+        .payload_max
+        .map_or(PAYLOAD_BYTES_MAX, |max| max as usize);
+    check_length(at, "payload", payload.len(), limit)
 }
 
 fn check_change(at: usize, payload: &[u8]) -> Result<(), Status> {

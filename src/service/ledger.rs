@@ -5,9 +5,9 @@ use tonic::Status;
 
 use super::{
     catalog::Known,
-    status::{invalid, refused_field},
+    status::{invalid, of_content, refused_field},
 };
-use crate::chain::{Transfer, check_account, key_of_account};
+use crate::chain::{Transfer, TransferError, check_account, key_of_account};
 use crate::proto::{self, constitution::Content};
 
 /// Reads a transfer, and checks that a sender whose account belongs to a key signed it, under an id: without one, whoever
@@ -24,9 +24,12 @@ pub(super) fn check_transfer(
         );
         return Err(invalid(&format!("transactions[{at}].type"), why));
     }
-    let transfer = Transfer::parse(&one.payload).map_err(|error| {
-        let field = format!("transactions[{at}].payload");
-        refused_field("TRANSFER_REFUSED", &field, error.to_string())
+    let transfer = Transfer::parse(&one.payload).map_err(|error| match error {
+        TransferError::Content(error) => of_content(at, &error),
+        TransferError::Field { .. } => {
+            let field = format!("transactions[{at}].payload");
+            refused_field("TRANSFER_REFUSED", &field, error.to_string())
+        }
     })?;
     let Some(key) = key_of_account(&transfer.sender) else {
         return Ok(transfer);
@@ -87,8 +90,7 @@ pub(super) fn check_ledger(asked: &proto::Constitution) -> Result<(), Status> {
         let why = "it is missing: without a mint no account could ever have anything; give the account that amounts come from";
         return Err(invalid("constitution.mint_account", why));
     }
-    check_account("mint_account", account)
-        .map_err(|error| invalid("constitution.mint_account", error.why))?;
+    check_account(account).map_err(|why| invalid("constitution.mint_account", why))?;
     if asked.mint_limit == "0" {
         let why = "it is 0: nothing could ever be moved; give 1 to 2^128 - 1, or leave it out for the most";
         return Err(invalid("constitution.mint_limit", why));

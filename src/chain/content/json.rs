@@ -11,7 +11,7 @@ const FEW: usize = 16;
 
 /// One JSON value.
 #[derive(Debug)]
-pub(super) enum Json<'a> {
+pub(in crate::chain) enum Json<'a> {
     Null,
     Bool(bool),
     /// Whole numbers from -2^63 to 2^64 - 1 exactly, others as the nearest finite double.
@@ -23,7 +23,7 @@ pub(super) enum Json<'a> {
 
 /// The members of an object, no name twice, in their order.
 #[derive(Debug)]
-pub(super) struct Members<'a> {
+pub(in crate::chain) struct Members<'a> {
     all: Vec<(Cow<'a, str>, Json<'a>)>,
     /// Where the members stand by rising name; empty where they are few.
     by_name: Vec<usize>,
@@ -31,24 +31,33 @@ pub(super) struct Members<'a> {
 
 /// A value, and how deep its containers nest.
 #[derive(Debug)]
-pub(super) struct Document<'a> {
-    pub(super) root: Json<'a>,
+pub(in crate::chain) struct Document<'a> {
+    pub(in crate::chain) root: Json<'a>,
     pub(super) depth: usize,
 }
 
 impl<'a> Document<'a> {
     /// Reads exactly one value.
-    pub(super) fn parse(payload: &'a [u8]) -> Result<Self, Fault> {
-        let text = match str::from_utf8(payload) {
-            Ok(text) => text,
-            Err(error) => return Err(not_text(payload, error.valid_up_to())),
-        };
-        parse(text).map_err(|wrong| wrong.located(text))
+    pub(in crate::chain) fn parse(payload: &'a [u8]) -> Result<Self, Fault> {
+        read::<true>(payload)
     }
 }
 
+/// Whether the payload is exactly one value: nothing of it is kept.
+pub(super) fn check(payload: &[u8]) -> Result<(), Fault> {
+    read::<false>(payload).map(drop)
+}
+
+fn read<const KEPT: bool>(payload: &[u8]) -> Result<Document<'_>, Fault> {
+    let text = match str::from_utf8(payload) {
+        Ok(text) => text,
+        Err(error) => return Err(not_text(payload, error.valid_up_to())),
+    };
+    parse::<KEPT>(text).map_err(|wrong| wrong.located(text))
+}
+
 impl<'a> Members<'a> {
-    pub(super) fn iter(&self) -> std::slice::Iter<'_, (Cow<'a, str>, Json<'a>)> {
+    pub(in crate::chain) fn iter(&self) -> std::slice::Iter<'_, (Cow<'a, str>, Json<'a>)> {
         self.all.iter()
     }
 
@@ -56,7 +65,7 @@ impl<'a> Members<'a> {
         self.all.len()
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&Json<'a>> {
+    pub(in crate::chain) fn get(&self, name: &str) -> Option<&Json<'a>> {
         if self.by_name.is_empty() {
             let found = self.all.iter().find(|(known, _)| known == name);
             return found.map(|(_, value)| value);
@@ -73,48 +82,42 @@ impl<'a> Members<'a> {
         sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         sorted
     }
+}
 
-    /// The position of the first member whose name came before, if there is one.
-    fn index(&mut self) -> Option<usize> {
-        if self.all.len() <= FEW {
-            return None;
-        }
-        let name = |at: usize| &*self.all[at].0;
-        let mut by_name: Vec<usize> = (0..self.all.len()).collect();
-        by_name.sort_unstable_by(|a, b| name(*a).cmp(name(*b)).then(a.cmp(b)));
-        let again = by_name
-            .windows(2)
-            .filter(|pair| name(pair[0]) == name(pair[1]))
-            .map(|pair| pair[1])
-            .min();
-        self.by_name = by_name;
-        again
+/// Positions by rising name, where they are many, and the position of the first name that came before, if there is one.
+fn by_name(names: &[Cow<'_, str>]) -> (Vec<usize>, Option<usize>) {
+    if names.len() <= FEW {
+        return (Vec::new(), None);
     }
+    let mut by_name: Vec<usize> = (0..names.len()).collect();
+    by_name.sort_unstable_by(|a, b| names[*a].cmp(&names[*b]).then(a.cmp(b)));
+    let again = by_name
+        .windows(2)
+        .filter(|pair| names[pair[0]] == names[pair[1]])
+        .map(|pair| pair[1])
+        .min();
+    (by_name, again)
 }
 
 /// Bytes that are no text: the place is looked for in what comes before them.
 fn not_text(payload: &[u8], valid: usize) -> Fault {
     let before = str::from_utf8(&payload[..valid]).unwrap_or_default();
-    let fault = match parse(before) {
+    let fault = match parse::<false>(before) {
         Err(wrong) if wrong.at < valid => return wrong.located(before),
         Err(wrong) => wrong.place,
         Ok(_) => Place::default(),
     };
     let why = "this byte is no UTF-8; send UTF-8, and binary data as base64 in a string".to_owned();
-    Wrong {
+    let wrong = Wrong {
         at: valid,
         place: fault,
         why,
-    }
-    .located(before)
+    };
+    wrong.located(before)
 }
 
-fn parse(text: &str) -> Result<Document<'_>, Wrong> {
-    let mut parser = Parser {
-        text,
-        at: 0,
-        deepest: 0,
-    };
+fn parse<const KEPT: bool>(text: &str) -> Result<Document<'_>, Box<Wrong>> {
+    let mut parser = Parser::<KEPT>::at(text, 0);
     parser.space();
     let root = parser.value(0)?;
     parser.space();
@@ -135,12 +138,12 @@ struct Wrong {
 }
 
 impl Wrong {
-    fn below(mut self, name: &str) -> Self {
+    fn below(mut self: Box<Self>, name: &str) -> Box<Self> {
         self.place.within(name);
         self
     }
 
-    fn in_item(self, index: usize) -> Self {
+    fn in_item(self: Box<Self>, index: usize) -> Box<Self> {
         self.below(&index.to_string())
     }
 
@@ -156,16 +159,27 @@ impl Wrong {
     }
 }
 
-/// Reads a text from its front to its end, once.
-struct Parser<'a> {
+/// Reads a text from its front to its end, once. What is not `KEPT` is only looked at, and given as `null`.
+struct Parser<'a, const KEPT: bool> {
     text: &'a str,
     at: usize,
     deepest: usize,
+    /// Of the members of the objects that are open, the innermost's last.
+    names: Vec<Cow<'a, str>>,
 }
 
-impl<'a> Parser<'a> {
+impl<'a, const KEPT: bool> Parser<'a, KEPT> {
+    fn at(text: &'a str, at: usize) -> Self {
+        Self {
+            text,
+            at,
+            deepest: 0,
+            names: Vec::new(),
+        }
+    }
+
     /// A value that begins here; `depth` containers are open around it.
-    fn value(&mut self, depth: usize) -> Result<Json<'a>, Wrong> {
+    fn value(&mut self, depth: usize) -> Result<Json<'a>, Box<Wrong>> {
         match self.peek() {
             Some(b'{') => self.object(depth),
             Some(b'[') => self.list(depth),
@@ -179,36 +193,40 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn object(&mut self, depth: usize) -> Result<Json<'a>, Wrong> {
+    fn object(&mut self, depth: usize) -> Result<Json<'a>, Box<Wrong>> {
         let begin = self.enter(depth)?;
-        let mut members = Members {
-            all: Vec::new(),
-            by_name: Vec::new(),
-        };
-        if self.closes(b'}') {
-            return Ok(Json::Object(members));
-        }
-        loop {
+        let (first, mut values) = (self.names.len(), Vec::new());
+        let mut more = !self.closes(b'}');
+        while more {
             let (at, name) = self.name()?;
-            let few = members.all.len() < FEW;
-            if few && members.all.iter().any(|(known, _)| *known == name) {
+            let few = self.names.len() - first < FEW;
+            if few && self.names[first..].contains(&name) {
                 return Err(twice(at, &name));
             }
+            let own = self.names.len();
+            self.names.push(name);
             let value = self.value(depth + 1);
-            let value = value.map_err(|wrong| wrong.below(&name))?;
-            members.all.push((name, value));
-            if self.ends(b'}', "a comma or the object's closing brace")? {
-                break;
+            let value = value.map_err(|wrong| wrong.below(&self.names[own]))?;
+            if KEPT {
+                values.push(value);
             }
+            more = !self.ends(b'}', "a comma or the object's closing brace")?;
         }
-        if let Some(again) = members.index() {
-            return Err(twice(self.nth_name(begin, again), &members.all[again].0));
+        let (by_name, again) = by_name(&self.names[first..]);
+        if let Some(again) = again {
+            let name = &self.names[first + again];
+            return Err(twice(self.nth_name(begin, again), name));
         }
-        Ok(Json::Object(members))
+        let names = self.names.drain(first..);
+        if !KEPT {
+            return Ok(Json::Null);
+        }
+        let all = names.zip(values).collect();
+        Ok(Json::Object(Members { all, by_name }))
     }
 
     /// A name and its colon, with the name's first byte.
-    fn name(&mut self) -> Result<(usize, Cow<'a, str>), Wrong> {
+    fn name(&mut self) -> Result<(usize, Cow<'a, str>), Box<Wrong>> {
         self.space();
         let at = self.at;
         match self.peek() {
@@ -227,24 +245,25 @@ impl<'a> Parser<'a> {
         Ok((at, name))
     }
 
-    fn list(&mut self, depth: usize) -> Result<Json<'a>, Wrong> {
+    fn list(&mut self, depth: usize) -> Result<Json<'a>, Box<Wrong>> {
         self.enter(depth)?;
-        let mut items = Vec::new();
-        if self.closes(b']') {
-            return Ok(Json::List(items));
-        }
-        loop {
+        let (mut items, mut count) = (Vec::new(), 0);
+        let mut more = !self.closes(b']');
+        while more {
             self.space();
             let item = self.value(depth + 1);
-            items.push(item.map_err(|wrong| wrong.in_item(items.len()))?);
-            if self.ends(b']', "a comma or the array's closing bracket")? {
-                return Ok(Json::List(items));
+            let item = item.map_err(|wrong| wrong.in_item(count))?;
+            if KEPT {
+                items.push(item);
             }
+            count += 1;
+            more = !self.ends(b']', "a comma or the array's closing bracket")?;
         }
+        Ok(Json::List(items))
     }
 
     /// Steps over the opening byte of a container; gives where its content begins.
-    fn enter(&mut self, depth: usize) -> Result<usize, Wrong> {
+    fn enter(&mut self, depth: usize) -> Result<usize, Box<Wrong>> {
         if depth == DEPTH_MAX {
             return Err(self.wrong("containers nest more than 128 deep; make it flatter"));
         }
@@ -262,7 +281,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Steps over the comma or `close` after an item; true for `close`.
-    fn ends(&mut self, close: u8, expected: &str) -> Result<bool, Wrong> {
+    fn ends(&mut self, close: u8, expected: &str) -> Result<bool, Box<Wrong>> {
         self.space();
         match self.peek() {
             Some(b',') => self.at += 1,
@@ -275,11 +294,7 @@ impl<'a> Parser<'a> {
 
     /// Where the n-th name of the object stands whose content begins at `begin`; its members were read before.
     fn nth_name(&self, begin: usize, nth: usize) -> usize {
-        let mut again = Parser {
-            text: self.text,
-            at: begin,
-            deepest: 0,
-        };
+        let mut again = Parser::<false>::at(self.text, begin);
         for _ in 0..nth {
             let member = again.name().and_then(|_| again.value(0));
             if member.and_then(|_| again.ends(b'}', "")).is_err() {
@@ -290,7 +305,7 @@ impl<'a> Parser<'a> {
         again.at
     }
 
-    fn string(&mut self) -> Result<Cow<'a, str>, Wrong> {
+    fn string(&mut self) -> Result<Cow<'a, str>, Box<Wrong>> {
         self.at += 1;
         let begin = self.at;
         self.plain();
@@ -322,12 +337,10 @@ impl<'a> Parser<'a> {
 
     /// Steps over what a string holds as it is.
     fn plain(&mut self) {
-        let rest = &self.text.as_bytes()[self.at..];
-        let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
-        self.at += rest.iter().position(special).unwrap_or(rest.len());
+        self.at += plain_bytes(&self.text.as_bytes()[self.at..]);
     }
 
-    fn escape(&mut self, into: &mut String) -> Result<(), Wrong> {
+    fn escape(&mut self, into: &mut String) -> Result<(), Box<Wrong>> {
         let begin = self.at;
         let plain = match self.text.as_bytes().get(begin + 1) {
             Some(b'"') => '"',
@@ -357,7 +370,7 @@ impl<'a> Parser<'a> {
     }
 
     /// `\uXXXX`, or two of them that are a pair of surrogates.
-    fn code_point(&mut self) -> Result<char, Wrong> {
+    fn code_point(&mut self) -> Result<char, Box<Wrong>> {
         let first = self.unit(self.at)?;
         let pair = (0xd800..0xdc00).contains(&first)
             && self.text.as_bytes()[self.at + 6..].starts_with(b"\\u");
@@ -376,7 +389,7 @@ impl<'a> Parser<'a> {
     }
 
     /// The four hex digits of the escape at `at`.
-    fn unit(&mut self, at: usize) -> Result<u16, Wrong> {
+    fn unit(&mut self, at: usize) -> Result<u16, Box<Wrong>> {
         let digits = self.text.as_bytes().get(at + 2..at + 6);
         let digits = digits.and_then(|digits| str::from_utf8(digits).ok());
         let hex = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
@@ -387,7 +400,7 @@ impl<'a> Parser<'a> {
             })
     }
 
-    fn number(&mut self) -> Result<Number, Wrong> {
+    fn number(&mut self) -> Result<Number, Box<Wrong>> {
         let begin = self.at;
         let negative = self.peek() == Some(b'-');
         self.at += usize::from(negative);
@@ -414,7 +427,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Steps over the part after the point and the exponent.
-    fn fraction(&mut self) -> Result<(), Wrong> {
+    fn fraction(&mut self) -> Result<(), Box<Wrong>> {
         if self.peek() == Some(b'.') {
             self.at += 1;
             if self.digits().is_empty() {
@@ -439,7 +452,7 @@ impl<'a> Parser<'a> {
         digits
     }
 
-    fn word(&mut self, word: &str, value: Json<'a>) -> Result<Json<'a>, Wrong> {
+    fn word(&mut self, word: &str, value: Json<'a>) -> Result<Json<'a>, Box<Wrong>> {
         if self.text[self.at..].starts_with(word) {
             self.at += word.len();
             return Ok(value);
@@ -461,7 +474,7 @@ impl<'a> Parser<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    fn no_value(&self) -> Wrong {
+    fn no_value(&self) -> Box<Wrong> {
         let rest = &self.text[self.at..];
         let number = ["NaN", "Infinity", "-Infinity", "-NaN"];
         if let Some(number) = number.iter().find(|number| rest.starts_with(**number)) {
@@ -471,17 +484,37 @@ impl<'a> Parser<'a> {
         self.wrong("no JSON value begins here")
     }
 
-    fn cut(&self) -> Wrong {
+    fn cut(&self) -> Box<Wrong> {
         self.wrong("the text ends before the value does; send all of it")
     }
 
-    fn wrong(&self, why: &str) -> Wrong {
-        Wrong {
+    fn wrong(&self, why: &str) -> Box<Wrong> {
+        Box::new(Wrong {
             at: self.at,
             place: Place::default(),
             why: why.to_owned(),
+        })
+    }
+}
+
+/// How many bytes come before the first quote, backslash or control character; eight are looked at together (the borrow
+/// tricks of "Bit Twiddling Hacks", S. E. Anderson: exact for the lowest byte that is found).
+fn plain_bytes(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGHS: u64 = ONES << 7;
+    let below = |eight: u64, least: u64| eight.wrapping_sub(ONES * least) & !eight & HIGHS;
+    let equal = |eight: u64, byte: u8| below(eight ^ (ONES * u64::from(byte)), 1);
+    let (eights, rest) = bytes.as_chunks::<8>();
+    for (at, eight) in eights.iter().enumerate() {
+        let eight = u64::from_le_bytes(*eight);
+        let found = below(eight, 0x20) | equal(eight, b'"') | equal(eight, b'\\');
+        if found != 0 {
+            return at * 8 + found.trailing_zeros() as usize / 8;
         }
     }
+    let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
+    let more = rest.iter().position(special).unwrap_or(rest.len());
+    bytes.len() - rest.len() + more
 }
 
 /// A whole number that 64 bits hold; minus zero is none.
@@ -494,17 +527,17 @@ fn integer(negative: bool, digits: &str) -> Option<Number> {
     (number != 0).then(|| number.into())
 }
 
-fn twice(at: usize, name: &str) -> Wrong {
+fn twice(at: usize, name: &str) -> Box<Wrong> {
     let why = format!(
         "the name {:?} stands twice in an object; I-JSON has each name once",
         super::shortened(name)
     );
-    Wrong {
+    let wrong = Box::new(Wrong {
         at,
         place: Place::default(),
         why,
-    }
-    .below(name)
+    });
+    wrong.below(name)
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ mod schema;
 
 pub use schema::{SCHEMA_BYTES_MAX, Schema, SchemaError};
 
+pub(super) use json::{Document, Json, Members};
+
 use super::Content;
-use json::Document;
 use msgpack::check_msgpack;
 
 /// Containers within containers that a payload may have.
@@ -110,10 +111,7 @@ pub fn check_content(content: Content, payload: &[u8]) -> Result<(), ContentErro
                 offset: error.valid_up_to(),
             }),
         },
-        Content::Json => match Document::parse(payload) {
-            Ok(_) => Ok(()),
-            Err(fault) => Err(ContentError::Json(fault)),
-        },
+        Content::Json => json::check(payload).map_err(ContentError::Json),
         Content::MsgPack => check_msgpack(payload),
     }
 }

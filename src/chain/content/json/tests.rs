@@ -8,7 +8,9 @@ use super::super::schema::value;
 use super::*;
 
 fn fault(text: impl AsRef<[u8]>) -> Fault {
-    Document::parse(text.as_ref()).expect_err("no JSON")
+    let fault = Document::parse(text.as_ref()).expect_err("no JSON");
+    assert_eq!(check(text.as_ref()), Err(fault.clone()));
+    fault
 }
 
 /// A text, the line and column of what is wrong with it, the pointer, and words of why.
@@ -178,11 +180,22 @@ fn jsonish() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #[test]
+    fn plain_bytes_end_at_the_first_that_is_special(bytes in vec(prop_oneof![9 => any::<u8>(), 1 => 0x1e..0x24u8], 0..60)) {
+        let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
+        let expected = bytes.iter().position(special).unwrap_or(bytes.len());
+        prop_assert_eq!(plain_bytes(&bytes), expected);
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
     fn it_takes_what_another_reader_takes_but_for_names_that_stand_twice(text in jsonish()) {
-        match (Document::parse(text.as_bytes()), serde_json::from_str::<Value>(&text)) {
+        let ours = Document::parse(text.as_bytes());
+        prop_assert_eq!(check(text.as_bytes()).err(), ours.as_ref().err().cloned());
+        match (ours, serde_json::from_str::<Value>(&text)) {
             (Ok(ours), Ok(theirs)) => prop_assert_eq!(value(&ours.root), theirs),
             (Err(fault), Ok(_)) => prop_assert!(fault.why.contains("twice"), "{}: {}", text, fault),
             (Ok(_), Err(error)) => prop_assert!(false, "{}: {}", text, error),
