@@ -110,11 +110,11 @@ pub(super) fn apply(
             Err(rejection) => return Ok(Err(rejection)),
         };
     }
-    let moved = match state::moves(work, command, &places)? {
+    let mut moved = match state::moves(work, command, &places)? {
         Ok(moved) => moved,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    let injected = request.add(work, &places, (&moved, &erasures), amendment)?;
+    let injected = request.add(work, &places, (&mut moved, &erasures), amendment)?;
     request.remember(work, &injected);
     Ok(Ok(injected))
 }
@@ -316,7 +316,7 @@ impl<'a> Request<'a> {
         &self,
         work: &mut Work<'_>,
         places: &[Option<u64>],
-        (moved, erasures): (&Moved<'_>, &Erasures),
+        (moved, erasures): (&mut Moved<'_>, &Erasures),
         amendment: Option<Amendment>,
     ) -> Result<Injected, StoreError> {
         let (no, time_ms) = (self.command.head.chain, work.time_ms);
@@ -509,6 +509,7 @@ impl Runs {
 /// Hashes what was accepted, many at a time, and adds it to the pools: one row of leaf hashes and one pool row per chain.
 pub(super) fn finish(work: &mut Work<'_>) {
     let accepted = std::mem::take(&mut work.accepted);
+    state::put_rows(work);
     let mut changes = state::changes(work);
     let mut by_chain: BTreeMap<ChainNo, (Vec<(u64, Hash)>, u64)> = BTreeMap::new();
     for alg in [HashAlg::Sha3_256, HashAlg::Sha2_256] {

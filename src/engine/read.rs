@@ -5,16 +5,17 @@ use std::ops::ControlFlow;
 use super::{
     amend::{self, Amended, Place},
     outcome::Rejection,
-    state::parse_balance,
+    state::parse_account,
 };
 use crate::chain::{
     ChainId, Constitution, Erasure, Frontier, Hash, HashAlg, Header, Meta, NodeReader,
-    TYPE_ERASURE, inclusion_path,
+    StateSubject, TYPE_ERASURE, inclusion_path,
 };
 use crate::store::{
-    Cf, ChainNo, ChainRow, EachRow, HistoryReader, PoolRow, QuantReader, QuantRow, Slot, StateAt,
-    StoreError, TileError, TxRow, View, account_key, chain_key, index_of_touch, name_key,
-    names_from, pool_key, quant_key, quant_tile_key, touches_between, tx_key, tx_row,
+    AccountRow, Cf, ChainNo, ChainRow, EachRow, HistoryReader, PoolRow, QuantReader, QuantRow,
+    Slot, StateAt, StoreError, TileError, TxRow, View, account_key, chain_key, decode_earlier,
+    index_of_touch, name_key, names_from, pool_key, quant_key, quant_tile_key, touches_between,
+    tx_key, tx_row,
 };
 
 /// A read could not be answered.
@@ -425,38 +426,73 @@ impl<'a> Reader<'a> {
         &self,
         chain: &ChainView,
         state_key: &[u8],
-        bounds: (u64, u64),
+        (from, to): (u64, u64),
         (newest_first, limit): (bool, usize),
     ) -> Result<Vec<u64>, ReadError> {
-        let (from, to) = touches_between(self.slot, chain.no, state_key, bounds);
-        let (mut found, mut whole) = (Vec::new(), true);
-        let each: EachRow<'_> = &mut |key, _| {
-            let index = index_of_touch(key);
-            whole &= index.is_some();
-            found.extend(index);
-            if found.len() < limit {
+        let bounds = |from, to| touches_between(self.slot, chain.no, state_key, (from, to));
+        let mut rows = self.touch_rows(bounds(from, to), (newest_first, limit))?;
+        let mut newer = Vec::new();
+        if let Some(StateSubject::Account(account)) = StateSubject::of(state_key) {
+            // What is before `to` may stand in the row of one that is not, and the newest stand in the account's own row.
+            newer = self.touch_rows(bounds(to, u64::MAX), (false, 1))?;
+            newer.extend(self.account(chain, account)?.map(|row| row.newest));
+        }
+        let within = |index: &u64| (from..to).contains(index);
+        let mut found: Vec<u64> = if newest_first {
+            newer.reverse();
+            newer.append(&mut rows);
+            let falling = newer.iter().flat_map(|row| row.iter().rev());
+            falling.copied().filter(within).collect()
+        } else {
+            rows.append(&mut newer);
+            rows.into_iter().flatten().filter(within).collect()
+        };
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// Rows of the list of a state key, at most `limit`: the indexes in each, ascending.
+    fn touch_rows(
+        &self,
+        (from, to): (Vec<u8>, Vec<u8>),
+        (down, limit): (bool, usize),
+    ) -> Result<Vec<Vec<u64>>, StoreError> {
+        let (mut rows, mut whole) = (Vec::new(), true);
+        let each: EachRow<'_> = &mut |key, row| {
+            match index_of_touch(key).zip(decode_earlier(row)) {
+                Some((index, mut indexes)) => {
+                    indexes.push(index);
+                    rows.push(indexes);
+                }
+                None => whole = false,
+            }
+            if whole && rows.len() < limit {
                 ControlFlow::Continue(())
             } else {
                 ControlFlow::Break(())
             }
         };
-        if newest_first {
+        if down {
             self.view.scan_down(Cf::Index, &from, &to, each)?;
         } else {
             self.view.scan(Cf::Index, &from, &to, each)?;
         }
         if whole {
-            Ok(found)
+            Ok(rows)
         } else {
-            Err(StoreError::row("index").into())
+            Err(StoreError::row("index"))
         }
+    }
+
+    fn account(&self, chain: &ChainView, account: &[u8]) -> Result<Option<AccountRow>, StoreError> {
+        let key = account_key(self.slot, chain.no, account);
+        let row = self.view.get(Cf::Index, &key)?;
+        row.map(|row| parse_account(&row)).transpose()
     }
 
     /// What an account of a ledger has after its newest transfer; none where no transfer touched it.
     pub fn balance(&self, chain: &ChainView, account: &[u8]) -> Result<Option<u128>, ReadError> {
-        let key = account_key(self.slot, chain.no, account);
-        let row = self.view.get(Cf::Index, &key)?;
-        Ok(row.map(|row| parse_balance(&row)).transpose()?)
+        Ok(self.account(chain, account)?.map(|row| row.balance))
     }
 
     /// The state tree as the Quant of a height left it.

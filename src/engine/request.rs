@@ -2,9 +2,11 @@
 //! forgotten a day later by command time, a few at each command so that no command pays for many.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     ops::ControlFlow,
 };
+
+use ahash::HashMap;
 
 use super::{REQUEST_KEPT_MS, outcome::Rejection};
 use crate::chain::{Hash, StatePath};
@@ -46,6 +48,11 @@ impl Pending {
 
     pub fn put(&mut self, batch: &mut Batch, key: Vec<u8>, row: Vec<u8>) {
         batch.put(Cf::Index, &key, &row);
+        self.rows.insert(key, Some(row));
+    }
+
+    /// A row that the entry under way puts later.
+    pub fn decided(&mut self, key: Vec<u8>, row: Vec<u8>) {
         self.rows.insert(key, Some(row));
     }
 

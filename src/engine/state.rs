@@ -4,7 +4,9 @@
 //! A transaction's changes are decided with it and wait in the pool; a leap takes those up to its last transaction, the
 //! newest of each key, into the tree. So a Quant's root says nothing of what is still pooled, however much that is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use ahash::HashMap;
 
 use super::{
     apply::{Engine, State, Work},
@@ -15,16 +17,15 @@ use super::{
 };
 use crate::chain::{
     Attributes, Constitution, Hash, HashAlg, Mint, StateChange, StatePath, StatePlace, StateRows,
-    StateTree, after_transfer, balance_amount, balance_at_first, balance_key, balance_value,
-    latest_key,
+    StateTree, after_transfer, balance_at_first, balance_key, latest_key,
 };
 use crate::store::{
-    Batch, Cf, ChainNo, Slot, StateAt, StateWrite, StoreError, View, account_key, pool_state_key,
-    put_state, touch_key,
+    AccountRow, Batch, Cf, ChainNo, Slot, StateAt, StateWrite, StoreError, View, account_key,
+    encode_earlier, pool_state_key, put_state, touch_key,
 };
 
-/// Balances kept in memory per group, some 150 bytes each.
-const BALANCES_MAX: usize = 1 << 15;
+/// Accounts kept in memory per group, 150 to 300 bytes each.
+const ACCOUNTS_MAX: usize = 1 << 15;
 
 /// What the constitution has a chain keep.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,37 +68,42 @@ pub(super) struct Touch {
     balance: Option<u128>,
 }
 
-/// What the accounts of a request's transfers have after its last transfer of each, and the number of that item.
+/// The accounts of a request's transfers as its last transfer of each leaves them.
 ///
 /// A request is sealed whole: what an account had between two of its transfers no Quant commits to.
 #[derive(Default)]
-pub(super) struct Moved<'a>(HashMap<&'a [u8], (usize, u128)>);
+pub(super) struct Moved<'a>(HashMap<&'a [u8], MovedAccount>);
+
+struct MovedAccount {
+    /// The number of the item that moves it last.
+    last: usize,
+    row: AccountRow,
+}
 
 impl Moved<'_> {
-    /// The balance to note with this item, if no later one of the request moves the account's.
-    fn last(&self, item: usize, account: &[u8]) -> Option<u128> {
-        let (last, balance) = self.0.get(account)?;
-        (*last == item).then_some(*balance)
+    fn balance(&self, account: &[u8]) -> u128 {
+        self.0.get(account).map_or(0, |moved| moved.row.balance)
     }
 }
 
-/// Balances of late, by their rows' keys, as decided. Saves reads, decides nothing: what is forgotten is read again.
+/// Accounts of late, by their rows' keys, as decided. Saves reads, decides nothing: what is forgotten is read again.
 #[derive(Default)]
-pub(super) struct Balances {
-    newer: HashMap<Vec<u8>, u128>,
-    older: HashMap<Vec<u8>, u128>,
+pub(super) struct Accounts {
+    newer: HashMap<Vec<u8>, AccountRow>,
+    older: HashMap<Vec<u8>, AccountRow>,
 }
 
-impl Balances {
-    fn get(&self, key: &[u8]) -> Option<u128> {
-        self.newer.get(key).or_else(|| self.older.get(key)).copied()
+impl Accounts {
+    fn take(&mut self, key: &[u8]) -> Option<AccountRow> {
+        let older = self.older.remove(key);
+        self.newer.remove(key).or(older)
     }
 
-    fn put(&mut self, key: Vec<u8>, balance: u128) {
-        if self.newer.len() >= BALANCES_MAX / 2 {
+    fn put(&mut self, key: Vec<u8>, row: AccountRow) {
+        if self.newer.len() >= ACCOUNTS_MAX / 2 {
             self.older = std::mem::take(&mut self.newer);
         }
-        self.newer.insert(key, balance);
+        self.newer.insert(key, row);
     }
 }
 
@@ -116,17 +122,23 @@ pub(super) fn moves<'a>(
         let Some(transfer) = item.transfer.filter(|_| places[number].is_none()) else {
             continue;
         };
-        let mut has = |account| match moved.0.get(account) {
-            Some((_, balance)) => Ok(*balance),
-            None => balance_now(work.engine, work.state, (no, &keeps), account),
-        };
-        let (sender, receiver) = (has(transfer.sender)?, has(transfer.receiver)?);
-        match after_transfer(sender, receiver, transfer.amount) {
-            Ok((sender, receiver)) => {
-                moved.0.insert(transfer.sender, (number, sender));
-                moved.0.insert(transfer.receiver, (number, receiver));
+        for account in [transfer.sender, transfer.receiver] {
+            if let Some(known) = moved.0.get_mut(account) {
+                known.last = number;
+                continue;
             }
+            let row = account_now(work.engine, work.state, (no, &keeps), account)?;
+            moved.0.insert(account, MovedAccount { last: number, row });
+        }
+        let before = [transfer.sender, transfer.receiver].map(|account| moved.balance(account));
+        let (sender, receiver) = match after_transfer(before[0], before[1], transfer.amount) {
+            Ok(after) => after,
             Err(over) => return Ok(Err(overdraft(number, &transfer, over.balance))),
+        };
+        for (account, balance) in [(transfer.sender, sender), (transfer.receiver, receiver)] {
+            if let Some(known) = moved.0.get_mut(account) {
+                known.row.balance = balance;
+            }
         }
     }
     Ok(Ok(moved))
@@ -141,25 +153,29 @@ fn overdraft(item: usize, transfer: &Move<'_>, balance: u128) -> Rejection {
     }
 }
 
-fn balance_now(
+/// An account as decided so far. It leaves what is kept in memory, until it is noted.
+fn account_now(
     engine: &Engine,
     state: &mut State,
     (no, keeps): (ChainNo, &StateRules),
     account: &[u8],
-) -> Result<u128, StoreError> {
+) -> Result<AccountRow, StoreError> {
     let key = account_key(engine.slot, no, account);
-    if let Some(balance) = state.balances.get(&key) {
-        return Ok(balance);
+    if let Some(row) = state.accounts.take(&key) {
+        return Ok(row);
     }
-    let row = state.pending.get(&engine.store, &key)?;
-    let balance = row.map_or_else(|| Ok(keeps.at_first(account)), |row| parse_balance(&row))?;
-    state.balances.put(key, balance);
-    Ok(balance)
+    match state.pending.get(&engine.store, &key)? {
+        Some(row) => parse_account(&row),
+        None => Ok(AccountRow {
+            balance: keeps.at_first(account),
+            newest: Vec::new(),
+        }),
+    }
 }
 
-/// Reads a balance row.
-pub(super) fn parse_balance(row: &[u8]) -> Result<u128, StoreError> {
-    balance_amount(row).map_err(|_| StoreError::row("index"))
+/// Reads an account's row.
+pub(super) fn parse_account(row: &[u8]) -> Result<AccountRow, StoreError> {
+    AccountRow::decode(row).ok_or_else(|| StoreError::row("index"))
 }
 
 /// Notes what an accepted transaction, an item of its request, touches.
@@ -167,7 +183,7 @@ pub(super) fn note(
     work: &mut Work<'_>,
     (no, index): (ChainNo, u64),
     (number, item): (usize, &InjectItem<'_>),
-    moved: &Moved<'_>,
+    moved: &mut Moved<'_>,
 ) {
     let Some(chain) = work.state.hot.peek(no) else {
         return;
@@ -176,7 +192,7 @@ pub(super) fn note(
     if let Some(key) = key_of(item) {
         let state_key = latest_key(&key);
         let at = touch_key(work.engine.slot, no, &state_key, index);
-        work.batch.put(Cf::Index, at, []);
+        work.index_rows.push((at, Vec::new()));
         if keyed {
             work.touches.push(Touch {
                 chain: no,
@@ -191,8 +207,14 @@ pub(super) fn note(
         return;
     };
     for account in [transfer.sender, transfer.receiver] {
-        let balance = moved.last(number, account);
-        note_account(work, (no, alg, index), account, balance);
+        let Some(of_account) = moved.0.get_mut(account) else {
+            continue;
+        };
+        of_account.row.newest.push(index);
+        if of_account.last == number {
+            let row = std::mem::take(&mut of_account.row);
+            note_account(work, (no, alg, index), account, row);
+        }
     }
 }
 
@@ -204,29 +226,39 @@ fn key_of(item: &InjectItem<'_>) -> Option<Vec<u8>> {
     Attributes::parse(item.attributes).ok()?.key
 }
 
+/// Notes an account after the last transfer of a request that moves it.
 fn note_account(
     work: &mut Work<'_>,
     (chain, alg, index): (ChainNo, HashAlg, u64),
     account: &[u8],
-    balance: Option<u128>,
+    mut row: AccountRow,
 ) {
     let (slot, state_key) = (work.engine.slot, balance_key(account));
-    let at = touch_key(slot, chain, &state_key, index);
-    work.batch.put(Cf::Index, at, []);
-    let Some(balance) = balance else {
-        return;
-    };
-    let row = balance_value(balance).to_vec();
-    let key = account_key(slot, chain, account);
-    work.state.balances.put(key.clone(), balance);
-    work.state.pending.put(work.batch, key, row);
+    if row.newest.len() > AccountRow::NEWEST_MAX {
+        let earlier = encode_earlier(&row.newest[..row.newest.len() - 1]);
+        let at = touch_key(slot, chain, &state_key, index);
+        work.index_rows.push((at, earlier));
+        row.newest.clear();
+    }
+    let (key, bytes) = (account_key(slot, chain, account), row.encode());
+    work.state.pending.decided(key.clone(), bytes.clone());
+    work.index_rows.push((key.clone(), bytes));
     work.touches.push(Touch {
         chain,
         alg,
         index,
         state_key,
-        balance: Some(balance),
+        balance: Some(row.balance),
     });
+    work.state.accounts.put(key, row);
+}
+
+/// Puts the rows of the entry so far; of equal keys the newest stays.
+pub(super) fn put_rows(work: &mut Work<'_>) {
+    work.index_rows.sort_by(|one, other| one.0.cmp(&other.0));
+    for (key, row) in work.index_rows.drain(..) {
+        work.batch.put(Cf::Index, key, row);
+    }
 }
 
 /// The changes of the entry so far by their chains, hashed many at a time.

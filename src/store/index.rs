@@ -2,8 +2,8 @@
 //! what belongs to the group (chain numbers begin at 1).
 //! tag 1 name -> chain u64; tag 2 id -> `index u64 | body 32`; tag 3 request_id -> `time u64 | body 32 | runs`;
 //! tag 4 `time u64 | chain u64 | request_id` -> nothing (finds expired requests); tag 5 `due_ms u64 | chain u64` -> nothing;
-//! tag 6 `state key length u16 | state key | index u64` -> nothing (the transactions of a key or an account);
-//! tag 7 `account` -> `balance u128`, as the newest transfer left it; tag 8 `first_index u64` -> what the transactions that
+//! tag 6 `state key length u16 | state key | index u64` -> nothing (the transactions of a key), or `index u64` each of what
+//! came shortly before (those of an account); tag 7 `account` -> `balance u128 | index u64` each ([`AccountRow`]); tag 8 `first_index u64` -> what the transactions that
 //! one entry gave to the pool change in the chain's state, gone when a Quant seals them.
 //! Of quorum chains: tag 16 -> how far each node has signed ([`SignedRow`]); tag 17 `height u64 | node u64 | alg u8` -> a
 //! head signature; tag 18 (of the group) `chain u64` -> nothing (Quants of the chain lack signatures).
@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use super::{ChainNo, RowReader, Slot, chain_prefix};
-use crate::chain::{Hash, balance_value, latest_value};
+use crate::chain::{Hash, balance_amount, balance_value, latest_value};
 
 const GROUP: ChainNo = ChainNo(0);
 const NAME: u8 = 1;
@@ -213,7 +213,54 @@ pub fn index_of_touch(key: &[u8]) -> Option<u64> {
     key.last_chunk().map(|index| u64::from_be_bytes(*index))
 }
 
-/// The key of an account's balance.
+/// The earlier transactions of an account that stand in one row of its list.
+pub fn encode_earlier(indexes: &[u64]) -> Vec<u8> {
+    indexes
+        .iter()
+        .flat_map(|index| index.to_be_bytes())
+        .collect()
+}
+
+/// Reads such a row, or that of a key, which is empty.
+pub fn decode_earlier(row: &[u8]) -> Option<Vec<u64>> {
+    let (indexes, rest) = row.as_chunks();
+    let read = || indexes.iter().map(|index| u64::from_be_bytes(*index));
+    rest.is_empty().then(|| read().collect())
+}
+
+/// What a ledger keeps of an account: one row that each request rewrites, so that a transfer does not cost a row of its own
+/// in the list of either account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccountRow {
+    /// As the newest transfer left it.
+    pub balance: u128,
+    /// Its transfers since the newest row of its list, ascending.
+    pub newest: Vec<u64>,
+}
+
+impl AccountRow {
+    /// Transfers kept here; with more, all of them go into the list.
+    pub const NEWEST_MAX: usize = 16;
+
+    /// The stored bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut row = Vec::with_capacity(16 + 8 * self.newest.len());
+        row.extend_from_slice(&balance_value(self.balance));
+        row.extend(self.newest.iter().flat_map(|index| index.to_be_bytes()));
+        row
+    }
+
+    /// Reads stored bytes.
+    pub fn decode(row: &[u8]) -> Option<Self> {
+        let (balance, newest) = row.split_at_checked(16)?;
+        Some(Self {
+            balance: balance_amount(balance).ok()?,
+            newest: decode_earlier(newest)?,
+        })
+    }
+}
+
+/// The key of what a ledger keeps of an account.
 pub fn account_key(slot: Slot, chain: ChainNo, account: &[u8]) -> Vec<u8> {
     tagged(slot, chain, BALANCE, &[account])
 }
@@ -473,6 +520,23 @@ mod tests {
             let key = touch_key(slot, chain, other, 7);
             assert!(key < from || key >= to, "{other:?}");
         }
+    }
+
+    #[test]
+    fn accounts_and_their_lists_come_back() {
+        let row = AccountRow {
+            balance: u128::MAX,
+            newest: vec![3, u64::MAX],
+        };
+        assert_eq!(AccountRow::decode(&row.encode()), Some(row.clone()));
+        assert_eq!(AccountRow::decode(&row.encode()[..31]), None);
+        assert_eq!(AccountRow::decode(&[0; 15]), None);
+        assert_eq!(
+            decode_earlier(&encode_earlier(&row.newest)),
+            Some(row.newest)
+        );
+        assert_eq!(decode_earlier(&[]), Some(Vec::new()));
+        assert_eq!(decode_earlier(&[0; 7]), None);
     }
 
     #[test]

@@ -34,10 +34,11 @@ pub use db::{
 };
 pub use folder::{DATA_FORMAT, Folder, FolderError, HeldFolder};
 pub use index::{
-    DueKey, IdRow, RequestRow, RequestRun, SignedRow, StateWrite, account_key, chain_of_unsigned,
-    due_between, due_key, id_key, index_of_touch, name_key, names_from, pool_state_key,
-    request_key, request_of_time_key, request_time_key, requests_between, signature_key,
-    signatures_at, signed_key, touch_key, touches_between, unsigned_bounds, unsigned_key,
+    AccountRow, DueKey, IdRow, RequestRow, RequestRun, SignedRow, StateWrite, account_key,
+    chain_of_unsigned, decode_earlier, due_between, due_key, encode_earlier, id_key,
+    index_of_touch, name_key, names_from, pool_state_key, request_key, request_of_time_key,
+    request_time_key, requests_between, signature_key, signatures_at, signed_key, touch_key,
+    touches_between, unsigned_bounds, unsigned_key,
 };
 pub use log::{LogRow, log_key, log_range};
 pub use memory::MemoryStore;
