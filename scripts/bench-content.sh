@@ -2,10 +2,10 @@
 # What content and rules cost: plain bytes, JSON, JSON with a schema of ten fields, transfers of a ledger, in batches of 1000, in one run:
 # the same load generator, payload size and disk, taking turns, each on fresh data. Every cell is read back and verified.
 # Prints one JSON line per cell, then medians and the ratios to bytes, with the machine's load beside them.
-# Usage: scripts/bench-content.sh [ROUNDS] [SECONDS]; BENCH_DIR sets where the data goes, QBC_BIN the program.
+# Usage: scripts/bench-content.sh [ROUNDS] [SECONDS] [CALLERS, as "4 16"]; BENCH_DIR sets where the data goes, QBC_BIN the program.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-rounds=${1:-5} seconds=${2:-4}
+rounds=${1:-5} seconds=${2:-4} callers=${3:-4 16}
 bin=${QBC_BIN:-target/release/qbc}
 work=$(mktemp -d "${BENCH_DIR:-${TMPDIR:-/tmp}}/qbc-bench.XXXXXX")
 server=
@@ -23,7 +23,7 @@ start() {
 }
 
 for round in $(seq "$rounds"); do
-  for clients in 4 16; do
+  for clients in $callers; do
     for content in bytes json schema transfers; do
       start
       load=$(cut -d' ' -f1 /proc/loadavg)

@@ -15,8 +15,8 @@ use crate::engine::{CommandWriter, Outcome};
 /// Entries of a group that are proposed and not yet applied. When the disk is slow, what finds no place here misses the
 /// next sync: with 8 places and 64 writers every third request did.
 const IN_FLIGHT: usize = 32;
-/// Bytes of one entry.
-const ENTRY_BYTES: usize = 4 << 20;
+/// Bytes of one entry, more only where one command has more: what is applied together is answered together.
+const ENTRY_BYTES: usize = 512 << 10;
 /// Commands of one entry.
 const ENTRY_COMMANDS: usize = 4096;
 

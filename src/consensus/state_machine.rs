@@ -38,8 +38,11 @@ const CUT_BYTES: u64 = 2 << 20;
 const CUT_ENTRIES: u64 = 4096;
 /// Entries applied in one batch.
 const ENTRIES_PER_BATCH: usize = 64;
+/// Bytes that close such a batch: who is answered early sends more while the rest is applied. Otherwise all callers wait
+/// for the slowest, and the next round finds the log idle.
+const BYTES_PER_BATCH: usize = 128 << 10;
 /// Entries with more bytes are applied off the async threads.
-const BLOCKING_BYTES: usize = 512 << 10;
+const BLOCKING_BYTES: usize = 128 << 10;
 
 /// A group's data at one moment, for another replica.
 #[derive(Clone)]
@@ -256,11 +259,13 @@ impl RaftStateMachine<Types> for GroupMachine {
     where
         S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
     {
-        let mut waiting = Vec::new();
+        let (mut waiting, mut bytes) = (Vec::new(), 0);
         while let Some(entry) = entries.try_next().await? {
+            bytes += entry_bytes(&entry.0);
             waiting.push(entry);
-            if waiting.len() >= ENTRIES_PER_BATCH {
+            if waiting.len() >= ENTRIES_PER_BATCH || bytes >= BYTES_PER_BATCH {
                 self.apply_batch(std::mem::take(&mut waiting)).await?;
+                bytes = 0;
             }
         }
         self.apply_batch(waiting).await
