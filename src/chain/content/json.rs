@@ -1,5 +1,10 @@
 //! Strict JSON: one I-JSON value (RFC 8259, RFC 7493) as a tree that borrows from the text, or the place where it is none.
 
+#![expect(
+    clippy::unnecessary_box_returns,
+    reason = "what is wrong is boxed, so that the results of what is right stay small"
+)]
+
 use std::borrow::Cow;
 
 use serde_json::Number;
