@@ -32,6 +32,9 @@ pub(super) struct DiscoverArgs {
     pub(super) cluster: ClusterArgs,
 }
 
+/// Longest wait for the answer of one of several nodes.
+const LOOK_MAX: Duration = Duration::from_secs(3);
+
 /// What the verbs about the cluster itself take.
 #[derive(clap::Args)]
 pub(super) struct ClusterArgs {
@@ -41,18 +44,29 @@ pub(super) struct ClusterArgs {
 }
 
 impl ClusterArgs {
-    /// The contact, and the HOST:PORT to speak to.
-    pub(super) fn contact(&self, global: &Global) -> Result<(ClusterContact, String), CliError> {
+    /// The contact, and the HOST:PORT to speak to: of several, the first that answers.
+    pub(super) async fn contact(
+        &self,
+        global: &Global,
+    ) -> Result<(ClusterContact, String), CliError> {
         let file = self.cluster_secret_file.as_deref();
         let file = file.filter(|file| !file.as_os_str().is_empty());
         let trust = Trust::load(file, true).map_err(|error| CliError::Usage(error.to_string()))?;
-        let address = host_and_port(&global.endpoint)?;
-        Ok((ClusterContact::new(trust, BTreeMap::new()), address))
+        let contact = ClusterContact::new(trust, BTreeMap::new());
+        let addresses = global.endpoint.split(',').map(host_and_port);
+        let mut addresses = addresses.collect::<Result<Vec<_>, _>>()?;
+        let last = addresses.pop().expect("a split gives at least one part");
+        for address in addresses {
+            if contact.discover(&address, LOOK_MAX).await.is_ok() {
+                return Ok((contact, address));
+            }
+        }
+        Ok((contact, last))
     }
 }
 
 pub(super) async fn run(args: DiscoverArgs, global: Global) -> Result<(), CliError> {
-    let (contact, address) = args.cluster.contact(&global)?;
+    let (contact, address) = args.cluster.contact(&global).await?;
     let limit = Duration::from_secs(global.deadline_s);
     let found = sorted(contact.discover(&address, limit).await?);
     let now_ms = now_ms(&found);
@@ -177,6 +191,7 @@ fn now_ms(found: &DiscoverResponse) -> u64 {
 
 fn host_and_port(endpoint: &str) -> Result<String, CliError> {
     let address = endpoint
+        .trim()
         .strip_prefix("http://")
         .ok_or_else(|| CliError::Usage(format!("endpoint {endpoint:?}: give http://HOST:PORT")))?;
     Ok(address.trim_end_matches('/').to_owned())

@@ -82,7 +82,7 @@ async fn purged(
     global: &Global,
     limit: Duration,
 ) -> Result<Vec<String>, CliError> {
-    let (contact, address) = args.cluster.contact(global)?;
+    let (contact, address) = args.cluster.contact(global).await?;
     let until = Instant::now() + limit;
     // What a node says of itself is a second old at most: the answer after that tells of this erasure.
     sleep(Duration::from_millis(1500)).await;

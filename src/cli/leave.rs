@@ -30,7 +30,7 @@ pub(super) struct LeaveArgs {
 }
 
 pub(super) async fn run(args: LeaveArgs, global: Global) -> Result<(), CliError> {
-    let (contact, address) = args.cluster.contact(&global)?;
+    let (contact, address) = args.cluster.contact(&global).await?;
     let limit = Duration::from_secs(global.deadline_s);
     let end = Instant::now() + limit;
     let found = contact.discover(&address, limit).await?;

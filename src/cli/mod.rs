@@ -61,7 +61,7 @@ struct Cli {
 /// What every verb takes.
 #[derive(Args, Clone)]
 struct Global {
-    /// The node to speak to.
+    /// The node to speak to; several of a cluster with a comma between: when one fails, the next is asked
     #[arg(
         long,
         global = true,

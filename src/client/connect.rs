@@ -1,15 +1,12 @@
-//! The client itself: one connection, its deadlines, and how a call is made.
+//! The client itself: its deadlines, and how a call is made and made again.
 use std::{future::Future, time::Duration};
 
 use tokio::{sync::Mutex, time::Instant};
-use tonic::{
-    Request, Response, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Request, Response, Status};
 
 use crate::{
     chain::SigAlgs,
-    client::{ClientError, Heads, request_id::RequestIds},
+    client::{ClientError, Heads, request_id::RequestIds, way::Way},
     proto::{
         chain_service_client::ChainServiceClient, node_service_client::NodeServiceClient,
         proof_service_client::ProofServiceClient,
@@ -20,10 +17,10 @@ use crate::{
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
 /// Most bytes taken in one message: pages of Quants may hold constitutions of 1 MiB.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-const RETRIES: u32 = 3;
-const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// Tries again of a call, or of a step of a read.
+pub(super) const RETRIES: u32 = 3;
+/// Pause before the first of them.
+pub(super) const RETRY_FIRST: Duration = Duration::from_millis(100);
 
 /// How a client behaves.
 #[derive(Clone, Debug)]
@@ -44,11 +41,12 @@ impl Default for ClientConfig {
     }
 }
 
-/// A connection to a node, and what is trusted about its chains.
+/// The way to a node or a cluster, and what is trusted about its chains.
 pub struct Client {
-    pub(super) chains: ChainServiceClient<Channel>,
-    pub(super) proofs: ProofServiceClient<Channel>,
-    pub(super) nodes: NodeServiceClient<Channel>,
+    way: Way,
+    pub(super) chains: ChainServiceClient<Way>,
+    pub(super) proofs: ProofServiceClient<Way>,
+    pub(super) nodes: NodeServiceClient<Way>,
     /// The address, as names are bound to it.
     pub(super) endpoint: String,
     pub(super) heads: Heads,
@@ -57,7 +55,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to `endpoint` (`http://host:port`) with heads kept in memory only.
+    /// Connects to `endpoint` (`http://host:port`, several nodes of a cluster with a comma between) with heads kept in memory
+    /// only.
     pub async fn connect(endpoint: &str) -> Result<Self, ClientError> {
         Self::connect_with(endpoint, Heads::in_memory(), ClientConfig::default()).await
     }
@@ -68,13 +67,14 @@ impl Client {
         heads: Heads,
         config: ClientConfig,
     ) -> Result<Self, ClientError> {
-        let channel = open_channel(endpoint, config.deadline).await?;
+        let way = Way::open(endpoint, config.deadline).await?;
         Ok(Self {
-            chains: ChainServiceClient::new(channel.clone())
+            chains: ChainServiceClient::new(way.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
-            proofs: ProofServiceClient::new(channel.clone())
+            proofs: ProofServiceClient::new(way.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
-            nodes: NodeServiceClient::new(channel),
+            nodes: NodeServiceClient::new(way.clone()),
+            way,
             endpoint: normal(endpoint),
             heads,
             config,
@@ -92,7 +92,8 @@ impl Client {
         self.ids.lock().await.next()
     }
 
-    /// Makes a call that is safe to repeat, again while the node says that it is unavailable for now.
+    /// Makes a call that is safe to repeat, again while the node says that it is unavailable for now, or the way to it breaks:
+    /// then of the next node, where several are known.
     pub(super) async fn call<T, A, F, Fut>(&self, argument: A, call: F) -> Result<T, ClientError>
     where
         A: Clone,
@@ -102,16 +103,28 @@ impl Client {
         let until = Instant::now() + self.config.deadline;
         let mut pause = RETRY_FIRST;
         for _ in 0..RETRIES {
+            let turn = self.turn();
             match call_once(argument.clone(), &call, until).await {
                 // Who waits for a miner or a quorum asks with a new deadline: what is left of this one is too little.
                 Err(error) if error.is_mining() || error.is_not_final() => return Err(error),
                 Err(error) if error.is_retryable() && Instant::now() + pause < until => {
-                    wait(&error, &mut pause).await;
+                    self.again(turn, &error, &mut pause).await;
                 }
                 answer => return answer,
             }
         }
         call_once(argument, &call, until).await
+    }
+
+    /// Which node is asked now; for [`again`](Self::again).
+    pub(super) fn turn(&self) -> usize {
+        self.way.turn()
+    }
+
+    /// Before the next try: waits, and asks another node than the one that failed.
+    pub(super) async fn again(&self, failed: usize, error: &ClientError, pause: &mut Duration) {
+        self.way.leave(failed);
+        wait(error, pause).await;
     }
 
     /// Bounds the wait for one step of a stream.
@@ -134,31 +147,6 @@ where
     Ok(call(request).await?.into_inner())
 }
 
-/// Opens a connection with the windows that bulk traffic needs.
-pub(super) async fn open_channel(
-    endpoint: &str,
-    deadline: Duration,
-) -> Result<Channel, ClientError> {
-    let bad = |e: &dyn std::fmt::Display| {
-        ClientError::Usage(format!("endpoint {endpoint:?}: {e}; give http://HOST:PORT"))
-    };
-    let builder = Endpoint::from_shared(endpoint.to_owned()).map_err(|e| bad(&e))?;
-    if builder.uri().scheme_str() != Some("http") {
-        return Err(bad(&"only http is spoken here"));
-    }
-    let builder = builder
-        .tcp_nodelay(true)
-        .connect_timeout(deadline)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    builder.connect().await.map_err(|e| {
-        let why = deepest(&e);
-        ClientError::from(Status::unavailable(format!(
-            "no node answers at {endpoint}: {why}; start one with `qbc serve`, or name another with --endpoint"
-        )))
-    })
-}
-
 /// Bounds the wait for one step of a stream.
 pub(super) async fn in_time<T>(
     deadline: Duration,
@@ -175,7 +163,7 @@ pub(super) async fn in_time<T>(
 }
 
 /// Waits as long as the node asks, else twice as long as the last time.
-pub(super) async fn wait(error: &ClientError, pause: &mut Duration) {
+async fn wait(error: &ClientError, pause: &mut Duration) {
     let asked = match error {
         ClientError::Rpc(failure) => failure.retry,
         _ => None,
@@ -184,17 +172,15 @@ pub(super) async fn wait(error: &ClientError, pause: &mut Duration) {
     *pause *= 2;
 }
 
-fn deepest(error: &dyn std::error::Error) -> String {
-    let mut deepest = error;
-    while let Some(cause) = deepest.source() {
-        deepest = cause;
-    }
-    deepest.to_string()
-}
-
-/// One spelling for one address: names are bound to it.
-fn normal(endpoint: &str) -> String {
-    endpoint.trim_end_matches('/').to_ascii_lowercase()
+/// One spelling for one address, or for the same ones: names are bound to it.
+fn normal(endpoints: &str) -> String {
+    let all = endpoints
+        .split(',')
+        .map(|one| one.trim().trim_end_matches('/'));
+    let mut all: Vec<_> = all.map(str::to_ascii_lowercase).collect();
+    all.sort_unstable();
+    all.dedup();
+    all.join(",")
 }
 
 #[cfg(test)]
@@ -204,22 +190,6 @@ mod tests {
     #[test]
     fn one_address_has_one_spelling() {
         assert_eq!(normal("http://LocalHost:7420/"), "http://localhost:7420");
-    }
-
-    #[tokio::test]
-    async fn an_address_without_a_scheme_is_a_usage_error_with_the_cure() {
-        let error = open_channel("127.0.0.1:1", DEADLINE_DEFAULT)
-            .await
-            .unwrap_err();
-        assert!(matches!(&error, ClientError::Usage(text) if text.contains("http://HOST:PORT")));
-    }
-
-    #[tokio::test]
-    async fn no_node_at_the_address_is_unavailable() {
-        let error = open_channel("http://127.0.0.1:1", DEADLINE_DEFAULT)
-            .await
-            .unwrap_err();
-        assert!(error.is_retryable());
-        assert!(error.to_string().contains("qbc serve"));
+        assert_eq!(normal("http://b:1/, http://A:1"), "http://a:1,http://b:1");
     }
 }

@@ -151,7 +151,11 @@ impl From<Status> for RpcFailure {
             named.or_else(|| item_of_field(fact("field")?))
         });
         Self {
-            code: RpcCode::from(status.code()),
+            code: if is_broken(&status) {
+                RpcCode::Unavailable
+            } else {
+                RpcCode::from(status.code())
+            },
             reason: info.map(|info| info.reason.clone()).unwrap_or_default(),
             message: message(&status),
             retry: details.retry_info().and_then(|retry| retry.retry_delay),
@@ -226,6 +230,12 @@ impl From<tonic::Code> for RpcCode {
     }
 }
 
+/// True where no node spoke, and the connection broke under the call. What a node says has no cause on this side.
+fn is_broken(status: &Status) -> bool {
+    let vague = matches!(status.code(), tonic::Code::Unknown | tonic::Code::Internal);
+    vague && std::error::Error::source(status).is_some()
+}
+
 /// The position in `transactions[17].payload`.
 fn item_of_field(field: &str) -> Option<u64> {
     let (position, _) = field.strip_prefix("transactions[")?.split_once(']')?;
@@ -273,6 +283,15 @@ mod tests {
         assert_eq!(item_of_field("transactions[17].payload"), Some(17));
         assert_eq!(item_of_field("transactions"), None);
         assert_eq!(item_of_field("request_id"), None);
+    }
+
+    #[test]
+    fn a_connection_that_breaks_is_unavailable_and_the_same_word_of_a_node_is_not() {
+        let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        let failure = RpcFailure::from(Status::from_error(Box::new(broken)));
+        assert_eq!(failure.code, RpcCode::Unavailable);
+        let failure = RpcFailure::from(Status::internal("broken pipe"));
+        assert_eq!(failure.code, RpcCode::Internal);
     }
 
     #[test]

@@ -14,9 +14,7 @@ use tonic::Streaming;
 use crate::{
     chain::{SigningKey, TYPE_DATA, TYPE_TRANSFER},
     client::{
-        Client, ClientError, KeptReceipt, Trusted, author,
-        connect::{in_time, wait},
-        convert, erase,
+        Client, ClientError, KeptReceipt, Trusted, author, connect::in_time, convert, erase,
         receipts::check_answer,
     },
     proto,
@@ -302,10 +300,11 @@ impl Injector<'_> {
         let mut outcome = step;
         let mut pause = RECONNECTION_FIRST;
         for _ in 0..RECONNECTIONS_MAX {
+            let turn = self.client.turn();
             match outcome {
                 Err(error) if error.is_retryable() => {
                     self.stream = None;
-                    wait(&error, &mut pause).await;
+                    self.client.again(turn, &error, &mut pause).await;
                     outcome = self.take_answer().await;
                 }
                 other => return other.map_err(|error| self.failed(error)),

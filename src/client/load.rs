@@ -2,11 +2,11 @@
 use std::time::Duration;
 
 use prost::Message;
-use tonic::{Request, transport::Channel};
+use tonic::Request;
 
 use crate::{
     chain::SigningKey,
-    client::{ClientError, Trusted, author, connect::open_channel},
+    client::{ClientError, Trusted, author, way::Way},
     proto::{
         self, chain_service_client::ChainServiceClient, proof_service_client::ProofServiceClient,
     },
@@ -14,13 +14,13 @@ use crate::{
 
 /// Several connections to one node.
 pub struct Load {
-    channels: Vec<Channel>,
+    ways: Vec<Way>,
 }
 
 /// One caller; it waits for each answer before it asks again.
 pub struct LoadWorker {
-    chains: ChainServiceClient<Channel>,
-    proofs: ProofServiceClient<Channel>,
+    chains: ChainServiceClient<Way>,
+    proofs: ProofServiceClient<Way>,
 }
 
 impl Load {
@@ -30,19 +30,19 @@ impl Load {
         connections: usize,
         deadline: Duration,
     ) -> Result<Self, ClientError> {
-        let mut channels = Vec::with_capacity(connections);
+        let mut ways = Vec::with_capacity(connections);
         for _ in 0..connections.max(1) {
-            channels.push(open_channel(endpoint, deadline).await?);
+            ways.push(Way::open(endpoint, deadline).await?);
         }
-        Ok(Self { channels })
+        Ok(Self { ways })
     }
 
     /// The caller with this number, on one of the connections.
     pub fn worker(&self, number: usize) -> LoadWorker {
-        let channel = self.channels[number % self.channels.len()].clone();
+        let way = self.ways[number % self.ways.len()].clone();
         LoadWorker {
-            chains: ChainServiceClient::new(channel.clone()),
-            proofs: ProofServiceClient::new(channel),
+            chains: ChainServiceClient::new(way.clone()),
+            proofs: ProofServiceClient::new(way),
         }
     }
 }

@@ -34,6 +34,7 @@ mod read;
 mod receipts;
 mod request_id;
 mod trusted;
+mod way;
 
 pub use amend::{Amendment, InForce};
 pub use atomic::{AtomicFile, write_atomic};

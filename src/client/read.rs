@@ -5,7 +5,10 @@ use tonic::Streaming;
 use crate::{
     chain::{Hash, HashAlg, Header, Refused, tree_root},
     client::{
-        Client, ClientError, Erased, RpcCode, Trusted, author, convert, erase, error::not_denied,
+        Client, ClientError, Erased, RpcCode, Trusted, author,
+        connect::{RETRIES, RETRY_FIRST},
+        convert, erase,
+        error::not_denied,
     },
     proto,
 };
@@ -153,6 +156,22 @@ struct Stretch {
 impl Reader<'_> {
     /// The next transactions, in order and without a gap; none at the end.
     pub async fn next_batch(&mut self) -> Result<Option<Vec<ReadTransaction>>, ClientError> {
+        let mut pause = RETRY_FIRST;
+        for _ in 0..RETRIES {
+            let turn = self.client.turn();
+            match self.step().await {
+                Err(error) if error.is_retryable() => {
+                    // Nothing of this batch was given out: it begins anew.
+                    (self.pool, self.large) = (None, None);
+                    self.client.again(turn, &error, &mut pause).await;
+                }
+                batch => return batch,
+            }
+        }
+        self.step().await
+    }
+
+    async fn step(&mut self) -> Result<Option<Vec<ReadTransaction>>, ClientError> {
         if self.next >= self.end {
             return Ok(None);
         }

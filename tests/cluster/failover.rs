@@ -1,5 +1,9 @@
 //! Leaders die, stop and are replaced; nothing acknowledged is lost.
-use std::time::Duration;
+use std::{
+    io::Write,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use crate::{fleet::WHOLE_MAX, story::Story};
 
@@ -65,5 +69,70 @@ async fn a_leader_that_is_told_to_stop_hands_over_faster_than_any_election() {
         story.load_ends().await;
         story.fleet.start(leader, None).await.unwrap();
     }
+    story.ends_well().await;
+}
+
+/// One client that was given all three addresses, in one inject whose connection dies: it goes on at another node, under the
+/// ids of its requests.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_knows_all_nodes_goes_on_when_the_one_it_speaks_to_is_killed() {
+    let mut story = Story::in_one_group(3, "a_client_that_knows_all_nodes").await;
+    let slots = story.fleet.slots();
+    let urls: Vec<String> = slots
+        .iter()
+        .map(|slot| story.ground.doors.url(*slot))
+        .collect();
+    let heads = story.fleet.scratch().join("client.json");
+    let (endpoint, heads) = (urls.join(","), heads.to_str().unwrap().to_owned());
+    let qbc = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qbc"));
+        let given = [
+            "--endpoint",
+            &endpoint,
+            "--heads",
+            &heads,
+            "--output",
+            "ndjson",
+        ];
+        command.args(given).args(arguments);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let said = |child: Child| {
+        let out = child.wait_with_output().unwrap();
+        let words = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(0), "{words}");
+        String::from_utf8(out.stdout).unwrap()
+    };
+    said(qbc(&["bang", "lines", "--content", "text"]));
+    let mut inject = qbc(&["inject", "lines"]);
+    let mut stdin = inject.stdin.take().unwrap();
+    for line in 0..3000 {
+        if line == 1500 {
+            story.for_a_while(1.0).await;
+            story.fleet.member(slots[0]).kill9();
+        }
+        writeln!(stdin, "line {line}").unwrap();
+    }
+    drop(stdin);
+    let totals: serde_json::Value = serde_json::from_str(said(inject).trim()).unwrap();
+    assert_eq!(totals["count"], 3000, "{totals}");
+    said(qbc(&["leap", "lines"]));
+    let read = said(qbc(&["read", "lines"]));
+    let read: Vec<serde_json::Value> = read
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(read.len(), 3000);
+    for (line, read) in read.iter().enumerate() {
+        assert_eq!(read["payload"], format!("line {line}"));
+        assert_eq!(read["proven"], true);
+    }
+    // The first answer of all comes from a node further down the list, too.
+    assert!(said(qbc(&["discover"])).contains("unreachable"));
+    story.fleet.start(slots[0], None).await.unwrap();
     story.ends_well().await;
 }
