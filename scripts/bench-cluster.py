@@ -198,39 +198,47 @@ def many_groups(binary):
         tell("groups_64", start_s=round(took, 2), rss_mib=rss)
 
 
-def catch_up(binary, missed):
+def catch_up(binary, missed, rounds):
     """A node misses transactions; how fast it gets them under load, and what is served meanwhile, against what the whole
-    cluster serves."""
+    cluster serves before and after: the machine's own speed drifts within a minute."""
+    rates, ratios = [], []
     with Cluster(binary, 3) as cluster:
         at, away = cluster.nodes[0], cluster.nodes[2]
-        served = lambda: cluster.load(at, 4, 100, seconds=8)["transactions_per_s"]
-        whole = statistics.median(served() for _ in range(3))
-        away.end(signal.SIGTERM)
-        time.sleep(4)
-        sent = 0
-        while sent < missed:
-            sent += cluster.load(at, 4, 1000, seconds=5)["transactions"]
-        cluster.rest()
+        served = lambda: cluster.load(at, 4, 100, seconds=3)["transactions_per_s"]
         applied = lambda node: {g["group_id"]: g["applied"] for g in cluster.discover(node)["groups"]}
-        wanted = applied(at)
-        during, caught_up = [], threading.Event()
+        for _ in range(rounds):
+            whole = [served() for _ in range(3)]
+            away.end(signal.SIGTERM)
+            time.sleep(4)
+            sent = 0
+            while sent < missed:
+                sent += cluster.load(at, 4, 1000, seconds=5)["transactions"]
+            cluster.rest()
+            wanted = applied(at)
+            during, caught_up = [], threading.Event()
 
-        def keep_loading():
-            while not caught_up.is_set():
-                during.append(served())
+            def keep_loading():
+                while not caught_up.is_set():
+                    during.append(served())
 
-        loading = threading.Thread(target=keep_loading)
-        loading.start()
-        time.sleep(1)
-        began = time.monotonic()
-        away.start()
-        while any(applied(away)[group] < index for group, index in wanted.items()):
-            time.sleep(0.05)
-        took = time.monotonic() - began
-        caught_up.set()
-        loading.join()
-        rate = statistics.median(during)
-        tell("catch_up", missed=sent, seconds=round(took, 2), per_s=round(sent / took), served_by_three_per_s=round(whole), served_during_per_s=round(rate), loads=len(during), ratio=round(rate / whole, 3))
+            loading = threading.Thread(target=keep_loading)
+            loading.start()
+            time.sleep(1)
+            began = time.monotonic()
+            away.start()
+            while any(applied(away)[group] < index for group, index in wanted.items()):
+                time.sleep(0.05)
+            took = time.monotonic() - began
+            caught_up.set()
+            loading.join()
+            # The last one ran on after the end.
+            inside = during[:-1] or during
+            time.sleep(2)
+            whole += [served() for _ in range(3)]
+            rates.append(sent / took)
+            ratios.append(statistics.median(inside) / statistics.median(whole))
+            tell("catch_up_round", missed=sent, seconds=round(took, 2), per_s=round(rates[-1]), whole_per_s=round(statistics.median(whole)), during_per_s=round(statistics.median(inside)), ratio=round(ratios[-1], 3))
+    tell("catch_up", per_s=round(statistics.median(rates)), ratio=round(statistics.median(ratios), 3))
 
 
 def main():
@@ -247,7 +255,7 @@ def main():
         "failover": lambda: failover(binary, given.failovers),
         "idle": lambda: idle(binary),
         "groups": lambda: many_groups(binary),
-        "catchup": lambda: catch_up(binary, given.missed),
+        "catchup": lambda: catch_up(binary, given.missed, given.rounds),
     }
     for part in given.only.split(","):
         parts[part]()

@@ -13,7 +13,7 @@ use std::{
 use tokio::time::{Instant, sleep_until};
 
 /// Bytes per second that a node catches up by at least.
-const FLOOR: u64 = 18 << 20;
+const FLOOR: u64 = 14 << 20;
 /// Fewer bytes per second are nobody's load.
 const IDLE: u64 = 64 << 10;
 /// How often the rate of writes is taken anew.

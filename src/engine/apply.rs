@@ -17,7 +17,7 @@ use super::{
     command::{Command, CommandError},
     hot::{HotChain, HotChains},
     inject::{self, Accepted},
-    leap,
+    leap::{self, Foreseen},
     outcome::{Outcome, Rejection},
     quorum::{self, Unsigned},
     request::{self, Pending},
@@ -53,6 +53,8 @@ pub struct Engine {
     pub(super) due_floor: AtomicU64,
     /// Quants came that want signatures, since somebody looked. Saves the look, decides nothing.
     pub(super) signable: AtomicBool,
+    /// The state that the newest template comes to. Saves the leader the second time, decides nothing.
+    pub(super) foreseen: Mutex<Option<Foreseen>>,
 }
 
 /// What the engine keeps in memory between entries.
@@ -100,6 +102,7 @@ impl Engine {
             cluster: RwLock::default(),
             due_floor: AtomicU64::new(1),
             signable: AtomicBool::new(true),
+            foreseen: Mutex::default(),
         }
     }
 

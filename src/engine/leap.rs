@@ -1,6 +1,6 @@
 //! Leap: a pool is sealed. The leader builds the header outside of the log (`template`); every replica recomputes it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::PoisonError};
 
 use super::{
     amend,
@@ -45,6 +45,16 @@ pub struct Template {
     pub meta: Vec<u8>,
 }
 
+/// The state after a Quant that is not decided yet.
+pub(super) struct Foreseen {
+    chain: ChainNo,
+    /// Of that Quant; with `end` it tells which transactions are in it, as the chain's order is decided.
+    prev_hash: Hash,
+    /// The index after its last transaction.
+    end: u64,
+    change: StateChange,
+}
+
 impl Engine {
     /// Builds the next header of a chain over all that is in its pool; its nonce is still to be found where `pow_bits` is
     /// not 0. Hashing happens outside of the lock.
@@ -69,9 +79,30 @@ impl Engine {
         let decided = state.pending.states(no);
         drop(state);
         let now = self.state_now(&chain, &decided);
-        let next = state::next(&now, &chain, &pool.writes, chain.pool.next_index)?;
-        let root = next.map(|next| next.root());
+        let end = chain.pool.next_index;
+        let next = state::next(&now, &chain, &pool.writes, end)?;
+        let root = next.as_ref().map(StateChange::root);
+        self.foresee(next.map(|change| Foreseen {
+            chain: no,
+            prev_hash: chain.head_hash,
+            end,
+            change,
+        }));
         Ok(Ok(build(&chain, &pool.hashes, root, request)))
+    }
+
+    /// Keeps what a template found, in place of what the one before did.
+    fn foresee(&self, foreseen: Option<Foreseen>) {
+        *self.foreseen.lock().unwrap_or_else(PoisonError::into_inner) = foreseen;
+    }
+
+    /// What this node foresaw for the Quant over the pool up to `end`: the same rows changed by the same transactions.
+    fn foreseen(&self, chain: &HotChain, end: u64) -> Option<StateChange> {
+        let mut kept = self.foreseen.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |kept: &mut Foreseen| {
+            (kept.chain, kept.prev_hash, kept.end) == (chain.no, chain.head_hash, end)
+        };
+        kept.take_if(fits).map(|kept| kept.change)
     }
 
     fn state_now<'a>(&'a self, chain: &HotChain, decided: &'a StatesDecided) -> StateNow<'a> {
@@ -206,7 +237,7 @@ pub(super) fn apply(
         Err(rejection) => return Ok(Err(rejection)),
     };
     let now = work.engine.state_now(chain, &decided);
-    let checked = check(&now, chain, command)?;
+    let checked = check(work.engine, &now, chain, command)?;
     let seal = match checked {
         Ok(seal) => seal,
         Err(rejection) => return Ok(Err(work.engine.note_damage(work.state, no, rejection))),
@@ -295,6 +326,7 @@ struct CheckedSeal {
 }
 
 fn check(
+    engine: &Engine,
     now: &StateNow<'_>,
     chain: &HotChain,
     command: &Seal<'_>,
@@ -315,7 +347,10 @@ fn check(
         Ok(checked) => checked,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    let next = state::next(now, chain, &pool.writes, header.tx_end())?;
+    let next = match engine.foreseen(chain, header.tx_end()) {
+        Some(next) => Some(next),
+        None => state::next(now, chain, &pool.writes, header.tx_end())?,
+    };
     if meta.state_root != told_root(chain, next.as_ref().map(StateChange::root)) {
         return Ok(Err(differs(&header, "state root")));
     }

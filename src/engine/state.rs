@@ -17,7 +17,7 @@ use super::{
 };
 use crate::chain::{
     Attributes, Constitution, Hash, HashAlg, Mint, StateChange, StatePath, StatePlace, StateRows,
-    StateTree, after_transfer, balance_at_first, balance_key, latest_key,
+    StateSubject, StateTree, after_transfer, balance_at_first, balance_key, latest_key,
 };
 use crate::store::{
     AccountRow, Batch, Cf, ChainNo, Slot, StateAt, StateWrite, StoreError, View, account_key,
@@ -59,12 +59,14 @@ impl StateRules {
     }
 }
 
-/// A change on its way into the pool; its key is hashed with those of the whole entry.
+/// A change on its way into the pool.
 pub(super) struct Touch {
     chain: ChainNo,
     alg: HashAlg,
     index: u64,
     state_key: Vec<u8>,
+    /// Where it is not known yet, it is hashed with those of the whole entry.
+    key_hash: Option<Hash>,
     balance: Option<u128>,
 }
 
@@ -77,33 +79,47 @@ pub(super) struct Moved<'a>(HashMap<&'a [u8], MovedAccount>);
 struct MovedAccount {
     /// The number of the item that moves it last.
     last: usize,
-    row: AccountRow,
+    now: Account,
 }
 
 impl Moved<'_> {
     fn balance(&self, account: &[u8]) -> u128 {
-        self.0.get(account).map_or(0, |moved| moved.row.balance)
+        self.0.get(account).map_or(0, |moved| moved.now.row.balance)
     }
+}
+
+/// An account as decided so far.
+#[derive(Default)]
+struct Account {
+    row: AccountRow,
+    /// Of its state key, once that was hashed.
+    key_hash: Option<Hash>,
 }
 
 /// Accounts of late, by their rows' keys, as decided. Saves reads, decides nothing: what is forgotten is read again.
 #[derive(Default)]
 pub(super) struct Accounts {
-    newer: HashMap<Vec<u8>, AccountRow>,
-    older: HashMap<Vec<u8>, AccountRow>,
+    newer: HashMap<Vec<u8>, Account>,
+    older: HashMap<Vec<u8>, Account>,
 }
 
 impl Accounts {
-    fn take(&mut self, key: &[u8]) -> Option<AccountRow> {
+    fn take(&mut self, key: &[u8]) -> Option<Account> {
         let older = self.older.remove(key);
         self.newer.remove(key).or(older)
     }
 
-    fn put(&mut self, key: Vec<u8>, row: AccountRow) {
+    fn put(&mut self, key: Vec<u8>, account: Account) {
         if self.newer.len() >= ACCOUNTS_MAX / 2 {
             self.older = std::mem::take(&mut self.newer);
         }
-        self.newer.insert(key, row);
+        self.newer.insert(key, account);
+    }
+
+    fn hashed(&mut self, key: &[u8], key_hash: Hash) {
+        if let Some(account) = self.newer.get_mut(key) {
+            account.key_hash = Some(key_hash);
+        }
     }
 }
 
@@ -127,8 +143,8 @@ pub(super) fn moves<'a>(
                 known.last = number;
                 continue;
             }
-            let row = account_now(work.engine, work.state, (no, &keeps), account)?;
-            moved.0.insert(account, MovedAccount { last: number, row });
+            let now = account_now(work.engine, work.state, (no, &keeps), account)?;
+            moved.0.insert(account, MovedAccount { last: number, now });
         }
         let before = [transfer.sender, transfer.receiver].map(|account| moved.balance(account));
         let (sender, receiver) = match after_transfer(before[0], before[1], transfer.amount) {
@@ -137,7 +153,7 @@ pub(super) fn moves<'a>(
         };
         for (account, balance) in [(transfer.sender, sender), (transfer.receiver, receiver)] {
             if let Some(known) = moved.0.get_mut(account) {
-                known.row.balance = balance;
+                known.now.row.balance = balance;
             }
         }
     }
@@ -159,18 +175,22 @@ fn account_now(
     state: &mut State,
     (no, keeps): (ChainNo, &StateRules),
     account: &[u8],
-) -> Result<AccountRow, StoreError> {
+) -> Result<Account, StoreError> {
     let key = account_key(engine.slot, no, account);
-    if let Some(row) = state.accounts.take(&key) {
-        return Ok(row);
+    if let Some(known) = state.accounts.take(&key) {
+        return Ok(known);
     }
-    match state.pending.get(&engine.store, &key)? {
-        Some(row) => parse_account(&row),
-        None => Ok(AccountRow {
+    let row = match state.pending.get(&engine.store, &key)? {
+        Some(row) => parse_account(&row)?,
+        None => AccountRow {
             balance: keeps.at_first(account),
             newest: Vec::new(),
-        }),
-    }
+        },
+    };
+    Ok(Account {
+        row,
+        key_hash: None,
+    })
 }
 
 /// Reads an account's row.
@@ -199,6 +219,7 @@ pub(super) fn note(
                 alg,
                 index,
                 state_key,
+                key_hash: None,
                 balance: None,
             });
         }
@@ -210,10 +231,10 @@ pub(super) fn note(
         let Some(of_account) = moved.0.get_mut(account) else {
             continue;
         };
-        of_account.row.newest.push(index);
+        of_account.now.row.newest.push(index);
         if of_account.last == number {
-            let row = std::mem::take(&mut of_account.row);
-            note_account(work, (no, alg, index), account, row);
+            let now = std::mem::take(&mut of_account.now);
+            note_account(work, (no, alg, index), account, now);
         }
     }
 }
@@ -231,9 +252,10 @@ fn note_account(
     work: &mut Work<'_>,
     (chain, alg, index): (ChainNo, HashAlg, u64),
     account: &[u8],
-    mut row: AccountRow,
+    mut now: Account,
 ) {
     let (slot, state_key) = (work.engine.slot, balance_key(account));
+    let row = &mut now.row;
     if row.newest.len() > AccountRow::NEWEST_MAX {
         let earlier = encode_earlier(&row.newest[..row.newest.len() - 1]);
         let at = touch_key(slot, chain, &state_key, index);
@@ -248,9 +270,10 @@ fn note_account(
         alg,
         index,
         state_key,
+        key_hash: now.key_hash,
         balance: Some(row.balance),
     });
-    work.state.accounts.put(key, row);
+    work.state.accounts.put(key, now);
 }
 
 /// Puts the rows of the entry so far; of equal keys the newest stays.
@@ -261,20 +284,35 @@ pub(super) fn put_rows(work: &mut Work<'_>) {
     }
 }
 
-/// The changes of the entry so far by their chains, hashed many at a time.
+/// The changes of the entry so far by their chains. What is hashed for them is hashed many at a time.
 pub(super) fn changes(work: &mut Work<'_>) -> BTreeMap<ChainNo, Vec<StateWrite>> {
-    let touches = std::mem::take(&mut work.touches);
-    let mut by_chain: BTreeMap<ChainNo, Vec<StateWrite>> = BTreeMap::new();
+    let mut touches = std::mem::take(&mut work.touches);
     for alg in [HashAlg::Sha3_256, HashAlg::Sha2_256] {
-        let own: Vec<&Touch> = touches.iter().filter(|touch| touch.alg == alg).collect();
-        let keys: Vec<&[u8]> = own.iter().map(|touch| touch.state_key.as_slice()).collect();
-        for (touch, key_hash) in own.iter().zip(alg.hash_each(&keys)) {
-            by_chain.entry(touch.chain).or_default().push(StateWrite {
+        let unknown = |touch: &&mut Touch| touch.alg == alg && touch.key_hash.is_none();
+        let mut unknown: Vec<&mut Touch> = touches.iter_mut().filter(unknown).collect();
+        let keys: Vec<&[u8]> = unknown
+            .iter()
+            .map(|touch| touch.state_key.as_slice())
+            .collect();
+        let hashes = alg.hash_each(&keys);
+        for (touch, key_hash) in unknown.iter_mut().zip(hashes) {
+            touch.key_hash = Some(key_hash);
+            if let Some(StateSubject::Account(account)) = StateSubject::of(&touch.state_key) {
+                let key = account_key(work.engine.slot, touch.chain, account);
+                work.state.accounts.hashed(&key, key_hash);
+            }
+        }
+    }
+    let mut by_chain: BTreeMap<ChainNo, Vec<StateWrite>> = BTreeMap::new();
+    for touch in &touches {
+        by_chain
+            .entry(touch.chain)
+            .or_default()
+            .extend(touch.key_hash.map(|key_hash| StateWrite {
                 index: touch.index,
                 key_hash,
                 balance: touch.balance,
-            });
-        }
+            }));
     }
     by_chain
 }
@@ -396,11 +434,24 @@ pub(super) fn next(
 
 /// The newest value of each key, by rising hash.
 fn newest(writes: &[StateWrite]) -> Vec<(Hash, Vec<u8>)> {
-    let mut order: Vec<&StateWrite> = writes.iter().collect();
-    // Stable: of equal hashes the newest stays last.
-    order.sort_by_key(|write| write.key_hash);
+    // Nearly all hashes differ in their first bytes: those are compared without a look at the writes.
+    let first = |write: &StateWrite| {
+        write
+            .key_hash
+            .first_chunk()
+            .copied()
+            .map(u64::from_be_bytes)
+    };
+    let mut order: Vec<(Option<u64>, usize)> = writes.iter().map(first).zip(0..).collect();
+    order.sort_unstable_by(|one, other| {
+        let rest = || writes[one.1].key_hash.cmp(&writes[other.1].key_hash);
+        // Of equal hashes the newest comes last.
+        let by_hash = one.0.cmp(&other.0).then_with(rest);
+        by_hash.then(one.1.cmp(&other.1))
+    });
     let mut newest: Vec<(Hash, Vec<u8>)> = Vec::with_capacity(order.len());
-    for write in order {
+    for (_, at) in order {
+        let write = &writes[at];
         match newest.last_mut() {
             Some((hash, value)) if *hash == write.key_hash => *value = write.value(),
             _ => newest.push((write.key_hash, write.value())),
