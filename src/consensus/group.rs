@@ -14,12 +14,17 @@ use openraft::{
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
-    Clock, GroupLog, GroupMachine, Raft, StoredMembership, batcher, batcher::Proposal,
-    groups::GroupsError, network::Network, pace::Pace, slots::Slots,
+    Clock, GroupLog, GroupMachine, Raft, StoredMembership, batcher,
+    batcher::Proposal,
+    groups::GroupsError,
+    lease::{LEASE, Lease},
+    network::Network,
+    pace::Pace,
+    slots::Slots,
 };
 use crate::engine::{Engine, GroupId, Outcome, node_of};
 use crate::store::Slot;
@@ -70,6 +75,7 @@ pub struct Group {
     raft: Raft,
     log: GroupLog,
     machine: GroupMachine,
+    lease: Arc<Lease>,
     queue: mpsc::Sender<Proposal>,
     shared: Arc<Shared>,
     /// Ended with the last clone.
@@ -125,6 +131,7 @@ impl Group {
             shared,
             clock,
         } = opening;
+        let lease = Arc::clone(&network.lease);
         let raft = start(slots.replica, network, log.clone(), machine.clone())
             .await
             .map_err(|why| GroupsError::Start { group: id.0, why })?;
@@ -141,6 +148,7 @@ impl Group {
             raft,
             log,
             machine,
+            lease,
             queue,
             shared,
             _tasks: Arc::new(Tasks(tasks)),
@@ -250,10 +258,23 @@ impl Group {
     /// How far a reader must have applied to see everything acknowledged before now. Of the leader only.
     pub async fn read_index(&self) -> Result<u64, ProposeError> {
         match self.raft.get_read_log_id(ReadPolicy::LeaseRead).await {
-            Ok((read, _)) => Ok(read.index()),
-            Err(RaftError::APIError(_)) => Err(ProposeError::NotLeader),
+            // Held after the index was taken: until then nobody else decided anything.
+            Ok((read, _)) if self.has_lease() => Ok(read.index()),
+            Ok(_) | Err(RaftError::APIError(_)) => Err(ProposeError::NotLeader),
             Err(error) => Err(ProposeError::Unavailable(error.to_string())),
         }
+    }
+
+    /// True while nobody else can lead.
+    fn has_lease(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let (vote, voters) = {
+            let metrics = metrics.borrow_watched();
+            let membership = metrics.membership_config.membership();
+            (metrics.vote, membership.get_joint_config().clone())
+        };
+        self.lease
+            .holds(self.replica, &vote, &voters, Instant::now())
     }
 
     /// Waits until the log is applied up to an index; not for ever on a replica that was closed meanwhile.
@@ -455,7 +476,8 @@ fn config() -> openraft::Config {
         // The word that the newest entry is committed goes out at once.
         heartbeat_min_interval: None,
         election_timeout_min: 900,
-        election_timeout_max: 1500,
+        // Also how long a replica is bound to its leader.
+        election_timeout_max: LEASE.as_millis() as u64,
         enable_pre_vote: Some(true),
         // What was committed is not noted on disk: only an election finds out where the others are.
         enable_leader_restore: Some(false),

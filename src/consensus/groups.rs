@@ -513,6 +513,7 @@ impl Opener<'_> {
             signing: self.parts.signing.clone(),
             store: store.clone(),
             node_id: self.options.node_id,
+            lease: Arc::default(),
             cluster: self.parts.cluster.clone(),
         };
         Group::open(Opening {

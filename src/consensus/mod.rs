@@ -16,6 +16,7 @@ mod codec;
 mod drive;
 mod group;
 mod groups;
+mod lease;
 mod log_store;
 mod log_writer;
 mod network;

@@ -4,6 +4,7 @@
 //! and bytes. A broken link ends all channels on it, and openraft begins anew after a pause.
 
 use std::{
+    collections::VecDeque,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -28,7 +29,8 @@ use openraft::{
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::{
-    GroupImage, LogId, Types,
+    GroupImage, LogId, Types, Vote,
+    lease::Lease,
     port::{Channel, Lane, Peers, Unreachable},
     snapshot,
     wire::{self, Address},
@@ -58,6 +60,8 @@ pub(super) struct Network {
     pub store: Store,
     /// This node.
     pub node_id: u64,
+    /// What the replicas answered to this one as their leader.
+    pub lease: Arc<Lease>,
     /// The cluster, once it is known.
     pub cluster: Arc<std::sync::OnceLock<[u8; 16]>>,
 }
@@ -162,11 +166,12 @@ impl RaftNetworkV2<Types> for Replica {
             let stream: BoxStream<'s, _> = Box::pin(Appends {
                 input: Some(futures::stream::iter([first]).chain(input)),
                 channel,
-                owed: std::collections::VecDeque::new(),
+                owed: VecDeque::new(),
                 owed_bytes: 0,
                 late: Box::pin(sleep_until(Instant::now() + ANSWER_MAX)),
                 window_bytes: WINDOW_BYTES,
                 target: self.target,
+                lease: Arc::clone(&self.network.lease),
                 ended: false,
             });
             Ok(stream)
@@ -239,14 +244,22 @@ pub(super) fn is_behind(request: &AppendEntriesRequest<Types>) -> bool {
 struct Appends<S> {
     input: Option<S>,
     channel: Channel,
-    /// Bytes of each message that is owed an answer.
-    owed: std::collections::VecDeque<usize>,
+    /// The messages that are owed an answer.
+    owed: VecDeque<Owed>,
     owed_bytes: usize,
     /// When the oldest owed answer is given up.
     late: Pin<Box<Sleep>>,
     window_bytes: usize,
     target: u64,
+    lease: Arc<Lease>,
     ended: bool,
+}
+
+/// A message on its way.
+struct Owed {
+    bytes: usize,
+    vote: Vote,
+    sent: Instant,
 }
 
 impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Appends<S> {
@@ -260,7 +273,11 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Appends<S> {
                     if self.owed.is_empty() {
                         self.wait_anew();
                     }
-                    self.owed.push_back(body.len());
+                    self.owed.push_back(Owed {
+                        bytes: body.len(),
+                        vote: request.vote,
+                        sent: Instant::now(),
+                    });
                     self.owed_bytes += body.len();
                     self.window_bytes = if is_behind(&request) {
                         WINDOW_BEHIND_BYTES
@@ -305,7 +322,8 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Stream for Appends<S
         }
         match this.channel.inbox.poll_recv(context) {
             Poll::Ready(Some(answer)) => {
-                this.owed_bytes -= this.owed.pop_front().unwrap_or(0);
+                let owed = this.owed.pop_front();
+                this.owed_bytes -= owed.as_ref().map_or(0, |owed| owed.bytes);
                 this.wait_anew();
                 // Room came free: the input must be looked at again even if nobody else wakes this task.
                 context.waker().wake_by_ref();
@@ -313,6 +331,10 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Stream for Appends<S
                     return this.broken();
                 };
                 this.ended = result.is_err();
+                let higher = matches!(result, Err(StreamAppendError::HigherVote(_)));
+                if let Some(owed) = owed.filter(|_| !higher) {
+                    this.lease.answered(this.target, &owed.vote, owed.sent);
+                }
                 return Poll::Ready(Some(Ok(result)));
             }
             Poll::Ready(None) => return this.broken(),

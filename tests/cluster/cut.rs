@@ -90,3 +90,23 @@ async fn links_cut_and_reset_under_load_lose_nothing() {
     story.until_acknowledged(TOLD_MAX).await;
     story.ends_well().await;
 }
+
+/// Answers from before the stop wait in its sockets: they must not count for what it sends when it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_was_stopped_and_is_cut_off_when_it_goes_on_shows_nothing_old() {
+    let mut story = Story::in_one_group(3, "a_leader_that_was_stopped").await;
+    story.load();
+    for _ in 0..3 {
+        let leader = story.leader(GROUP).await;
+        story.for_a_while(0.7).await;
+        story.fleet.member(leader).sigstop();
+        story.for_a_while(1.4).await;
+        story.fleet.network.set_around(leader, Lane::Cut);
+        story.until_acknowledged(TOLD_MAX).await;
+        story.fleet.member(leader).sigcont();
+        story.for_a_while(2.5).await;
+        story.fleet.network.heal();
+    }
+    // The checker holds every default read against what was acknowledged before it began.
+    story.ends_well().await;
+}
