@@ -39,7 +39,7 @@ pub(super) struct Way {
 impl Way {
     /// Connects to the first that answers of `endpoints`: `http://host:port`, several with a comma between.
     pub(super) async fn open(endpoints: &str, deadline: Duration) -> Result<Self, ClientError> {
-        let named = endpoints.split(',').map(|one| one.trim());
+        let named = endpoints.split(',').map(str::trim);
         let builders = named
             .map(|endpoint| Ok((endpoint, builder(endpoint, deadline)?)))
             .collect::<Result<Vec<_>, ClientError>>()?;
