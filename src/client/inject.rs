@@ -92,6 +92,8 @@ pub struct Injector<'a> {
     trusted: &'a Trusted,
     options: InjectOptions,
     stream: Option<Stream>,
+    /// Whose turn it was when the newest stream was opened.
+    turn: usize,
     /// Sent and not acknowledged, oldest first.
     waiting: VecDeque<proto::InjectRequest>,
     filling: Vec<proto::TransactionInput>,
@@ -114,6 +116,7 @@ impl Client {
             trusted,
             options,
             stream: None,
+            turn: self.turn(),
             waiting: VecDeque::new(),
             filling: Vec::new(),
             filling_bytes: 0,
@@ -282,7 +285,8 @@ impl Injector<'_> {
         Ok(self.stream.as_mut().expect("opened above"))
     }
 
-    async fn open(&self) -> Result<Stream, ClientError> {
+    async fn open(&mut self) -> Result<Stream, ClientError> {
+        self.turn = self.client.turn();
         let (requests, queue) = mpsc::channel(self.options.window.max(1) + 1);
         for waiting in &self.waiting {
             let inject = Some(waiting.clone());
@@ -300,11 +304,10 @@ impl Injector<'_> {
         let mut outcome = step;
         let mut pause = RECONNECTION_FIRST;
         for _ in 0..RECONNECTIONS_MAX {
-            let turn = self.client.turn();
             match outcome {
                 Err(error) if error.is_retryable() => {
                     self.stream = None;
-                    self.client.again(turn, &error, &mut pause).await;
+                    self.client.again(self.turn, &error, &mut pause).await;
                     outcome = self.take_answer().await;
                 }
                 other => return other.map_err(|error| self.failed(error)),

@@ -360,6 +360,20 @@ async fn a_broken_stream_is_taken_up_again_and_nothing_is_doubled_or_lost() {
 }
 
 #[tokio::test]
+async fn a_dead_node_among_those_that_are_known_is_passed_over() {
+    let (node, endpoint) = FakeNode::start(honest()).await;
+    let both = format!("{endpoint},http://127.0.0.1:1");
+    let client = Client::connect(&both).await.unwrap();
+    let trusted = client.contact("a", true).await.unwrap().trusted;
+    node.chain().break_after = Some(0);
+    let mut injector = client.injector(&trusted, InjectOptions::default());
+    injector.push(Item::new("mine")).await.unwrap();
+    assert_eq!(injector.finish().await.unwrap().count, 1);
+    assert!(node.chain().break_after.is_none(), "the stream broke once");
+    assert_eq!(node.chain().transactions.len(), 15);
+}
+
+#[tokio::test]
 async fn two_clients_of_one_head_file_lose_none_of_each_other_s_heads() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state/heads.json");
