@@ -18,9 +18,9 @@ pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
 /// Most bytes taken in one message: pages of Quants may hold constitutions of 1 MiB.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Tries again of a call, or of a step of a read.
-pub(super) const RETRIES: u32 = 3;
+const RETRIES: u32 = 3;
 /// Pause before the first of them.
-pub(super) const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_FIRST: Duration = Duration::from_millis(100);
 
 /// How a client behaves.
 #[derive(Clone, Debug)]
@@ -100,20 +100,29 @@ impl Client {
         F: Fn(Request<A>) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
+        self.repeated(async |until| call_once(argument.clone(), &call, until).await)
+            .await
+    }
+
+    /// Takes a step that is safe to repeat, and again in the same case; all tries together have the deadline, which each is told.
+    pub(super) async fn repeated<T>(
+        &self,
+        mut step: impl AsyncFnMut(Instant) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
         let until = Instant::now() + self.config.deadline;
         let mut pause = RETRY_FIRST;
         for _ in 0..RETRIES {
             let turn = self.turn();
-            match call_once(argument.clone(), &call, until).await {
+            match step(until).await {
                 // Who waits for a miner or a quorum asks with a new deadline: what is left of this one is too little.
                 Err(error) if error.is_mining() || error.is_not_final() => return Err(error),
                 Err(error) if error.is_retryable() && Instant::now() + pause < until => {
                     self.again(turn, &error, &mut pause).await;
                 }
-                answer => return answer,
+                done => return done,
             }
         }
-        call_once(argument, &call, until).await
+        step(until).await
     }
 
     /// Which node is asked now; for [`again`](Self::again).

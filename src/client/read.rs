@@ -5,10 +5,7 @@ use tonic::Streaming;
 use crate::{
     chain::{Hash, HashAlg, Header, Refused, tree_root},
     client::{
-        Client, ClientError, Erased, RpcCode, Trusted, author,
-        connect::{RETRIES, RETRY_FIRST},
-        convert, erase,
-        error::not_denied,
+        Client, ClientError, Erased, RpcCode, Trusted, author, convert, erase, error::not_denied,
     },
     proto,
 };
@@ -156,22 +153,6 @@ struct Stretch {
 impl Reader<'_> {
     /// The next transactions, in order and without a gap; none at the end.
     pub async fn next_batch(&mut self) -> Result<Option<Vec<ReadTransaction>>, ClientError> {
-        let mut pause = RETRY_FIRST;
-        for _ in 0..RETRIES {
-            let turn = self.client.turn();
-            match self.step().await {
-                Err(error) if error.is_retryable() => {
-                    // Nothing of this batch was given out: it begins anew.
-                    (self.pool, self.large) = (None, None);
-                    self.client.again(turn, &error, &mut pause).await;
-                }
-                batch => return batch,
-            }
-        }
-        self.step().await
-    }
-
-    async fn step(&mut self) -> Result<Option<Vec<ReadTransaction>>, ClientError> {
         if self.next >= self.end {
             return Ok(None);
         }
@@ -206,17 +187,30 @@ impl Reader<'_> {
         Ok(few.then_some(wanted))
     }
 
+    /// Read from a stream, and anew where that one breaks: nothing of the stretch was given out yet.
     async fn stretch(&mut self) -> Result<Stretch, ClientError> {
-        let stretch = if self.next < self.trusted.sealed() {
-            self.sealed_stretch().await?
-        } else {
-            Stretch {
-                given: self.pool_page().await?,
-                height: None,
-            }
-        };
+        let client = self.client;
+        let stretch = client
+            .repeated(async |_| {
+                let stretch = self.received().await;
+                if stretch.is_err() {
+                    (self.pool, self.large) = (None, None);
+                }
+                stretch
+            })
+            .await?;
         self.next += stretch.given.len() as u64;
         Ok(stretch)
+    }
+
+    async fn received(&mut self) -> Result<Stretch, ClientError> {
+        if self.next < self.trusted.sealed() {
+            return self.sealed_stretch().await;
+        }
+        Ok(Stretch {
+            given: self.pool_page().await?,
+            height: None,
+        })
     }
 
     async fn sealed_stretch(&mut self) -> Result<Stretch, ClientError> {
