@@ -13,6 +13,7 @@ use crate::{
         exit::CliError,
         output::{Column, Printer},
     },
+    client::endpoints,
     peer::{ClusterContact, Trust},
     proto::cluster::{DiscoverResponse, Group, Node, NodeState},
 };
@@ -32,8 +33,8 @@ pub(super) struct DiscoverArgs {
     pub(super) cluster: ClusterArgs,
 }
 
-/// Longest wait for the answer of one of several nodes.
-const LOOK_MAX: Duration = Duration::from_secs(3);
+/// Longest wait for the answer of one of several nodes; then another one is asked.
+pub(super) const LOOK_MAX: Duration = Duration::from_secs(3);
 
 /// What the verbs about the cluster itself take.
 #[derive(clap::Args)]
@@ -53,7 +54,7 @@ impl ClusterArgs {
         let file = file.filter(|file| !file.as_os_str().is_empty());
         let trust = Trust::load(file, true).map_err(|error| CliError::Usage(error.to_string()))?;
         let contact = ClusterContact::new(trust, BTreeMap::new());
-        let addresses = global.endpoint.split(',').map(host_and_port);
+        let addresses = endpoints(&global.endpoint).map(host_and_port);
         let mut addresses = addresses.collect::<Result<Vec<_>, _>>()?;
         let last = addresses.pop().expect("a split gives at least one part");
         for address in addresses {
@@ -191,7 +192,6 @@ fn now_ms(found: &DiscoverResponse) -> u64 {
 
 fn host_and_port(endpoint: &str) -> Result<String, CliError> {
     let address = endpoint
-        .trim()
         .strip_prefix("http://")
         .ok_or_else(|| CliError::Usage(format!("endpoint {endpoint:?}: give http://HOST:PORT")))?;
     Ok(address.trim_end_matches('/').to_owned())

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     cli::{
         Global,
-        discover::{self, ClusterArgs, ranges, sorted},
+        discover::{self, ClusterArgs, LOOK_MAX, ranges, sorted},
         exit::CliError,
         output::{Printer, say},
     },
@@ -16,8 +16,6 @@ use crate::{
 
 /// Pause between two looks at the cluster.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
-/// Longest wait for one look; then another member is asked.
-const LOOK_MAX: Duration = Duration::from_secs(3);
 
 /// Takes a node out. Its data moves to others first; --deadline-s says how long to wait for that.
 #[derive(clap::Args)]

@@ -6,7 +6,11 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     chain::SigAlgs,
-    client::{ClientError, Heads, request_id::RequestIds, way::Way},
+    client::{
+        ClientError, Heads,
+        request_id::RequestIds,
+        way::{Way, endpoints},
+    },
     proto::{
         chain_service_client::ChainServiceClient, node_service_client::NodeServiceClient,
         proof_service_client::ProofServiceClient,
@@ -182,10 +186,8 @@ async fn wait(error: &ClientError, pause: &mut Duration) {
 }
 
 /// One spelling for one address, or for the same ones: names are bound to it.
-fn normal(endpoints: &str) -> String {
-    let all = endpoints
-        .split(',')
-        .map(|one| one.trim().trim_end_matches('/'));
+fn normal(list: &str) -> String {
+    let all = endpoints(list).map(|one| one.trim_end_matches('/'));
     let mut all: Vec<_> = all.map(str::to_ascii_lowercase).collect();
     all.sort_unstable();
     all.dedup();

@@ -244,16 +244,22 @@ fn item_of_field(field: &str) -> Option<u64> {
 
 /// The node's sentence; where the transport speaks instead, its deepest cause.
 fn message(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        text = error.to_string();
-        cause = error.source();
-    }
+    let text = match std::error::Error::source(status) {
+        Some(cause) => deepest(cause),
+        None => status.message().to_owned(),
+    };
     if text.is_empty() {
-        text = format!("the node answered {:?} without a word", status.code());
+        return format!("the node answered {:?} without a word", status.code());
     }
     text
+}
+
+/// The cause of all in a chain of errors, in words.
+pub(super) fn deepest(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => deepest(cause),
+        None => error.to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -54,3 +54,4 @@ pub use query::{ChainPage, ChainSummary, Mining, ServerInfo};
 pub use read::{ReadTransaction, Reader};
 pub use receipts::{KeptReceipt, ReceiptCheck};
 pub use trusted::Trusted;
+pub use way::endpoints;

@@ -19,7 +19,7 @@ use tonic::{
 };
 use tower::{Service, ServiceExt};
 
-use crate::client::ClientError;
+use crate::client::{ClientError, error::deepest};
 
 /// Nodes that one client may be given.
 const NODES_MAX: usize = 16;
@@ -37,10 +37,9 @@ pub(super) struct Way {
 }
 
 impl Way {
-    /// Connects to the first that answers of `endpoints`: `http://host:port`, several with a comma between.
-    pub(super) async fn open(endpoints: &str, deadline: Duration) -> Result<Self, ClientError> {
-        let named = endpoints.split(',').map(str::trim);
-        let builders = named
+    /// Connects to the first that answers of a list: `http://host:port`, several with a comma between.
+    pub(super) async fn open(list: &str, deadline: Duration) -> Result<Self, ClientError> {
+        let builders = endpoints(list)
             .map(|endpoint| Ok((endpoint, builder(endpoint, deadline)?)))
             .collect::<Result<Vec<_>, ClientError>>()?;
         if builders.len() > NODES_MAX {
@@ -110,6 +109,11 @@ impl Service<Request<Body>> for Way {
     }
 }
 
+/// The nodes of a list with commas between.
+pub fn endpoints(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim)
+}
+
 /// A connection with the windows that bulk traffic needs.
 fn builder(endpoint: &str, deadline: Duration) -> Result<Endpoint, ClientError> {
     let bad = |e: &dyn std::fmt::Display| {
@@ -126,14 +130,6 @@ fn builder(endpoint: &str, deadline: Duration) -> Result<Endpoint, ClientError> 
         .keep_alive_timeout(SIGN_OF_LIFE)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES))
-}
-
-fn deepest(error: &dyn std::error::Error) -> String {
-    let mut deepest = error;
-    while let Some(cause) = deepest.source() {
-        deepest = cause;
-    }
-    deepest.to_string()
 }
 
 #[cfg(test)]

@@ -268,13 +268,10 @@ impl Group {
     /// True while nobody else can lead.
     fn has_lease(&self) -> bool {
         let metrics = self.raft.metrics();
-        let (vote, voters) = {
-            let metrics = metrics.borrow_watched();
-            let membership = metrics.membership_config.membership();
-            (metrics.vote, membership.get_joint_config().clone())
-        };
+        let metrics = metrics.borrow_watched();
+        let voters = metrics.membership_config.membership().get_joint_config();
         self.lease
-            .holds(self.replica, &vote, &voters, Instant::now())
+            .holds(self.replica, &metrics.vote, voters, Instant::now())
     }
 
     /// Waits until the log is applied up to an index; not for ever on a replica that was closed meanwhile.

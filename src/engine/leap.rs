@@ -82,18 +82,20 @@ impl Engine {
         let end = chain.pool.next_index;
         let next = state::next(&now, &chain, &pool.writes, end)?;
         let root = next.as_ref().map(StateChange::root);
-        self.foresee(next.map(|change| Foreseen {
-            chain: no,
-            prev_hash: chain.head_hash,
-            end,
-            change,
-        }));
+        if let Some(change) = next {
+            self.foresee(Foreseen {
+                chain: no,
+                prev_hash: chain.head_hash,
+                end,
+                change,
+            });
+        }
         Ok(Ok(build(&chain, &pool.hashes, root, request)))
     }
 
     /// Keeps what a template found, in place of what the one before did.
-    fn foresee(&self, foreseen: Option<Foreseen>) {
-        *self.foreseen.lock().unwrap_or_else(PoisonError::into_inner) = foreseen;
+    fn foresee(&self, foreseen: Foreseen) {
+        *self.foreseen.lock().unwrap_or_else(PoisonError::into_inner) = Some(foreseen);
     }
 
     /// What this node foresaw for the Quant over the pool up to `end`: the same rows changed by the same transactions.

@@ -304,15 +304,16 @@ pub(super) fn changes(work: &mut Work<'_>) -> BTreeMap<ChainNo, Vec<StateWrite>>
         }
     }
     let mut by_chain: BTreeMap<ChainNo, Vec<StateWrite>> = BTreeMap::new();
-    for touch in &touches {
-        by_chain
-            .entry(touch.chain)
-            .or_default()
-            .extend(touch.key_hash.map(|key_hash| StateWrite {
-                index: touch.index,
-                key_hash,
-                balance: touch.balance,
-            }));
+    for touch in touches {
+        // Each was hashed above, if not before.
+        let Some(key_hash) = touch.key_hash else {
+            continue;
+        };
+        by_chain.entry(touch.chain).or_default().push(StateWrite {
+            index: touch.index,
+            key_hash,
+            balance: touch.balance,
+        });
     }
     by_chain
 }
@@ -434,21 +435,10 @@ pub(super) fn next(
 
 /// The newest value of each key, by rising hash.
 fn newest(writes: &[StateWrite]) -> Vec<(Hash, Vec<u8>)> {
-    // Nearly all hashes differ in their first bytes: those are compared without a look at the writes.
-    let first = |write: &StateWrite| {
-        write
-            .key_hash
-            .first_chunk()
-            .copied()
-            .map(u64::from_be_bytes)
-    };
-    let mut order: Vec<(Option<u64>, usize)> = writes.iter().map(first).zip(0..).collect();
-    order.sort_unstable_by(|one, other| {
-        let rest = || writes[one.1].key_hash.cmp(&writes[other.1].key_hash);
-        // Of equal hashes the newest comes last.
-        let by_hash = one.0.cmp(&other.0).then_with(rest);
-        by_hash.then(one.1.cmp(&other.1))
-    });
+    // The hashes lie beside each other while they are sorted; of equal ones the newest comes last.
+    let mut order: Vec<(Hash, usize)> =
+        writes.iter().map(|write| write.key_hash).zip(0..).collect();
+    order.sort_unstable();
     let mut newest: Vec<(Hash, Vec<u8>)> = Vec::with_capacity(order.len());
     for (_, at) in order {
         let write = &writes[at];

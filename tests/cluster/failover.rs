@@ -1,11 +1,11 @@
 //! Leaders die, stop and are replaced; nothing acknowledged is lost.
 use std::{
     io::Write,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use crate::{fleet::WHOLE_MAX, story::Story};
+use crate::{fleet::WHOLE_MAX, process::qbc, story::Story};
 
 /// The only data group.
 const GROUP: u32 = 1;
@@ -84,31 +84,28 @@ async fn a_client_that_knows_all_nodes_goes_on_when_the_one_it_speaks_to_is_kill
         .collect();
     let heads = story.fleet.scratch().join("client.json");
     let (endpoint, heads) = (urls.join(","), heads.to_str().unwrap().to_owned());
+    let how = [
+        "--endpoint",
+        &endpoint,
+        "--heads",
+        &heads,
+        "--output",
+        "ndjson",
+    ];
     let qbc = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_qbc"));
-        let given = [
-            "--endpoint",
-            &endpoint,
-            "--heads",
-            &heads,
-            "--output",
-            "ndjson",
-        ];
-        command.args(given).args(arguments);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command.spawn().unwrap()
+        let ran = qbc(&[&how, arguments].concat());
+        ran.well(arguments[0]);
+        ran.stdout
     };
-    let said = |child: Child| {
-        let out = child.wait_with_output().unwrap();
-        let words = String::from_utf8_lossy(&out.stderr).into_owned();
-        assert_eq!(out.status.code(), Some(0), "{words}");
-        String::from_utf8(out.stdout).unwrap()
-    };
-    said(qbc(&["bang", "lines", "--content", "text"]));
-    let mut inject = qbc(&["inject", "lines"]);
+    qbc(&["bang", "lines", "--content", "text"]);
+    let mut inject = Command::new(env!("CARGO_BIN_EXE_qbc"))
+        .args(how)
+        .args(["inject", "lines"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
     let mut stdin = inject.stdin.take().unwrap();
     for line in 0..3000 {
         if line == 1500 {
@@ -118,10 +115,12 @@ async fn a_client_that_knows_all_nodes_goes_on_when_the_one_it_speaks_to_is_kill
         writeln!(stdin, "line {line}").unwrap();
     }
     drop(stdin);
-    let totals: serde_json::Value = serde_json::from_str(said(inject).trim()).unwrap();
+    let injected = inject.wait_with_output().unwrap();
+    assert_eq!(injected.status.code(), Some(0));
+    let totals: serde_json::Value = serde_json::from_slice(&injected.stdout).unwrap();
     assert_eq!(totals["count"], 3000, "{totals}");
-    said(qbc(&["leap", "lines"]));
-    let read = said(qbc(&["read", "lines"]));
+    qbc(&["leap", "lines"]);
+    let read = qbc(&["read", "lines"]);
     let read: Vec<serde_json::Value> = read
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -133,7 +132,7 @@ async fn a_client_that_knows_all_nodes_goes_on_when_the_one_it_speaks_to_is_kill
     }
     // Verbs about the cluster ask another one than the first, too.
     let until = Instant::now() + FAILOVER_MAX;
-    while !said(qbc(&["discover"])).contains("unreachable") {
+    while !qbc(&["discover"]).contains("unreachable") {
         assert!(Instant::now() < until, "nobody tells that it is gone");
         story.for_a_while(0.3).await;
     }
