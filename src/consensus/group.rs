@@ -78,6 +78,8 @@ pub struct Group {
     lease: Arc<Lease>,
     queue: mpsc::Sender<Proposal>,
     shared: Arc<Shared>,
+    /// From then on it is bound by nothing that it answered before it was opened.
+    free_at: Instant,
     /// Ended with the last clone.
     _tasks: Arc<Tasks>,
 }
@@ -136,11 +138,15 @@ impl Group {
             .await
             .map_err(|why| GroupsError::Start { group: id.0, why })?;
         raft.runtime_config().heartbeat(false);
+        // Whoever votes alone is made to lead by `elect_alone`.
+        raft.runtime_config().elect(false);
+        let free_at = Instant::now() + LEASE;
         let (queue, waiting) = mpsc::channel(QUEUE_COMMANDS);
         let tasks = vec![
             tokio::spawn(batcher::run(raft.clone(), waiting, clock)),
             tokio::spawn(cut_log(raft.clone(), machine.clone(), log.clone())),
             tokio::spawn(tell_committed(raft.clone(), machine.reached(), log.clone())),
+            tokio::spawn(stand_from(raft.clone(), free_at)),
         ];
         Ok(Self {
             id,
@@ -151,6 +157,7 @@ impl Group {
             lease,
             queue,
             shared,
+            free_at,
             _tasks: Arc::new(Tasks(tasks)),
         })
     }
@@ -326,6 +333,11 @@ impl Group {
         self.raft.voter_ids().eq([self.replica])
     }
 
+    /// False while it may have promised a leader, before it was opened, to vote for nobody else.
+    pub(super) fn may_vote(&self) -> bool {
+        Instant::now() >= self.free_at
+    }
+
     /// Leads at once where nobody else votes.
     pub(super) async fn elect_alone(&self) {
         if self.votes_alone() && !self.leads() {
@@ -487,6 +499,12 @@ fn config() -> openraft::Config {
         max_in_snapshot_log_to_keep: u64::MAX / 2,
         ..openraft::Config::default()
     }
+}
+
+/// Lets a replica stand for election from a moment on.
+async fn stand_from(raft: Raft, free_at: Instant) {
+    tokio::time::sleep_until(free_at).await;
+    raft.runtime_config().elect(true);
 }
 
 fn leads(raft: &Raft) -> bool {

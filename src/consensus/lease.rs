@@ -5,6 +5,9 @@
 //! that end at the same entry the answer to the first one counts for the last. A leader that was stopped for seconds
 //! finds such an answer waiting when it goes on, beside what it sends anew, and would trust in a lease that nobody
 //! gave. So each answer counts here for its own message only, and a read needs both leases.
+//!
+//! How long a replica is bound is not kept on disk. One that was killed and started again may have answered its leader a
+//! moment before: for one lease after it was opened it votes for nobody and does not stand for election.
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -186,7 +186,9 @@ async fn serve_raft(groups: &Groups, group: &Group, lane: Lane, body: Bytes, cha
     match lane {
         Lane::Append => serve_appends(groups, group, channel).await,
         Lane::Vote => {
+            // A leader that hands over frees those that are bound to it.
             if let Some(request) = wire::decode_vote_request(&body)
+                && (request.leadership_transfer || group.may_vote())
                 && let Ok(response) = raft.vote(request).await
             {
                 channel.out.send(wire::encode_vote_response(&response));
@@ -194,6 +196,7 @@ async fn serve_raft(groups: &Groups, group: &Group, lane: Lane, body: Bytes, cha
         }
         Lane::PreVote => {
             if let Some(request) = wire::decode_vote_request(&body)
+                && group.may_vote()
                 && let Ok(response) = raft.pre_vote(request).await
             {
                 channel.out.send(wire::encode_vote_response(&response));

@@ -60,14 +60,18 @@ async fn until(mut done: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// Transactions of a chain and the height of its head.
+type Length = (u64, u64);
+
 /// What every replica holds, once all of them are at the same height; what differs, at the deadline.
 pub async fn replicas(ground: &Ground) -> Result<Vec<Replica>, String> {
-    same_length(ground).await?;
+    let lengths = same_length(ground).await?;
     let mut replicas = Vec::new();
     for slot in ground.in_play.slots() {
         let mut ledgers = Vec::new();
-        for plot in ground.plots.iter() {
-            let read = time::timeout(LEDGER_MAX, mended(&ground.doors, slot, &plot.name)).await;
+        for (plot, length) in ground.plots.iter().zip(&lengths) {
+            let whole = mended(&ground.doors, slot, &plot.name, *length);
+            let read = time::timeout(LEDGER_MAX, whole).await;
             let told = |why: &dyn std::fmt::Display| format!("{} of n{slot}: {why}", plot.name);
             ledgers.push(
                 read.map_err(|late| told(&late))?
@@ -79,15 +83,24 @@ pub async fn replicas(ground: &Ground) -> Result<Vec<Replica>, String> {
     Ok(replicas)
 }
 
-/// A chain of a replica. What the first read that meets damage is told has the replica replaced: it is asked again.
-async fn mended(doors: &Doors, slot: usize, name: &str) -> Result<Ledger, Status> {
+/// A chain of a replica. What the first read that meets damage is told has the replica replaced: it is asked again, until
+/// the new one has all that the old one had.
+async fn mended(
+    doors: &Doors,
+    slot: usize,
+    name: &str,
+    (transactions, height): Length,
+) -> Result<Ledger, Status> {
+    let short = |ledger: &Ledger| {
+        (ledger.items.len() as u64) < transactions || ledger.quants.len() as u64 <= height
+    };
     loop {
         match ledger(doors, slot, name).await {
-            Err(status) if matches!(status.code(), Code::DataLoss | Code::Unavailable) => {
-                time::sleep(POLL).await;
-            }
+            Ok(ledger) if short(&ledger) => {}
+            Err(status) if matches!(status.code(), Code::DataLoss | Code::Unavailable) => {}
             read => return read,
         }
+        time::sleep(POLL).await;
     }
 }
 
@@ -105,7 +118,8 @@ pub async fn remains(ground: &Ground) -> Vec<Replica> {
     replicas
 }
 
-async fn same_length(ground: &Ground) -> Result<(), String> {
+/// Waits until all replicas of each chain have the same; how much that is, by chain.
+async fn same_length(ground: &Ground) -> Result<Vec<Length>, String> {
     let end = Instant::now() + SETTLE_MAX;
     loop {
         let mut lengths = Vec::new();
@@ -124,7 +138,8 @@ async fn same_length(ground: &Ground) -> Result<(), String> {
             of_chain.all(|(_, _, found)| found.is_ok() && Some(found) == first)
         };
         if ground.plots.iter().all(|plot| same(&plot.name)) {
-            return Ok(());
+            let agreed = lengths.into_iter().take(ground.plots.len());
+            return Ok(agreed.filter_map(|(_, _, found)| found.ok()).collect());
         }
         if Instant::now() > end {
             return Err(format!(
@@ -136,7 +151,7 @@ async fn same_length(ground: &Ground) -> Result<(), String> {
 }
 
 /// Transactions and height of a replica.
-async fn length(doors: &Doors, slot: usize, chain: &str) -> Result<(u64, u64), String> {
+async fn length(doors: &Doors, slot: usize, chain: &str) -> Result<Length, String> {
     let request = GetChainRequest {
         chain: chain.to_owned(),
         any_replica: true,

@@ -58,6 +58,8 @@ pub struct Pages {
     /// No new wishes: only what is asked for already.
     pub closing: bool,
     pub sealed: u64,
+    /// Reads that were held against what was acknowledged before them.
+    pub reads: u64,
     now: Duration,
     trace: Option<File>,
 }
@@ -105,6 +107,14 @@ impl Book {
         self.with(|pages| {
             let wishes = pages.wishes.values();
             wishes.filter(|wish| wish.acknowledged.is_none()).count()
+        })
+    }
+
+    /// The highest index that was acknowledged in a group's chain.
+    pub fn newest_acknowledged(&self, group: GroupId) -> Option<u64> {
+        self.with(|pages| {
+            let wishes = pages.wishes.values().filter(|wish| wish.group == group);
+            wishes.filter_map(|wish| wish.acknowledged).max()
         })
     }
 

@@ -15,7 +15,7 @@ const LASTS_MS: (u64, u64) = (50, 5000);
 
 /// What a link does while it is broken.
 #[derive(Clone, Copy, Debug)]
-enum Break {
+pub enum Break {
     Both,
     OneWay,
     /// What is sent waits until the end of the fault.
@@ -60,16 +60,21 @@ impl Faults {
 
     /// Ends what is over, and begins what is due.
     pub fn step(&mut self, sim: &mut Sim<'_>, now: Duration) {
+        self.mend(sim, now);
+        if now >= self.next {
+            let (from, to) = PAUSE_MS;
+            self.next = now + Duration::from_millis(self.rng.between(from, to));
+            self.strike(sim, now);
+        }
+    }
+
+    /// Ends what is over.
+    pub fn mend(&mut self, sim: &mut Sim<'_>, now: Duration) {
         let (over, left) = self.heals.drain(..).partition(|(at, _)| *at <= now);
         self.heals = left;
         let over: Vec<(Duration, Heal)> = over;
         for (_, heal) in over {
             self.heal(sim, heal);
-        }
-        if now >= self.next {
-            let (from, to) = PAUSE_MS;
-            self.next = now + Duration::from_millis(self.rng.between(from, to));
-            self.strike(sim, now);
         }
     }
 
@@ -84,15 +89,36 @@ impl Faults {
         let host = self.rng.below(self.hosts as u64) as usize;
         let other = (host + 1 + self.rng.below(self.hosts as u64 - 1) as usize) % self.hosts;
         match self.rng.below(12) {
-            0..4 => self.crash(sim, host, now),
-            4 => (0..self.hosts).for_each(|host| self.crash(sim, host, now)),
-            5..7 => self.break_link(sim, Break::Both, (host, other), now),
+            0..4 => self.crash_for_a_while(sim, host, now),
+            4 => (0..self.hosts).for_each(|host| self.crash_for_a_while(sim, host, now)),
+            5..7 => self.break_for_a_while(sim, Break::Both, (host, other), now),
             7..9 => {
-                let others = (0..self.hosts).filter(|other| *other != host);
-                others.for_each(|other| self.break_link(sim, Break::Both, (host, other), now));
+                for other in (0..self.hosts).filter(|other| *other != host) {
+                    self.break_for_a_while(sim, Break::Both, (host, other), now);
+                }
             }
-            9 => self.break_link(sim, Break::OneWay, (host, other), now),
-            _ => self.break_link(sim, Break::Hold, (host, other), now),
+            9 => self.break_for_a_while(sim, Break::OneWay, (host, other), now),
+            _ => self.break_for_a_while(sim, Break::Hold, (host, other), now),
+        }
+    }
+
+    fn crash_for_a_while(&mut self, sim: &mut Sim<'_>, host: usize, now: Duration) {
+        if !self.down.contains(&host) {
+            let until = self.lasts(now);
+            self.crash(sim, host, until);
+        }
+    }
+
+    fn break_for_a_while(
+        &mut self,
+        sim: &mut Sim<'_>,
+        how: Break,
+        (a, b): (usize, usize),
+        now: Duration,
+    ) {
+        if !self.broken.contains(&(a.min(b), a.max(b))) {
+            let until = self.lasts(now);
+            self.break_link(sim, how, (a, b), until);
         }
     }
 
@@ -101,7 +127,8 @@ impl Faults {
         now + Duration::from_millis(self.rng.between(from, to))
     }
 
-    fn crash(&mut self, sim: &mut Sim<'_>, host: usize, now: Duration) {
+    /// Takes a host's power until then, unless it has none.
+    pub fn crash(&mut self, sim: &mut Sim<'_>, host: usize, until: Duration) {
         if !self.down.insert(host) {
             return;
         }
@@ -123,12 +150,17 @@ impl Faults {
         self.book.trace(format_args!(
             "n{host} crashes: {keep} of {unsynced} unsynced batches stay"
         ));
-        let until = self.lasts(now);
         self.heals.push((until, Heal::Start(host)));
     }
 
-    /// Breaks a link for a while, if no other fault has it.
-    fn break_link(&mut self, sim: &mut Sim<'_>, how: Break, (a, b): (usize, usize), now: Duration) {
+    /// Breaks a link until then, if no other fault has it.
+    pub fn break_link(
+        &mut self,
+        sim: &mut Sim<'_>,
+        how: Break,
+        (a, b): (usize, usize),
+        until: Duration,
+    ) {
         if !self.broken.insert((a.min(b), a.max(b))) {
             return;
         }
@@ -148,7 +180,6 @@ impl Faults {
             }
         };
         self.book.trace(told);
-        let until = self.lasts(now);
         self.heals.push((until, heal));
     }
 

@@ -30,6 +30,8 @@ const SEED: &str = "QBC_SIM_SEED";
 const TRACE: &str = "QBC_SIM_TRACE";
 /// Set for a child whose disks lie.
 const LIES: &str = "QBC_SIM_LIES";
+/// Set for a child that plays `world::promise`.
+const PROMISE: &str = "QBC_SIM_PROMISE";
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -40,9 +42,14 @@ fn number(name: &str) -> Option<u64> {
 fn child() {
     let Some(seed) = number(SEED) else { return };
     let trace = std::env::var(TRACE).unwrap_or_else(|_| "/dev/stderr".into());
-    let lies = number(LIES).is_some();
+    let (lies, script) = (number(LIES).is_some(), number(PROMISE).is_some());
     chance::seeded(seed, move || {
-        world::run(seed, &PathBuf::from(trace), lies);
+        let trace = PathBuf::from(trace);
+        if script {
+            world::promise(seed, &trace);
+        } else {
+            world::run(seed, &trace, lies);
+        }
     });
 }
 
@@ -108,4 +115,14 @@ fn disks_that_lie_about_syncs_are_found_out() {
     });
     let told = found.expect("acknowledged transactions were lost, and no seed noticed");
     assert!(told.contains("panicked"), "{told}");
+}
+
+#[test]
+fn a_replica_that_is_killed_and_started_again_keeps_what_it_promised_its_leader() {
+    let dir = tempfile::tempdir().unwrap();
+    for seed in 1..=SEEDS {
+        let child = start(seed, &dir.path().join("promise"), &[(PROMISE, "1")]);
+        let told = String::from_utf8_lossy(&child.stderr);
+        assert!(child.status.success(), "seed {seed}: {told}");
+    }
 }

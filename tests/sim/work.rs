@@ -6,7 +6,7 @@ use std::{future::pending, time::Duration};
 use qbc::chain::{Birth, ChainName, Constitution, HashAlg, Meta};
 use qbc::consensus::{Group, Groups, ProposeError};
 use qbc::engine::{
-    Bang, GroupId, InjectHead, InjectItem, Outcome, Rejection, Seal, TemplateRequest,
+    Bang, GroupId, InjectHead, InjectItem, Outcome, Reader, Rejection, Seal, TemplateRequest,
 };
 use qbc::store::ChainNo;
 use tokio::time::sleep;
@@ -61,6 +61,8 @@ pub async fn run(host: Host, groups: Groups) {
         }
         let rng = host.rng(&format!("sealer {id:?}"));
         tokio::spawn(seal(host.clone(), groups.clone(), id, rng));
+        let rng = host.rng(&format!("reader {id:?}"));
+        tokio::spawn(read(host.clone(), groups.clone(), id, rng));
     }
     pending::<()>().await;
 }
@@ -151,6 +153,33 @@ fn answered(host: &Host, group: GroupId, wish: u64, answer: Result<Outcome, Prop
     let at = host.index;
     host.book
         .trace(format_args!("n{at} group {}: wish {wish} {told}", group.0));
+}
+
+/// Reads under the lease where the host believes that it leads: what was acknowledged before must be there.
+async fn read(host: Host, groups: Groups, id: GroupId, mut rng: Rng) {
+    loop {
+        sleep(Duration::from_millis(rng.between(5, 60))).await;
+        let chain = host.book.with(|pages| pages.chains.get(&id.0).copied());
+        let (Some(group), Some(chain)) = (led(&groups, id), chain) else {
+            continue;
+        };
+        let before = host.book.newest_acknowledged(id);
+        let Ok(index) = group.read_index().await else {
+            continue;
+        };
+        if group.applied(index).await.is_err() {
+            continue;
+        }
+        let reader = Reader::new(groups.store(), group.engine().slot());
+        let next = reader.chain_no(chain).unwrap().unwrap().pool.next_index;
+        assert!(
+            before.is_none_or(|newest| newest < next),
+            "n{} group {}: a read ends before index {next}, and {before:?} was acknowledged",
+            host.index,
+            id.0
+        );
+        host.book.with(|pages| pages.reads += 1);
+    }
 }
 
 async fn seal(host: Host, groups: Groups, id: GroupId, mut rng: Rng) {
