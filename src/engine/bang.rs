@@ -55,7 +55,7 @@ pub(super) fn apply(
     Ok(Ok(chain))
 }
 
-fn read_constitution(meta: &[u8]) -> Result<Constitution, Rejection> {
+pub(super) fn read_constitution(meta: &[u8]) -> Result<Constitution, Rejection> {
     let bad = |why: String| Rejection::BadGenesis(why);
     let meta = Meta::parse(meta).map_err(|refused| bad(refused.to_string()))?;
     let bytes = meta
@@ -98,7 +98,7 @@ fn seen(
     })))
 }
 
-fn taken(
+pub(super) fn taken(
     work: &mut Work<'_>,
     row: &[u8],
     asked: &Constitution,
@@ -126,11 +126,13 @@ fn taken(
     }))
 }
 
-fn stored_constitution(
+pub(super) fn stored_constitution(
     work: &mut Work<'_>,
     no: ChainNo,
 ) -> Result<Option<Constitution>, StoreError> {
-    let key = quant_key(work.engine.slot, no, 0);
+    let first = work.chain(no)?;
+    let first = first.map_or(0, |chain| chain.lineage.first_height());
+    let key = quant_key(work.engine.slot, no, first);
     let row = work.state.pending.quant(&work.engine.store, &key)?;
     Ok(row.and_then(|row| read_constitution(&row.meta).ok()))
 }
@@ -154,6 +156,7 @@ fn make(
         amended_height: 0,
         name: chain.name.clone(),
         peaks: Vec::new(),
+        ancestors: Vec::new(),
     };
     work.batch.put(Cf::Chain, chain_key(slot, no), row.encode());
     work.batch
@@ -178,7 +181,7 @@ fn make(
     })
 }
 
-fn next_chain(work: &mut Work<'_>) -> Result<ChainNo, StoreError> {
+pub(super) fn next_chain(work: &mut Work<'_>) -> Result<ChainNo, StoreError> {
     use crate::store::View;
     let key = chain_key(work.engine.slot, GROUP_ROWS);
     let next = match work.state.next_chain {

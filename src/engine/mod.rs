@@ -13,6 +13,7 @@ mod cluster_rows;
 mod command;
 mod due;
 mod erase;
+mod fork;
 mod hot;
 mod image;
 mod inject;
@@ -34,8 +35,9 @@ pub use cluster::{
 pub use cluster_keys::KeyRow;
 pub use command::{
     AddNode, Bang, Command, CommandError, CommandWriter, Founding, Inject, InjectHead, InjectItem,
-    Move, Seal, Sign, SignItem, entry_seals,
+    Move, Seal, Sign, SignItem, begins_entry, entry_forks, entry_seals,
 };
+pub use fork::{FORK_DEPTH_MAX, Fork, Settle, Unnamed};
 pub use image::{
     Closing, Holding, IMAGE_PIECE_BYTES_MAX, ImageClaim, ImageError, ImageReceiver, ImageSender,
     Progress, Put, drop_slot,
@@ -43,7 +45,7 @@ pub use image::{
 pub use leap::{Template, TemplateRequest};
 pub use member::MemberCommand;
 pub use names::Name;
-pub use outcome::{Banged, Injected, Outcome, Rejection, Sealed, SignedBy};
+pub use outcome::{Banged, Forked, Injected, Outcome, Rejection, Sealed, SignedBy};
 pub use quorum::Finality;
 pub use read::{ChainView, InForce, ReadError, Reader, TransactionView};
 pub use scrub::{Damage, check_quant};

@@ -258,11 +258,15 @@ impl ChainReads<'_> {
         found.transpose().map_err(|error| status::of_read(&error))
     }
 
-    /// The newest Quant that a client may take for final. Where none is, the genesis stands for what there is.
+    /// The newest Quant that a client may take for final. Where none is, the genesis, or of a fork
+    /// the fork-genesis, stands for what there is.
     pub fn newest(&self) -> Result<u64, Status> {
         let head = self.chain.head.height;
         let finality = self.finality()?;
-        Ok(finality.map_or(head, |found| found.height().unwrap_or(0).min(head)))
+        let first = self.chain.lineage.first_height();
+        Ok(finality.map_or(head, |found| {
+            found.height().unwrap_or(0).max(first).min(head)
+        }))
     }
 
     /// The signatures that stand on a Quant of a quorum chain; none of others.

@@ -58,14 +58,15 @@ pub enum Method {
     GetMining = 20,
     PutSignatures = 24,
     NameChain = 32,
+    ForkChain = 33,
 }
 
 impl Method {
     pub fn from_u8(byte: u8) -> Option<Self> {
         use Method::{
-            Bang, Close, Export, GetBalance, GetBundle, GetChain, GetHead, GetLatest, GetMining,
-            GetQuant, GetTransaction, Inject, Leap, ListGroup, ListHistory, ListQuants, NameChain,
-            ProveExtension, ProveInclusion, ProveState, PutSignatures, Read,
+            Bang, Close, Export, ForkChain, GetBalance, GetBundle, GetChain, GetHead, GetLatest,
+            GetMining, GetQuant, GetTransaction, Inject, Leap, ListGroup, ListHistory, ListQuants,
+            NameChain, ProveExtension, ProveInclusion, ProveState, PutSignatures, Read,
         };
         let all = [
             Bang,
@@ -90,6 +91,7 @@ impl Method {
             GetMining,
             PutSignatures,
             NameChain,
+            ForkChain,
         ];
         all.into_iter().find(|method| *method as u8 == byte)
     }
@@ -509,7 +511,7 @@ mod tests {
     #[test]
     fn every_method_has_a_number_of_its_own() {
         let found: Vec<Method> = (0..=u8::MAX).filter_map(Method::from_u8).collect();
-        assert_eq!(found.len(), 22);
+        assert_eq!(found.len(), 23);
         assert!(
             found
                 .iter()
