@@ -5,13 +5,13 @@ use super::record::{RecordWriter, Records, exact};
 use super::{ChainId, Hash, HashAlg, Refused};
 
 pub(super) const NAME: u8 = 1;
-const CREATED_MS: u8 = 2;
-const SALT: u8 = 3;
+pub(super) const CREATED_MS: u8 = 2;
+pub(super) const SALT: u8 = 3;
 const AUTHORITY: u8 = 4;
 const CONTENT: u8 = 5;
 const SCHEMA: u8 = 6;
 pub(super) const AUTHORS: u8 = 7;
-const ADMINS: u8 = 8;
+pub(super) const ADMINS: u8 = 8;
 pub(super) const LEAP_COUNT: u8 = 9;
 pub(super) const LEAP_BYTES: u8 = 10;
 pub(super) const LEAP_MS: u8 = 11;
@@ -21,8 +21,8 @@ const RULES: u8 = 14;
 const MINT: u8 = 15;
 const ERASABLE: u8 = 16;
 const KEYED: u8 = 17;
-const FAMILY_ID: u8 = 18;
-const PLACE: u8 = 19;
+pub(super) const FAMILY_ID: u8 = 18;
+pub(super) const PLACE: u8 = 19;
 const PAYLOAD_MAX: u8 = 20;
 const CLUSTER_ID: u8 = 21;
 pub(super) const LAST: u8 = CLUSTER_ID;
@@ -260,7 +260,7 @@ impl Constitution {
         *self == other
     }
 
-    fn value(&self, tag: u8) -> Option<Vec<u8>> {
+    pub(super) fn value(&self, tag: u8) -> Option<Vec<u8>> {
         match tag {
             NAME => Some(self.name.as_bytes().to_vec()),
             CREATED_MS => Some(self.created_ms.to_be_bytes().to_vec()),

@@ -9,6 +9,7 @@ mod constitution;
 mod content;
 mod erasure;
 mod export;
+mod fork;
 mod hash;
 mod id;
 mod keccak;
@@ -44,6 +45,7 @@ pub use export::{
     Audited, Auditor, EXPORT_END, EXPORT_FRAME_BYTES_MAX, EXPORT_QUANT, EXPORT_SIGNATURE,
     EXPORT_TRANSACTION, ExportVerdict, ExportVerifier, export_frame, export_magic,
 };
+pub use fork::{fork_header, fork_meta};
 pub use hash::{Hash, HashAlg};
 pub use id::{ChainId, ChainIdError};
 pub use ledger::{

@@ -95,6 +95,7 @@ pub const CHECKS: &[&str] = &[
     "extension-same-height",
     "field",
     "final",
+    "fork-constitution",
     "fork-genesis",
     "fork-height",
     "genesis",

@@ -82,7 +82,9 @@ fn change(args: &AmendArgs) -> Result<ConstitutionChange, CliError> {
     })
 }
 
-fn edit<T: std::str::FromStr + Default + PartialEq>(text: &str) -> Result<Edit<T>, String> {
+pub(super) fn edit<T: std::str::FromStr + Default + PartialEq>(
+    text: &str,
+) -> Result<Edit<T>, String> {
     if text == NONE {
         return Ok(Edit::Remove);
     }

@@ -48,6 +48,15 @@ fn shown(trusted: &Trusted, summary: &ChainSummary, in_force: &InForce) -> Value
             "proven": in_force.proven,
         });
     }
+    if let Some(border) = trusted.borders.first() {
+        // The name is the node's word; id and height are verified.
+        let told = summary.forked_from.as_ref();
+        shown["parent"] = json!({
+            "name": told.map(|parent| parent.name.as_str()),
+            "chain_id": border.header.chain_id.to_string(),
+            "height": border.header.height - 1,
+        });
+    }
     if let Some(mining) = &summary.mining {
         shown["mining"] = shape::mining(mining);
     }

@@ -19,6 +19,7 @@ mod discover;
 mod erase;
 mod exit;
 mod export;
+mod fork;
 mod head;
 mod history;
 mod inject;
@@ -96,6 +97,8 @@ enum Verb {
     Leap(leap::LeapArgs),
     /// Seal a chain for good
     Close(close::CloseArgs),
+    /// Create a chain that shares another one's history up to a height
+    Fork(fork::ForkArgs),
     /// List chains
     Chains(chains::ChainsArgs),
     /// Show a chain
@@ -158,6 +161,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Inject(args) => online(&global, async |s| inject::run(args, s).await),
         Verb::Leap(args) => online(&global, async |s| leap::run(args, s).await),
         Verb::Close(args) => online(&global, async |s| close::run(args, s).await),
+        Verb::Fork(args) => online(&global, async |s| fork::run(args, s).await),
         Verb::Chains(args) => online(&global, async |s| chains::run(args, s).await),
         Verb::Chain(args) => online(&global, async |s| chain::run(args, s).await),
         Verb::Quant(args) => online(&global, async |s| quant::run(args, s).await),
@@ -214,7 +218,7 @@ mod tests {
             .get_subcommands()
             .map(clap::Command::get_name)
             .collect();
-        let contract = "serve bang inject leap close chains chain quant head tx read history latest export prove verify audit keygen amend erase wallet discover leave bench completions";
+        let contract = "serve bang inject leap close fork chains chain quant head tx read history latest export prove verify audit keygen amend erase wallet discover leave bench completions";
         assert_eq!(verbs, contract.split(' ').collect::<Vec<_>>());
     }
 }

@@ -20,20 +20,23 @@ pub(super) struct ProveArgs {
     #[arg(value_parser = chain_name)]
     name: ChainName,
     /// The transaction to prove
-    #[arg(required_unless_present_any = ["extend", "key", "account"], conflicts_with_all = ["extend", "key", "account"])]
+    #[arg(required_unless_present_any = ["extend", "key", "account", "agree"], conflicts_with_all = ["extend", "key", "account", "agree"])]
     index: Option<u64>,
     /// Prove the latest transaction of this key, or that there is none; only on keyed chains
-    #[arg(long, value_name = "K", conflicts_with_all = ["extend", "account"])]
+    #[arg(long, value_name = "K", conflicts_with_all = ["extend", "account", "agree"])]
     key: Option<String>,
     /// Prove what this account (a name, or @FILE of qbc wallet new) has; only on ledgers
-    #[arg(long, value_name = "ACCOUNT", conflicts_with = "extend", value_parser = account)]
+    #[arg(long, value_name = "ACCOUNT", conflicts_with_all = ["extend", "agree"], value_parser = account)]
     account: Option<Account>,
     /// Prove into the head of this height [default: the newest]
-    #[arg(long, value_name = "HEIGHT", conflicts_with = "extend")]
+    #[arg(long, value_name = "HEIGHT", conflicts_with_all = ["extend", "agree"])]
     at: Option<u64>,
     /// Prove that the head at height TO extends the one at height FROM
     #[arg(long, num_args = 2, value_names = ["FROM", "TO"])]
     extend: Option<Vec<u64>>,
+    /// Prove that this fork of the chain has its history up to the fork, and that they part there
+    #[arg(long, value_name = "FORK", conflicts_with = "extend", value_parser = chain_name)]
+    agree: Option<ChainName>,
     /// The file to write [default: stdout]
     #[arg(short = 'o', value_name = "FILE")]
     file: Option<PathBuf>,
@@ -77,6 +80,10 @@ async fn prove(
     trusted: &Trusted,
 ) -> Result<(Proof, Verdict), CliError> {
     let client = &session.client;
+    if let Some(fork) = &args.agree {
+        let fork = session.look(fork).await?;
+        return Ok(client.prove_agreement(trusted, &fork).await?);
+    }
     if let Some(&[from, to]) = args.extend.as_deref() {
         if from >= to {
             let why = format!("--extend {from} {to}: FROM must be lower than TO");

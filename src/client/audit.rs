@@ -132,7 +132,7 @@ impl Transactions<'_> {
     ) -> Result<(), ClientError> {
         for index in header.tx_start..header.tx_end() {
             let given = self.next(index).await?;
-            let envelope = convert::envelope(trusted.alg(), trusted.chain_id, &given)?;
+            let envelope = convert::envelope(trusted.alg(), trusted.owner_of(index).0, &given)?;
             let (bytes, attributes) = (envelope.to_bytes(), &given.attributes);
             match &given.erasure {
                 None => {

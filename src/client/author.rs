@@ -3,7 +3,8 @@ use bytes::Bytes;
 
 use crate::{
     chain::{
-        Attributes, ChainId, Refused, SigningKey, author_message, payload_hash, verify_author,
+        Attributes, ChainId, Constitution, Refused, SigningKey, author_message, payload_hash,
+        verify_author,
     },
     client::{Client, ClientError, Trusted, convert},
     proto,
@@ -78,7 +79,7 @@ pub(super) fn check(
         return Ok(());
     };
     let checked = verify_author(
-        &family(trusted),
+        &family_at(trusted, given.index),
         convert::kind(given)?,
         given.flags as u8,
         attributes.key.as_deref(),
@@ -91,6 +92,17 @@ pub(super) fn check(
         let why = format!("transaction {}: {}", given.index, refused.why);
         Refused::new("author-signature", why)
     })
+}
+
+/// The chain that the author of a transaction signed for.
+fn family_at(trusted: &Trusted, index: u64) -> ChainId {
+    let (owner, constitution) = trusted.owner_of(index);
+    family_of(owner, constitution)
+}
+
+/// The chain that authors of one with this constitution sign for.
+pub(super) fn family_of(chain: ChainId, constitution: &Constitution) -> ChainId {
+    constitution.family_id.unwrap_or(chain)
 }
 
 /// The chain that authors sign for.

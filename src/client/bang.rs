@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     chain::{ChainId, Constitution, Content, HashAlg, Header, Refused, check_meta},
-    client::{Client, ClientError, Contact, ContactKind, Trusted, convert},
+    client::{Client, ClientError, Contact, ContactKind, ForkOptions, Trusted, convert},
     proto,
 };
 
@@ -205,6 +205,32 @@ fn seal_rules(asked: &proto::Constitution, got: &Constitution) -> [(&'static str
             as_asked(asked.work_target_ms, work.map(|work| work.target_ms)),
         ),
     ]
+}
+
+/// A fork has the authors, admins and timers that were asked for.
+pub(super) fn check_changes(options: &ForkOptions, trusted: &Trusted) -> Result<(), Refused> {
+    let (asked, got) = (&options.constitution, &trusted.constitution);
+    let keys = |keys: &[Bytes]| keys.iter().map(|key| key.to_vec()).collect::<Vec<_>>();
+    let named =
+        |asked: &[Bytes], got: &[[u8; 32]]| asked.is_empty() || same_keys(&keys(asked), got);
+    let timer =
+        |asked: Option<u64>, got: Option<u64>| asked.is_none_or(|asked| asked == got.unwrap_or(0));
+    let count = got.leap_count.map(u64::from);
+    let rules = [
+        ("any_author", !options.any_author || got.authors.is_empty()),
+        ("authors", named(&asked.authors, &got.authors)),
+        ("admins", named(&asked.admins, &got.admins)),
+        ("leap_count", timer(asked.leap_count.map(u64::from), count)),
+        ("leap_bytes", timer(asked.leap_bytes, got.leap_bytes)),
+        ("leap_ms", timer(asked.leap_ms, got.leap_ms)),
+    ];
+    match rules.into_iter().find(|(_, holds)| !holds) {
+        None => Ok(()),
+        Some((rule, _)) => {
+            let why = format!("{rule} of the fork is not what was asked for");
+            Err(Refused::new("constitution-asked", why))
+        }
+    }
 }
 
 /// What was not asked for may be as the node has it.

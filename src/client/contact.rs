@@ -8,7 +8,7 @@
 //! 6. Only then the trusted head moves.
 use crate::{
     chain::{
-        ChainId, Header, Refused, TrustedHead, verify_bundle, verify_extension,
+        ChainId, Constitution, Header, Meta, Refused, TrustedHead, verify_bundle, verify_extension,
         verify_history_link, verify_quorum, verify_required,
     },
     client::{
@@ -109,6 +109,7 @@ impl Client {
 
     async fn meet_first(&self, name: &str) -> Result<(Contact, Option<[u8; 32]>), ClientError> {
         let trusted = Trusted::from(self.bundle(name, None).await?);
+        let trusted = self.with_constitutions_below(trusted).await?;
         if trusted.name() != name {
             let why = format!("asked for {name}, answered with chain {}", trusted.name());
             return Err(ClientError::refused("chain-name", why));
@@ -134,6 +135,23 @@ impl Client {
             ContactKind::Moved
         };
         Ok((Contact { trusted, kind }, base))
+    }
+
+    /// Of a fork of an erasable chain: what the chains that it came from began with. Their admins erase what they own.
+    async fn with_constitutions_below(&self, mut trusted: Trusted) -> Result<Trusted, ClientError> {
+        if !trusted.constitution.erasable {
+            return Ok(trusted);
+        }
+        for at in 0..trusted.borders.len() {
+            // A chain begins right where it left its own parent, the oldest one at height 0.
+            let next = trusted.borders.get(at + 1);
+            let first = next.map_or(0, |border| border.header.height);
+            let (_, meta) = self.quant(&trusted, first).await?;
+            let bytes = Meta::parse(&meta)?.constitution;
+            let bytes = bytes.ok_or_else(|| convert::bad("a first Quant has no constitution"))?;
+            trusted.borders[at].below = Some(Constitution::parse(&bytes)?);
+        }
+        Ok(trusted)
     }
 
     /// The newest head as a successor of `old`; `old` itself where the node is behind in the same history.
@@ -186,6 +204,10 @@ impl Client {
     ) -> Result<Trusted, ClientError> {
         let new = self.bundle(name, Some(old.chain_id)).await;
         let new = new.map_or_else(|_| Err(refused.clone()), |new| Ok(Trusted::from(new)))?;
+        let new = Trusted {
+            borders: old.borders.clone(),
+            ..new
+        };
         if new.authority_seq <= old.authority_seq {
             return Err(refused.into());
         }
@@ -238,7 +260,8 @@ impl Client {
             Err(error) => return Err(refuse(&error.to_string()).into()),
         };
         let path = convert::path(&answer.path)?;
-        verify_history_link(older, &old.header, &[], &path)
+        let borders = old.borders_above(older.height);
+        verify_history_link(older, &old.header, &borders, &path)
             .map_err(|refused| refuse(&refused.to_string()).into())
     }
 

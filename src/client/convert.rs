@@ -92,7 +92,11 @@ pub(super) fn bundle(answer: proto::GetBundleResponse) -> Result<Bundle, Refused
         header: head.bytes,
         peaks: path(&answer.peaks)?,
         genesis: quant_bytes(answer.genesis)?,
-        borders: Vec::new(),
+        borders: answer
+            .borders
+            .iter()
+            .map(|border| border.to_vec())
+            .collect(),
         authority_changes: changes.collect::<Result<_, _>>()?,
         signatures: head.signatures,
     })

@@ -63,7 +63,11 @@ impl Client {
     async fn envelope(&self, trusted: &Trusted, index: u64) -> Result<Envelope, ClientError> {
         if index >= trusted.sealed() {
             let given = self.raw_transaction(trusted, index).await?;
-            return Ok(convert::envelope(trusted.alg(), trusted.chain_id, &given)?);
+            return Ok(convert::envelope(
+                trusted.alg(),
+                trusted.owner_of(index).0,
+                &given,
+            )?);
         }
         let (_, verdict) = self.prove_inclusion(trusted, index, None).await?;
         let shown = verdict.transaction.map(|shown| shown.envelope);
@@ -90,7 +94,8 @@ pub(super) fn check(
         let why = format!("the payload of transaction {index} is said to be erased, and {why}");
         Err(Refused::new("erasure", why))
     };
-    let constitution = &trusted.constitution;
+    // Below a fork it is the chain's that owns it.
+    let (owner, constitution) = trusted.owner_of(index);
     if !constitution.erasable {
         return refused("its chain is not erasable");
     }
@@ -104,7 +109,7 @@ pub(super) fn check(
         return refused("none of the chain's admins signed the tombstone");
     }
     verify_author(
-        &author::family(trusted),
+        &author::family_of(owner, constitution),
         TYPE_ERASURE,
         0,
         attributes.key.as_deref(),
@@ -159,6 +164,7 @@ mod tests {
             chain_id: header.id(),
             hash: header.hash(),
             header,
+            borders: Vec::new(),
             authority: constitution.authority.clone(),
             constitution,
             authority_seq: 0,

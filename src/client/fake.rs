@@ -308,6 +308,13 @@ impl ChainService for FakeNode {
     type ReadStream = Pieces<proto::ReadResponse>;
     type ExportStream = Pieces<proto::ExportResponse>;
 
+    async fn fork_chain(
+        &self,
+        _: Request<proto::ForkChainRequest>,
+    ) -> Answer<proto::ForkChainResponse> {
+        Err(Status::unimplemented("this node forks nothing"))
+    }
+
     async fn list_history(
         &self,
         _: Request<proto::ListHistoryRequest>,
@@ -502,6 +509,7 @@ impl ProofService for FakeNode {
             attributes: given.attributes,
             payload: Some(given.payload),
             erasure: None,
+            borders: Vec::new(),
             salt: Bytes::new(),
             tx_path: path(&leaves, r.index - header.tx_start),
             header: header.to_bytes().to_vec().into(),
@@ -550,6 +558,7 @@ impl ProofService for FakeNode {
                 .map(|peak| peak.to_vec().into())
                 .collect(),
             genesis: Some(chain.quant(0)?),
+            borders: Vec::new(),
             authority_changes: Vec::new(),
         }))
     }

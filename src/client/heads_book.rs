@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     chain::{Authority, ChainId, Constitution, Header, Refused},
     client::{
-        ClientError, KeptReceipt, Trusted,
+        Border, ClientError, KeptReceipt, Trusted,
         heads::{Kept, Offer},
     },
 };
@@ -39,12 +39,26 @@ pub struct HeadEntry {
     pub quant_hash: String,
     /// The 256 bytes of the head.
     pub header: String,
+    /// Of a fork: the fork-genesis headers down from its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub borders: Vec<BorderEntry>,
     /// The constitution's records.
     pub constitution: String,
     /// The authority in force, as constitution record 4.
     pub authority: String,
     /// How many times it changed.
     pub authority_seq: u32,
+}
+
+/// Where a fork left its parent, as it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BorderEntry {
+    /// The 256 bytes of the fork-genesis.
+    pub header: String,
+    /// The constitution's records of the chain below, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<String>,
 }
 
 impl Default for Book {
@@ -131,6 +145,7 @@ impl HeadEntry {
             height: head.header.height,
             quant_hash: hex::encode(head.hash),
             header: hex::encode(head.header.to_bytes()),
+            borders: head.borders.iter().map(BorderEntry::of).collect(),
             constitution: hex::encode(head.constitution.to_bytes()),
             authority: hex::encode(head.authority.to_bytes()),
             authority_seq: head.authority_seq,
@@ -142,13 +157,37 @@ impl HeadEntry {
             hex::decode(text).map_err(|_| Refused::new("hex", format!("{field} is not hex")))
         };
         let header = Header::parse(&bytes("header", &self.header)?)?;
+        let borders = self.borders.iter().map(BorderEntry::border);
         Ok(Trusted {
+            borders: borders.collect::<Result<_, _>>()?,
             chain_id: header.id(),
             hash: header.hash(),
             header,
             constitution: Constitution::parse(&bytes("constitution", &self.constitution)?)?,
             authority: Authority::parse(&bytes("authority", &self.authority)?)?,
             authority_seq: self.authority_seq,
+        })
+    }
+}
+
+impl BorderEntry {
+    fn of(border: &Border) -> Self {
+        let below = border.below.as_ref();
+        Self {
+            header: hex::encode(border.header.to_bytes()),
+            below: below.map(|below| hex::encode(below.to_bytes())),
+        }
+    }
+
+    fn border(&self) -> Result<Border, Refused> {
+        let bytes = |text: &String| {
+            hex::decode(text).map_err(|_| Refused::new("hex", "a border is not hex".to_owned()))
+        };
+        let below = self.below.as_ref().map(bytes).transpose()?;
+        let below = below.map(|below| Constitution::parse(&below));
+        Ok(Border {
+            header: Header::parse(&bytes(&self.header)?)?,
+            below: below.transpose()?,
         })
     }
 }

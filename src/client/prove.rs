@@ -121,6 +121,12 @@ pub(super) fn inclusion_proof(
     let head = convert::head(answer.head)?;
     let sealing = answer.header.to_vec();
     let height = Header::parse(&sealing)?.height;
+    let mut borders = Vec::new();
+    for border in &answer.borders {
+        if Header::parse(border)?.height > height {
+            borders.push(border.to_vec());
+        }
+    }
     let salt = (!answer.salt.is_empty()).then(|| convert::hash(&answer.salt, "salt"));
     let salt = salt.transpose()?;
     let evidence = TransactionEvidence {
@@ -137,7 +143,7 @@ pub(super) fn inclusion_proof(
         steps.push(Step::History {
             header: head.bytes,
             path: convert::path(&answer.history_path)?,
-            borders: Vec::new(),
+            borders,
         });
     }
     let proof = Proof {

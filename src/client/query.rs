@@ -38,6 +38,8 @@ pub struct ChainSummary {
     pub closed: bool,
     /// Of the bang, Unix milliseconds.
     pub created_ms: u64,
+    /// Of a fork: where it left its parent.
+    pub forked_from: Option<proto::ForkedFrom>,
     /// How far the leader is with the work for the next Quant; none where nothing is mined, and in listings.
     pub mining: Option<Mining>,
 }
@@ -156,6 +158,7 @@ impl Client {
             closed: chain.closed,
             created_ms: chain.created_ms,
             mining: chain.mining,
+            forked_from: chain.forked_from.clone(),
         })
     }
 }
@@ -172,5 +175,11 @@ pub(super) fn check_in_history(
         }
         return Err(equivocation(trusted, header).into());
     }
-    Ok(verify_history_link(header, &trusted.header, &[], path)?)
+    let borders = trusted.borders_above(header.height);
+    Ok(verify_history_link(
+        header,
+        &trusted.header,
+        &borders,
+        path,
+    )?)
 }

@@ -396,7 +396,8 @@ impl ReadTransaction {
         let attributes = convert::attributes(&given.attributes)?;
         author::check(trusted, given, &attributes)?;
         let erased = given.erasure.as_ref().map(|erasure| {
-            let envelope = convert::envelope(trusted.alg(), trusted.chain_id, given)?;
+            let envelope =
+                convert::envelope(trusted.alg(), trusted.owner_of(given.index).0, given)?;
             erase::check(trusted, given.index, &envelope.to_bytes(), erasure)
         });
         Ok(Self {
@@ -453,7 +454,8 @@ pub(super) fn leaves(
     let alg = trusted.alg();
     let hashes = payload_hashes(alg, given)?;
     let envelopes = given.iter().zip(hashes).map(|(given, payload_hash)| {
-        let envelope = convert::envelope_with(alg, trusted.chain_id, given, payload_hash);
+        let envelope =
+            convert::envelope_with(alg, trusted.owner_of(given.index).0, given, payload_hash);
         envelope.map(|envelope| envelope.to_bytes())
     });
     let envelopes = envelopes.collect::<Result<Vec<_>, _>>()?;

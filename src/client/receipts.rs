@@ -258,7 +258,7 @@ fn root_of(
             let envelope = Envelope {
                 kind: item.r#type as u8,
                 salted: salt.is_some(),
-                chain_id: receipt.chain_id,
+                chain_id: trusted.owner_of(index).0,
                 index,
                 inject_ms: *inject_ms,
                 payload_len: item.payload.len() as u64,

@@ -10,7 +10,7 @@ use super::{
     Clock, EntryBytes, Raft,
     group::{self, ProposeError},
 };
-use crate::engine::{CommandWriter, Outcome};
+use crate::engine::{CommandWriter, Outcome, begins_entry};
 
 /// Entries of a group that are proposed and not yet applied. When the disk is slow, what finds no place here misses the
 /// next sync: with 8 places and 64 writers every third request did.
@@ -58,7 +58,7 @@ fn gather(
     let mut proposals = vec![first];
     while proposals.len() < ENTRY_COMMANDS {
         let Ok(next) = waiting.try_recv() else { break };
-        if bytes + next.command.len() > ENTRY_BYTES {
+        if bytes + next.command.len() > ENTRY_BYTES || begins_entry(&next.command) {
             *left = Some(next);
             break;
         }

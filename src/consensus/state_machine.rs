@@ -29,7 +29,7 @@ use super::{
     slots::{self, Slots},
     snapshot, trash,
 };
-use crate::engine::{ApplyError, Engine, GroupId, entry_seals};
+use crate::engine::{ApplyError, Engine, GroupId, entry_forks, entry_seals};
 use crate::store::{Batch, Cf, RaftTag, Slot, Store, StoreError, View, raft_key};
 
 /// Log bytes after which the log is cut. By bytes, not by entries: an entry may hold one transaction or thousands.
@@ -182,6 +182,13 @@ impl GroupMachine {
         let mut answers = Vec::with_capacity(entries.len());
         let (mut log_id, mut membership) = (None, None);
         for (entry, responder) in entries {
+            if matches!(&entry.payload, EntryPayload::Normal(commands) if entry_forks(&commands.0))
+                && log_id.is_some()
+            {
+                // A fork reads what lies in the store: what was decided so far goes there first.
+                let before = std::mem::replace(&mut batch, self.store.batch());
+                self.write(before, log_id, membership.take(), &engine)?;
+            }
             log_id = Some(entry.log_id);
             let outcomes = match entry.payload {
                 EntryPayload::Blank => Vec::new(),

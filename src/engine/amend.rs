@@ -20,7 +20,8 @@ use crate::chain::{
 };
 use crate::store::{
     AmendedRow, Batch, Cf, ChainNo, PoolRow, QuantRow, Slot, StoreError, TxRow, View,
-    amended_bounds, amended_key, change_key, quant_key, tx_key, tx_row,
+    amended_before, amended_bounds, amended_key, change_key, earlier_key, quant_key, tx_key,
+    tx_row,
 };
 
 /// Whose transactions a chain takes now. Both sorted.
@@ -135,8 +136,9 @@ pub(super) fn judge(
         amendment: None,
     };
     let current = chain.amended.as_ref().map(|one| one.current.clone());
+    let first = chain.lineage.first_height();
     let current = match current {
-        None if changes => genesis(work, command.head.chain)?,
+        None if changes => genesis(work, (command.head.chain, first))?,
         current => current.unwrap_or_default(),
     };
     for (number, item) in fresh() {
@@ -147,9 +149,9 @@ pub(super) fn judge(
     Ok(Ok(judge.amendment))
 }
 
-/// The constitution that was hashed into Quant 0.
-fn genesis(work: &Work<'_>, no: ChainNo) -> Result<Vec<u8>, StoreError> {
-    let key = quant_key(work.engine.slot, no, 0);
+/// The constitution that was hashed into a chain's first Quant.
+fn genesis(work: &Work<'_>, (no, first): (ChainNo, u64)) -> Result<Vec<u8>, StoreError> {
+    let key = quant_key(work.engine.slot, no, first);
     let row = work.state.pending.quant(&work.engine.store, &key)?;
     let meta = row.and_then(|row| Meta::parse(&row.meta).ok());
     meta.and_then(|meta| meta.constitution)
@@ -309,6 +311,15 @@ pub(super) fn seal(batch: &mut Batch, slot: Slot, chain: &mut HotChain, header: 
         return;
     }
     let amended = Arc::make_mut(amended);
+    if let Some((height, index)) = amended.sealed_at {
+        // Forks from below this Quant begin with what was in force there.
+        let row = AmendedRow {
+            height,
+            index,
+            constitution: amended.sealed.clone(),
+        };
+        batch.put(Cf::Chain, earlier_key(slot, chain.no, height), row.encode());
+    }
     let end = header.tx_end();
     let count = amended.pooled.partition_point(|one| one.index < end);
     for PooledChange { index, change, .. } in amended.pooled.drain(..count) {
@@ -376,12 +387,43 @@ fn pooled_indexes(view: &dyn View, place: Place) -> Result<Vec<u64>, StoreError>
     Ok(indexes)
 }
 
+/// The constitution that was in force after the Quant of a height; `genesis` is the one that the chain began with.
+pub(super) fn in_force_at(
+    view: &dyn View,
+    place: Place,
+    (height, genesis): (u64, &[u8]),
+) -> Result<Vec<u8>, StoreError> {
+    if place.amended_height == 0 {
+        return Ok(genesis.to_vec());
+    }
+    if place.amended_height <= height {
+        return sealed(view, place).map(|amended| amended.sealed);
+    }
+    let (from, to) = amended_before(place.slot, place.no, height);
+    let mut found = None;
+    view.scan_down(Cf::Chain, &from, &to, &mut |_, row| {
+        found = Some(AmendedRow::decode(row));
+        ControlFlow::Break(())
+    })?;
+    match found {
+        None => Ok(genesis.to_vec()),
+        Some(row) => checked(view, place, row.ok_or_else(damaged)?).map(|row| row.constitution),
+    }
+}
+
 /// The row must be what the Quant that it names says.
 fn sealed(view: &dyn View, place: Place) -> Result<Amended, StoreError> {
     let row = view.get(Cf::Chain, &amended_key(place.slot, place.no))?;
     let row = row.as_deref().and_then(AmendedRow::decode);
     let row = row.filter(|row| row.height == place.amended_height);
-    let row = row.ok_or_else(damaged)?;
+    let row = checked(view, place, row.ok_or_else(damaged)?)?;
+    Ok(Amended {
+        sealed_at: Some((row.height, row.index)),
+        ..Amended::by_genesis(row.constitution)
+    })
+}
+
+fn checked(view: &dyn View, place: Place, row: AmendedRow) -> Result<AmendedRow, StoreError> {
     let quant = view.get(Cf::Quant, &quant_key(place.slot, place.no, row.height))?;
     let quant = quant.and_then(|quant| QuantRow::decode(&quant));
     let meta = quant.and_then(|quant| Meta::parse(&quant.meta).ok());
@@ -389,10 +431,7 @@ fn sealed(view: &dyn View, place: Place) -> Result<Amended, StoreError> {
     if meta.and_then(|meta| meta.constitution_in_force) != Some((hash, row.height)) {
         return Err(damaged());
     }
-    Ok(Amended {
-        sealed_at: Some((row.height, row.index)),
-        ..Amended::by_genesis(row.constitution)
-    })
+    Ok(row)
 }
 
 /// Adds a change that is in the pool, from its transaction.

@@ -14,10 +14,12 @@ use std::{
 use super::{
     GroupId, bang,
     cluster::{self, ClusterState},
-    command::{Command, CommandError},
+    command::{Command, CommandError, entry_forks},
+    fork,
     hot::{HotChain, HotChains},
     inject::{self, Accepted},
     leap::{self, Foreseen},
+    names,
     outcome::{Outcome, Rejection},
     quorum::{self, Unsigned},
     request::{self, Pending},
@@ -36,6 +38,9 @@ pub enum ApplyError {
     /// The entry is not one.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// The caller did not write what was decided before a fork.
+    #[error("an entry that forks was applied before the entries before it were written")]
+    Unwritten,
 }
 
 /// The state machine of one group over its slot of the store.
@@ -65,6 +70,8 @@ pub(super) struct State {
     pub accounts: Accounts,
     /// Chains with Quants that lack signatures.
     pub unsigned: Unsigned,
+    /// Entries were applied that are not written.
+    pub unwritten: bool,
     /// The number that the next chain gets; read from the store at first use.
     pub next_chain: Option<u64>,
     /// The cluster as decided so far; of the meta group, read from the store at first use.
@@ -117,10 +124,15 @@ impl Engine {
     }
 
     /// Decides an entry. Outcomes are in the order of its commands; what they change is added to `batch`, which the caller
-    /// writes. Reads of later entries see it at once, so several entries may share a batch.
+    /// writes. Reads of later entries see it at once, so several entries may share a batch; but before one that forks
+    /// ([`entry_forks`]) the batch of those before is written.
     pub fn apply(&self, entry: &[u8], batch: &mut Batch) -> Result<Vec<Outcome>, ApplyError> {
         let (time_ms, commands) = Command::parse_entry(entry)?;
         let mut state = self.lock();
+        if state.unwritten && entry_forks(entry) {
+            return Err(ApplyError::Unwritten);
+        }
+        state.unwritten = true;
         let mut work = Work {
             engine: self,
             state: &mut state,
@@ -147,6 +159,7 @@ impl Engine {
     /// The batches of all entries so far are in the store.
     pub fn written(&self) {
         let mut state = self.lock();
+        state.unwritten = false;
         state.pending.clear();
         state.hot.trim();
         if std::mem::take(&mut state.cluster_changed)
@@ -263,7 +276,13 @@ impl Work<'_> {
                 let result = leap::apply(self, command);
                 Outcome::Sealed(self.contain(command.chain, result)?)
             }
+            Command::Fork(command) => {
+                inject::finish(self);
+                Outcome::Forked(fork::apply(self, command)?)
+            }
+            Command::Settle(command) => Outcome::Settled(fork::settle(self, command)?),
             Command::Sign(command) => Outcome::Signed(quorum::apply(self, command)?),
+            Command::Name(command) => Outcome::Named(names::apply(self, command)?),
             Command::Found(command) => Outcome::Cluster(cluster::found(self, command)?),
             Command::AddNode(command) => Outcome::Cluster(cluster::add_node(self, command)?),
             Command::Member(command) => Outcome::Cluster(cluster::change(self, command)?),

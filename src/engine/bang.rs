@@ -9,7 +9,7 @@ use super::{
 };
 use crate::chain::{ChainId, ChainName, Constitution, Meta, genesis_header};
 use crate::store::{
-    Cf, ChainNo, ChainRow, QuantRow, RequestRow, RequestRun, StoreError, chain_key,
+    Cf, ChainNo, ChainRow, NameRow, QuantRow, RequestRow, RequestRun, StoreError, chain_key,
     history_edge_key, name_key, pool_key, quant_key, request_key,
 };
 
@@ -55,7 +55,7 @@ pub(super) fn apply(
     Ok(Ok(chain))
 }
 
-fn read_constitution(meta: &[u8]) -> Result<Constitution, Rejection> {
+pub(super) fn read_constitution(meta: &[u8]) -> Result<Constitution, Rejection> {
     let bad = |why: String| Rejection::BadGenesis(why);
     let meta = Meta::parse(meta).map_err(|refused| bad(refused.to_string()))?;
     let bytes = meta
@@ -98,16 +98,21 @@ fn seen(
     })))
 }
 
-fn taken(
+pub(super) fn taken(
     work: &mut Work<'_>,
     row: &[u8],
     asked: &Constitution,
 ) -> Result<Result<Banged, Rejection>, StoreError> {
-    let no = ChainNo(
-        row.try_into()
-            .map(u64::from_be_bytes)
-            .map_err(|_| StoreError::row("index"))?,
-    );
+    let no = match NameRow::decode(row).ok_or_else(|| StoreError::row("index"))? {
+        NameRow::Here(no) => no,
+        NameRow::Elsewhere { chain_id, .. } => {
+            return Ok(Err(Rejection::NameTaken {
+                name: asked.name.clone(),
+                chain_id,
+                same: false,
+            }));
+        }
+    };
     let stored = stored_constitution(work, no)?;
     let chain = match work.chain(no)? {
         Ok(chain) => chain,
@@ -121,11 +126,13 @@ fn taken(
     }))
 }
 
-fn stored_constitution(
+pub(super) fn stored_constitution(
     work: &mut Work<'_>,
     no: ChainNo,
 ) -> Result<Option<Constitution>, StoreError> {
-    let key = quant_key(work.engine.slot, no, 0);
+    let first = work.chain(no)?;
+    let first = first.map_or(0, |chain| chain.lineage.first_height());
+    let key = quant_key(work.engine.slot, no, first);
     let row = work.state.pending.quant(&work.engine.store, &key)?;
     Ok(row.and_then(|row| read_constitution(&row.meta).ok()))
 }
@@ -149,6 +156,7 @@ fn make(
         amended_height: 0,
         name: chain.name.clone(),
         peaks: Vec::new(),
+        ancestors: Vec::new(),
     };
     work.batch.put(Cf::Chain, chain_key(slot, no), row.encode());
     work.batch
@@ -164,7 +172,7 @@ fn make(
         .put(Cf::Tree, history_edge_key(slot, no, 0, 0), hash);
     work.state
         .pending
-        .put(work.batch, name_key, no.0.to_be_bytes().to_vec());
+        .put(work.batch, name_key, NameRow::Here(no).encode());
     work.state.hot.insert(chain);
     Ok(Banged {
         chain: no,
@@ -173,7 +181,7 @@ fn make(
     })
 }
 
-fn next_chain(work: &mut Work<'_>) -> Result<ChainNo, StoreError> {
+pub(super) fn next_chain(work: &mut Work<'_>) -> Result<ChainNo, StoreError> {
     use crate::store::View;
     let key = chain_key(work.engine.slot, GROUP_ROWS);
     let next = match work.state.next_chain {

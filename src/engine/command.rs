@@ -5,7 +5,11 @@
 
 use std::borrow::Cow;
 
-use super::member::MemberCommand;
+use super::{
+    fork::{Fork, Settle},
+    member::MemberCommand,
+    names::Name,
+};
 use crate::chain::{Hash, HashAlg};
 use crate::store::ChainNo;
 
@@ -14,6 +18,9 @@ const BANG: u8 = 1;
 const INJECT: u8 = 2;
 const SEAL: u8 = 3;
 const SIGN: u8 = 8;
+pub(super) const NAME: u8 = 9;
+pub(super) const FORK: u8 = 10;
+pub(super) const SETTLE: u8 = 11;
 const FOUND: u8 = 16;
 const ADD_NODE: u8 = 17;
 const MEMBER: u8 = 18;
@@ -29,6 +36,12 @@ pub enum Command<'a> {
     Seal(Seal<'a>),
     /// Keep signatures of replicas on Quants of quorum chains.
     Sign(Sign<'a>),
+    /// Create a fork.
+    Fork(Fork<'a>),
+    /// Show a fork that waited for its name, or take it back.
+    Settle(Settle),
+    /// Name a chain that lives in another group.
+    Name(Name<'a>),
     /// Found the cluster (meta group, first entry).
     Found(Founding<'a>),
     /// Certify a node (meta group).
@@ -182,6 +195,17 @@ pub fn entry_seals(entry: &[u8]) -> bool {
         rest = rest.get(5 + length..).unwrap_or_default();
     }
     false
+}
+
+/// True when the entry begins with a fork, as every entry with one does: what was decided before it must be in the store
+/// when it is applied, because a fork reads rows of another chain as they lie there.
+pub fn entry_forks(entry: &[u8]) -> bool {
+    entry.get(9) == Some(&FORK)
+}
+
+/// True for an encoded command that must be the first of its entry.
+pub fn begins_entry(command: &[u8]) -> bool {
+    command.first() == Some(&FORK)
 }
 
 /// Writes an entry. Commands of many clients share one.
@@ -342,7 +366,7 @@ impl MemberCommand {
     }
 }
 
-fn framed(kind: u8, capacity: usize, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+pub(super) fn framed(kind: u8, capacity: usize, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::with_capacity(capacity + 5);
     out.extend_from_slice(&[kind, 0, 0, 0, 0]);
     body(&mut out);
@@ -351,13 +375,13 @@ fn framed(kind: u8, capacity: usize, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8>
     out
 }
 
-fn short(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn short(out: &mut Vec<u8>, bytes: &[u8]) {
     debug_assert!(bytes.len() < 256, "short strings are checked at the edge");
     out.push(bytes.len() as u8);
     out.extend_from_slice(bytes);
 }
 
-struct Cursor<'a> {
+pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
 }
@@ -385,6 +409,9 @@ impl<'a> Cursor<'a> {
             INJECT => Command::Inject(body.inject()?),
             SEAL => Command::Seal(body.seal()?),
             SIGN => Command::Sign(body.sign()?),
+            FORK => Command::Fork(Fork::read(&mut body)?),
+            SETTLE => Command::Settle(Settle::read(&mut body)?),
+            NAME => Command::Name(Name::read(&mut body)?),
             FOUND => Command::Found(body.founding()?),
             ADD_NODE => Command::AddNode(AddNode {
                 certificate: body.bytes,
@@ -502,31 +529,31 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+    pub fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let slice = self.bytes.get(self.at..self.at.checked_add(length)?)?;
         self.at += length;
         Some(slice)
     }
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
-    fn u8(&mut self) -> Option<u8> {
+    pub fn u8(&mut self) -> Option<u8> {
         self.array::<1>().map(|byte| byte[0])
     }
     fn u16(&mut self) -> Option<u16> {
         self.array().map(u16::from_be_bytes)
     }
-    fn u32(&mut self) -> Option<u32> {
+    pub fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_be_bytes)
     }
-    fn u64(&mut self) -> Option<u64> {
+    pub fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_be_bytes)
     }
-    fn short(&mut self) -> Option<&'a [u8]> {
+    pub fn short(&mut self) -> Option<&'a [u8]> {
         let length = self.u8()?;
         self.take(length as usize)
     }
-    fn rest(&mut self) -> &'a [u8] {
+    pub fn rest(&mut self) -> &'a [u8] {
         let rest = &self.bytes[self.at..];
         self.at = self.bytes.len();
         rest

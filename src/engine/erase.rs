@@ -36,7 +36,11 @@ pub(super) fn place(
     if let Some(index) = targets.get(&key) {
         return Ok(Some(*index));
     }
-    if let Some(row) = stored(work, no, key.index)? {
+    // What lies below a fork its ancestor erased, by a tombstone of its own.
+    let own = work
+        .chain(no)?
+        .is_ok_and(|chain| key.index >= chain.lineage.first_index());
+    if own && let Some(row) = stored(work, no, key.index)? {
         let row = TxRow::decode(&row).ok_or_else(|| StoreError::row("erasable"))?;
         if let Some(erased) = row.erased
             && means(work, no, &key, &row)?
@@ -73,7 +77,7 @@ fn judge_one(
     (number, item): (usize, &InjectItem<'_>),
 ) -> Result<Result<(u64, Vec<u8>), Rejection>, StoreError> {
     let refused = |why: String| Ok(Err(Rejection::BadErasure { item: number, why }));
-    let next = match work.chain(no)? {
+    let (next, lineage) = match work.chain(no)? {
         Ok(chain) if !chain.erasable => {
             let chain = chain.name.clone();
             return Ok(Err(Rejection::NotErasable {
@@ -82,7 +86,7 @@ fn judge_one(
             }));
         }
         Ok(chain) => match may(chain.law.admins(), &chain.name, (number, item)) {
-            Ok(()) => chain.pool.next_index,
+            Ok(()) => (chain.pool.next_index, chain.lineage.clone()),
             Err(rejection) => return Ok(Err(rejection)),
         },
         Err(rejection) => return Ok(Err(rejection)),
@@ -95,6 +99,12 @@ fn judge_one(
     if index >= next {
         return refused(format!(
             "index {index} is beyond the end of the chain, whose next index is {next}; name a transaction that is there"
+        ));
+    }
+    if index < lineage.first_index() {
+        let (_, owner) = lineage.at_index(index);
+        return refused(format!(
+            "transaction {index} belongs to chain {owner}, which this one was forked from: only there it is erased, and all its forks show that"
         ));
     }
     let bytes = stored(work, no, index)?.ok_or_else(|| StoreError::row("erasable"))?;
@@ -187,12 +197,15 @@ fn means(
 /// Whether data with an id is sent again: an erasable chain compares what is sent without its salt, which is another one
 /// each time; of what is erased the id alone is left.
 pub(super) fn repeats(
-    work: &Work<'_>,
+    work: &mut Work<'_>,
     no: ChainNo,
     item: &InjectItem<'_>,
     index: u64,
 ) -> Result<bool, StoreError> {
-    let row = stored(work, no, index)?.ok_or_else(|| StoreError::row("erasable"))?;
+    let owner = work
+        .chain(no)?
+        .map_or(no, |chain| chain.lineage.at_index(index).0);
+    let row = stored(work, owner, index)?.ok_or_else(|| StoreError::row("erasable"))?;
     let row = TxRow::decode(&row).ok_or_else(|| StoreError::row("erasable"))?;
     let same = row.payload == item.payload && same_attributes(row.attributes, item.attributes);
     Ok(row.kind == item.kind && (row.erased.is_some() || same))

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::chain::{ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta, Systems};
 use crate::store::{
-    Cf, ChainNo, ChainRow, PoolLeavesRow, PoolRow, QuantRow, Slot, StateWrite, StoreError, View,
-    chain_key, history_edge_from, pool_key, pool_leaves_key, quant_key,
+    Cf, ChainNo, ChainRow, HistoryReader, Lineage, PoolLeavesRow, PoolRow, QuantRow, Slot,
+    StateWrite, StoreError, TILE_HASHES, View, chain_key, pool_key, pool_leaves_key, quant_key,
 };
 
 /// Chains kept per group.
@@ -35,6 +35,8 @@ pub(super) struct SealRules {
 pub(super) struct HotChain {
     pub no: ChainNo,
     pub chain_id: ChainId,
+    /// Of a fork: whose rows it shares.
+    pub lineage: Lineage,
     pub name: String,
     pub alg: HashAlg,
     pub head: Header,
@@ -56,7 +58,7 @@ pub(super) struct HotChain {
     pub systems: Systems,
     /// The part of the pool's tree that came since the chain was loaded.
     pub recent: PoolParts,
-    /// Payload bytes in all Quants.
+    /// Payload bytes in all Quants of its own.
     pub sealed_bytes: u64,
     /// Per tile level, the history hashes beyond the last full tile; `None` = read them when needed.
     pub edges: Option<Vec<Vec<Hash>>>,
@@ -74,6 +76,7 @@ impl HotChain {
         Self {
             no,
             chain_id: ChainId(head_hash),
+            lineage: Lineage::new(no, ChainId(head_hash), Vec::new()),
             name: constitution.name.clone(),
             alg: head.hash_alg,
             systems: Systems::begin(constitution, &head),
@@ -93,6 +96,31 @@ impl HotChain {
         }
     }
 
+    /// A fork that just began: what it shares with its ancestors is theirs.
+    pub fn forked(
+        lineage: Lineage,
+        head: Header,
+        constitution: &Constitution,
+        (history, edges): (Frontier, Vec<Vec<Hash>>),
+    ) -> Self {
+        let pool = PoolRow {
+            next_index: head.tx_start,
+            last_inject_ms: head.time_ms,
+            ..PoolRow::default()
+        };
+        Self {
+            history,
+            pool,
+            edges: Some(edges),
+            ..Self::new(lineage.no, head, constitution)
+        }
+        .of(lineage)
+    }
+
+    fn of(self, lineage: Lineage) -> Self {
+        Self { lineage, ..self }
+    }
+
     /// The first part of the pool that lies in memory.
     pub fn recent_from(&self) -> u64 {
         self.recent
@@ -109,6 +137,7 @@ impl HotChain {
     /// A copy that is cheap: without the hashes of its pool.
     pub fn without_pool(&self) -> Self {
         Self {
+            lineage: self.lineage.clone(),
             name: self.name.clone(),
             head: self.head.clone(),
             history: self.history.clone(),
@@ -315,31 +344,33 @@ fn read_part(pool: &mut PoolParts, pool_first: u64, key: &[u8], row: &[u8]) -> O
     (first == pool_first + pool.hashes.len() as u64).then(|| pool.push(part, row.hashes))
 }
 
-/// Reads the edge of a chain's history tree.
+/// Reads the edge of a chain's history tree over `size` Quants: per tile level, the hashes beyond the last full tile.
 pub(super) fn history_edges(
     view: &dyn View,
     slot: Slot,
-    no: ChainNo,
+    (lineage, alg): (&Lineage, HashAlg),
     size: u64,
 ) -> Result<Vec<Vec<Hash>>, StoreError> {
-    let mut edges = Vec::new();
-    let mut size = size;
+    let reader = HistoryReader {
+        view,
+        alg,
+        slot,
+        lineage: lineage.clone(),
+    };
+    let tile = TILE_HASHES as u64;
+    let (mut edges, mut size) = (Vec::new(), size);
     loop {
         let level = edges.len() as u8;
-        let (from, to) = history_edge_from(slot, no, level, size / 256 * 256);
-        let mut edge = Vec::with_capacity((size % 256) as usize);
-        view.scan(Cf::Tree, &from, &to, &mut |_, hash| {
-            edge.extend(hash.try_into().ok() as Option<Hash>);
-            ControlFlow::Continue(())
-        })?;
-        if edge.len() as u64 != size % 256 {
+        let hashes = reader.edge(level, (size / tile * tile, size))?;
+        let edge = hashes.as_chunks::<32>().0.to_vec();
+        if edge.len() as u64 != size % tile {
             return Err(StoreError::Corrupt(format!(
                 "the edge of a history tree has {} hashes for {size} Quants",
                 edge.len()
             )));
         }
         edges.push(edge);
-        size /= 256;
+        size /= tile;
         if size == 0 {
             return Ok(edges);
         }
@@ -355,11 +386,12 @@ fn load(
         return Ok(Err(Rejection::UnknownChain(no.0)));
     };
     let row = ChainRow::decode(&row).ok_or_else(|| StoreError::row("chain"))?;
+    let lineage = Lineage::new(no, row.chain_id, row.ancestors.clone());
     let pool = view
         .get(Cf::Chain, &pool_key(slot, no))?
         .and_then(|row| PoolRow::decode(&row));
     let genesis = view
-        .get(Cf::Quant, &quant_key(slot, no, 0))?
+        .get(Cf::Quant, &quant_key(slot, no, lineage.first_height()))?
         .and_then(|row| QuantRow::decode(&row));
     let first = genesis.as_ref().and_then(|genesis| genesis.parse().ok());
     let genesis = genesis.and_then(|genesis| Meta::parse(&genesis.meta).ok()?.constitution);
@@ -367,7 +399,7 @@ fn load(
         .zip(genesis)
         .zip(first)
         .and_then(|((pool, constitution), first)| {
-            let chain = assemble(no, &row, (pool, &first), &constitution)?;
+            let chain = assemble(lineage, &row, (pool, &first), &constitution)?;
             Some((chain, first, constitution))
         });
     let Some((mut chain, first, constitution)) = parts else {
@@ -416,7 +448,7 @@ fn resume(
 }
 
 fn assemble(
-    no: ChainNo,
+    lineage: Lineage,
     row: &ChainRow,
     (pool, first): (PoolRow, &Header),
     constitution: &[u8],
@@ -424,8 +456,9 @@ fn assemble(
     let head = Header::parse(&row.head).ok()?;
     let constitution = Constitution::parse(constitution).ok()?;
     Some(HotChain {
-        no,
+        no: lineage.no,
         chain_id: row.chain_id,
+        lineage,
         name: row.name.clone(),
         alg: head.hash_alg,
         head_hash: head.hash(),

@@ -195,7 +195,11 @@ impl<'a> Request<'a> {
             return Ok(None);
         }
         let key = request_key(work.engine.slot, head.chain, head.request_id);
-        let seen = request::seen(&work.state.pending, &work.engine.store, &key, &self.body)?;
+        let own = request::seen(&work.state.pending, &work.engine.store, &key, &self.body)?;
+        let seen = match own {
+            None => self.seen_before_fork(work)?.map(Ok),
+            own => own,
+        };
         Ok(seen.map(|seen| {
             seen.map(|runs| {
                 let runs = runs
@@ -208,6 +212,27 @@ impl<'a> Request<'a> {
                 Injected { runs, inject_ms: 0 }
             })
         }))
+    }
+
+    /// The first answer of an ancestor, where all that it says lies below the fork. What an ancestor was asked otherwise is
+    /// nothing to this chain.
+    fn seen_before_fork(&self, work: &mut Work<'_>) -> Result<Option<Vec<RequestRun>>, StoreError> {
+        let head = &self.command.head;
+        let Ok(chain) = work.chain(head.chain)? else {
+            return Ok(None);
+        };
+        let lineage = chain.lineage.clone();
+        for ancestor in lineage.ancestors().iter().rev() {
+            let key = request_key(work.engine.slot, ancestor.no, head.request_id);
+            let row = work.state.pending.get(&work.engine.store, &key)?;
+            let Some(row) = row else { continue };
+            let row = RequestRow::decode(&row).ok_or_else(|| StoreError::row("index"))?;
+            let end = |run: &RequestRun| run.first.saturating_add(u64::from(run.count));
+            if row.body == self.body && row.runs.iter().all(|run| end(run) <= ancestor.index_end) {
+                return Ok(Some(row.runs));
+            }
+        }
+        Ok(None)
     }
 
     /// Per item: the index where its id stands already, or none.
@@ -242,7 +267,7 @@ impl<'a> Request<'a> {
 
     fn known(
         &self,
-        work: &Work<'_>,
+        work: &mut Work<'_>,
         number: usize,
         item: &InjectItem<'_>,
         own: &BTreeMap<&[u8], (usize, u64)>,
@@ -253,11 +278,9 @@ impl<'a> Request<'a> {
         let (index, same) = if let Some((first, index)) = own.get(item.id) {
             (*index, self.same_items(*first, number))
         } else {
-            let key = id_key(work.engine.slot, self.command.head.chain, item.id);
-            let Some(row) = work.state.pending.get(&work.engine.store, &key)? else {
+            let Some(first) = self.place_of(work, item.id)? else {
                 return Ok(Ok(None));
             };
-            let first = IdRow::decode(&row).ok_or_else(|| StoreError::row("index"))?;
             (first.index, self.repeats(work, number, &first)?)
         };
         if same {
@@ -267,6 +290,26 @@ impl<'a> Request<'a> {
             item: number,
             index,
         }))
+    }
+
+    /// Where an id stands: in this chain, or below the fork.
+    fn place_of(&self, work: &mut Work<'_>, id: &[u8]) -> Result<Option<IdRow>, StoreError> {
+        let Ok(chain) = work.chain(self.command.head.chain)? else {
+            return Ok(None);
+        };
+        let lineage = chain.lineage.clone();
+        let ancestors = lineage.ancestors().iter().rev();
+        let ancestors = ancestors.map(|one| (one.no, one.index_end));
+        for (no, end) in std::iter::once((lineage.no, u64::MAX)).chain(ancestors) {
+            let key = id_key(work.engine.slot, no, id);
+            let row = work.state.pending.get(&work.engine.store, &key)?;
+            let Some(row) = row else { continue };
+            let row = IdRow::decode(&row).ok_or_else(|| StoreError::row("index"))?;
+            if row.index < end {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
     }
 
     fn same_items(&self, one: usize, other: usize) -> bool {
@@ -281,7 +324,12 @@ impl<'a> Request<'a> {
     }
 
     /// The same as what stands under its id.
-    fn repeats(&self, work: &Work<'_>, number: usize, first: &IdRow) -> Result<bool, StoreError> {
+    fn repeats(
+        &self,
+        work: &mut Work<'_>,
+        number: usize,
+        first: &IdRow,
+    ) -> Result<bool, StoreError> {
         let item = &self.command.items[number];
         if first.body == self.item_body(number) {
             return Ok(true);

@@ -111,7 +111,7 @@ impl Engine {
         StateNow {
             view: &self.store,
             slot: self.slot,
-            chain: chain.no,
+            lineage: chain.lineage.clone(),
             height: chain.head.height,
             decided,
         }
@@ -245,7 +245,9 @@ pub(super) fn apply(
         Err(rejection) => return Ok(Err(work.engine.note_damage(work.state, no, rejection))),
     };
     if chain.edges.is_none() {
-        chain.edges = Some(hot::history_edges(store, slot, no, chain.head.height + 1)?);
+        let of = (&chain.lineage, chain.alg);
+        let edges = hot::history_edges(store, slot, of, chain.head.height + 1);
+        chain.edges = Some(edges?);
     }
     let (seal, next) = seal;
     let sealed = commit(work.batch, slot, chain, command, seal);
@@ -534,7 +536,7 @@ fn drop_pool_rows(
     }
 }
 
-fn write_rows(batch: &mut Batch, slot: Slot, chain: &HotChain, header: &[u8]) {
+pub(super) fn write_rows(batch: &mut Batch, slot: Slot, chain: &HotChain, header: &[u8]) {
     let row = ChainRow {
         head: header.to_vec(),
         chain_id: chain.chain_id,
@@ -542,13 +544,20 @@ fn write_rows(batch: &mut Batch, slot: Slot, chain: &HotChain, header: &[u8]) {
         amended_height: chain.amended_height(),
         name: chain.name.clone(),
         peaks: chain.history.peaks().to_vec(),
+        ancestors: chain.lineage.ancestors().to_vec(),
     };
     batch.put(Cf::Chain, chain_key(slot, chain.no), row.encode());
     batch.put(Cf::Chain, pool_key(slot, chain.no), chain.pool.encode());
 }
 
 /// Adds the hash of a height to the history tree: to the edge, and into a tile when 256 are there, level by level.
-fn push_edge(batch: &mut Batch, slot: Slot, chain: &mut HotChain, height: u64, hash: Hash) {
+pub(super) fn push_edge(
+    batch: &mut Batch,
+    slot: Slot,
+    chain: &mut HotChain,
+    height: u64,
+    hash: Hash,
+) {
     let (no, alg) = (chain.no, chain.alg);
     let Some(edges) = &mut chain.edges else {
         return;

@@ -139,7 +139,7 @@ fn envelope(row: &TxRow<'_>, chain: &ChainView, index: u64, attributes_hash: Has
     Envelope {
         kind: row.kind,
         salted: row.salted(),
-        chain_id: chain.chain_id,
+        chain_id: chain.lineage.at_index(index).1,
         index,
         inject_ms: row.inject_ms,
         payload_len: row.payload_len(),

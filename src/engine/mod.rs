@@ -13,12 +13,14 @@ mod cluster_rows;
 mod command;
 mod due;
 mod erase;
+mod fork;
 mod hot;
 mod image;
 mod inject;
 mod leap;
 mod leaves;
 mod member;
+mod names;
 mod outcome;
 mod quorum;
 mod read;
@@ -33,15 +35,17 @@ pub use cluster::{
 pub use cluster_keys::KeyRow;
 pub use command::{
     AddNode, Bang, Command, CommandError, CommandWriter, Founding, Inject, InjectHead, InjectItem,
-    Move, Seal, Sign, SignItem, entry_seals,
+    Move, Seal, Sign, SignItem, begins_entry, entry_forks, entry_seals,
 };
+pub use fork::{FORK_DEPTH_MAX, Fork, Settle, Unnamed};
 pub use image::{
     Closing, Holding, IMAGE_PIECE_BYTES_MAX, ImageClaim, ImageError, ImageReceiver, ImageSender,
     Progress, Put, drop_slot,
 };
 pub use leap::{Template, TemplateRequest};
 pub use member::MemberCommand;
-pub use outcome::{Banged, Injected, Outcome, Rejection, Sealed, SignedBy};
+pub use names::Name;
+pub use outcome::{Banged, Forked, Injected, Outcome, Rejection, Sealed, SignedBy};
 pub use quorum::Finality;
 pub use read::{ChainView, InForce, ReadError, Reader, TransactionView};
 pub use scrub::{Damage, check_quant};

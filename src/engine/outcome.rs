@@ -15,6 +15,12 @@ pub enum Outcome {
     Sealed(Result<Sealed, Rejection>),
     /// Of signatures: how many were wanted, and are kept.
     Signed(u64),
+    /// Of a fork.
+    Forked(Result<Forked, Rejection>),
+    /// Of a fork that waited for its name: it is shown now.
+    Settled(bool),
+    /// Of a name: it is the chain's.
+    Named(Result<(), Rejection>),
     /// Of a command to the meta group.
     Cluster(Result<u64, Rejection>),
 }
@@ -26,6 +32,19 @@ pub struct Banged {
     pub chain: ChainNo,
     /// Its identity.
     pub chain_id: ChainId,
+    /// The answer to a retry.
+    pub duplicate: bool,
+}
+
+/// A fork is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forked {
+    /// Its number in the group.
+    pub chain: ChainNo,
+    /// Its identity.
+    pub chain_id: ChainId,
+    /// It has its name; otherwise it waits for it, and is not shown.
+    pub named: bool,
     /// The answer to a retry.
     pub duplicate: bool,
 }
@@ -111,6 +130,30 @@ pub enum Rejection {
     /// The chain has a final Quant.
     #[error("chain {0} is closed: nothing can be added to it")]
     Closed(String),
+    /// A fork of a chain that is closed.
+    #[error("chain {0} is closed: a fork of a closed chain is not made; bang a new chain")]
+    ForkOfClosed(String),
+    /// A fork above the head.
+    #[error(
+        "at_height {height} is above the head of chain {chain}, which is at {head}; give 0 to {head}, or leap first"
+    )]
+    ForkAbove {
+        /// The chain that was to be forked.
+        chain: String,
+        /// Asked.
+        height: u64,
+        /// The newest Quant.
+        head: u64,
+    },
+    /// Forks of forks are at their limit.
+    #[error(
+        "chain {0} is a fork of forks already, {limit} deep, which is the limit; fork one of the chains that it came from",
+        limit = super::FORK_DEPTH_MAX
+    )]
+    ForkTooDeep(String),
+    /// A fork's constitution changes what stays.
+    #[error("constitution: {0}; authors, admins and leap rules may change in a fork, nothing else")]
+    ForkRules(String),
     /// The request_id was used for something else.
     #[error("request_id was used before with another body; use a new request_id for a new request")]
     RequestReused,

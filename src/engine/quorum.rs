@@ -94,8 +94,12 @@ pub(super) fn apply(work: &mut Work<'_>, command: &Sign<'_>) -> Result<u64, Stor
 /// True where the signatures were wanted: of a Quant that is there and not final, the next one that this node has to sign.
 fn take(work: &mut Work<'_>, item: &SignItem<'_>) -> Result<bool, StoreError> {
     let (no, engine) = (item.chain, work.engine);
-    let (quorum, head) = match work.chain(no)? {
-        Ok(chain) => (chain.systems.signers(), chain.head.height),
+    let (quorum, head, first) = match work.chain(no)? {
+        Ok(chain) => (
+            chain.systems.signers(),
+            chain.head.height,
+            chain.lineage.first_height(),
+        ),
         Err(_) => return Ok(false),
     };
     if quorum <= 1 || item.height > head || item.signatures.is_empty() {
@@ -104,7 +108,7 @@ fn take(work: &mut Work<'_>, item: &SignItem<'_>) -> Result<bool, StoreError> {
     let key = signed_key(engine.slot, no);
     let row = work.state.pending.get(&engine.store, &key)?;
     let mut signed = read_signed(row)?;
-    if item.height != signed.wanted(item.node_id, quorum) {
+    if item.height != signed.wanted(item.node_id, quorum).max(first) {
         return Ok(false);
     }
     signed.note(item.node_id, item.height);
@@ -166,12 +170,16 @@ impl Engine {
     /// The heights, first and last, that a node has to sign of a chain, as decided so far.
     pub fn to_sign(&self, no: ChainNo, node_id: u64) -> Result<Option<(u64, u64)>, StoreError> {
         let mut state = self.lock();
-        let (quorum, head) = match self.hot_chain(&mut state, no)? {
-            Ok(chain) => (chain.systems.signers(), chain.head.height),
+        let (quorum, head, begun) = match self.hot_chain(&mut state, no)? {
+            Ok(chain) => (
+                chain.systems.signers(),
+                chain.head.height,
+                chain.lineage.first_height(),
+            ),
             Err(_) => return Ok(None),
         };
         let row = state.pending.get(&self.store, &signed_key(self.slot, no))?;
-        let first = read_signed(row)?.wanted(node_id, quorum);
+        let first = read_signed(row)?.wanted(node_id, quorum).max(begun);
         Ok((quorum > 1 && first <= head).then_some((first, head)))
     }
 }
@@ -181,7 +189,9 @@ impl Reader<'_> {
     pub fn finality(&self, chain: &ChainView, quorum: usize) -> Result<Finality, ReadError> {
         let row = self.view.get(Cf::Index, &signed_key(self.slot, chain.no))?;
         let signed = read_signed(row)?;
-        let final_below = signed.final_below(quorum);
+        // What lies below a fork is not this chain's to sign.
+        let first = chain.lineage.first_height();
+        let final_below = signed.final_below(quorum).max(first);
         Ok(Finality {
             quorum,
             final_below,
@@ -213,7 +223,8 @@ impl Reader<'_> {
         height: u64,
         each: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<(), ReadError> {
-        let (from, to) = signatures_at(self.slot, chain.no, height);
+        let owner = chain.lineage.at_height(height);
+        let (from, to) = signatures_at(self.slot, owner, height);
         self.view.scan(Cf::Index, &from, &to, &mut |key, row| {
             each(key, row);
             ControlFlow::Continue(())

@@ -3,19 +3,20 @@
 use std::ops::ControlFlow;
 
 use super::{
+    GroupId,
     amend::{self, Amended, Place},
     outcome::Rejection,
-    state::parse_account,
+    state::{inherited, parse_account},
 };
 use crate::chain::{
     ChainId, Constitution, Erasure, Frontier, Hash, HashAlg, Header, Meta, NodeReader,
     StateSubject, TYPE_ERASURE, inclusion_path,
 };
 use crate::store::{
-    AccountRow, Cf, ChainNo, ChainRow, EachRow, HistoryReader, PoolRow, QuantReader, QuantRow,
-    Slot, StateAt, StoreError, TileError, TxRow, View, account_key, chain_key, decode_earlier,
-    index_of_touch, name_key, names_from, pool_key, quant_key, quant_tile_key, touches_between,
-    tx_key, tx_row,
+    AccountRow, Cf, ChainNo, ChainRow, EachRow, HistoryReader, Lineage, NameRow, PoolRow,
+    QuantReader, QuantRow, Slot, StateAt, StoreError, TileError, TxRow, View, account_key,
+    chain_key, chains_from, decode_earlier, index_of_touch, name_key, names_from, pool_key,
+    quant_key, quant_tile_key, touches_between, tx_key, tx_row,
 };
 
 /// A read could not be answered.
@@ -25,6 +26,14 @@ pub enum ReadError {
     /// No chain of that name.
     #[error("chain {0} is unknown; bang it first, or look for its name with ListChains")]
     UnknownChain(String),
+    /// The chain lives in another group, which its name does not tell.
+    #[error("chain {chain} lives in group {}", group.0)]
+    Elsewhere {
+        /// The chain.
+        chain: String,
+        /// Where it lives.
+        group: GroupId,
+    },
     /// Beyond the head.
     #[error("height {height} is beyond the head at {head} of chain {chain}")]
     NoHeight {
@@ -77,6 +86,8 @@ pub struct ChainView {
     pub name: String,
     /// Its identity.
     pub chain_id: ChainId,
+    /// Of a fork: whose rows it shares.
+    pub lineage: Lineage,
     /// The newest Quant.
     pub head: Header,
     /// The newest Quant's bytes.
@@ -133,16 +144,15 @@ impl<'a> Reader<'a> {
     /// The chain of a name.
     pub fn chain(&self, name: &str) -> Result<ChainView, ReadError> {
         let unknown = || ReadError::UnknownChain(name.to_owned());
-        let no = self
-            .view
-            .get(Cf::Index, &name_key(self.slot, name))?
-            .ok_or_else(unknown)?;
-        let no = no
-            .as_slice()
-            .try_into()
-            .map(u64::from_be_bytes)
-            .map_err(|_| StoreError::row("index"))?;
-        self.chain_no(ChainNo(no))?.ok_or_else(unknown)
+        let row = self.view.get(Cf::Index, &name_key(self.slot, name))?;
+        let row = NameRow::decode(&row.ok_or_else(unknown)?);
+        match row.ok_or_else(|| StoreError::row("index"))? {
+            NameRow::Here(no) => self.chain_no(no)?.ok_or_else(unknown),
+            NameRow::Elsewhere { group, .. } => Err(ReadError::Elsewhere {
+                chain: name.to_owned(),
+                group: GroupId(group),
+            }),
+        }
     }
 
     /// The chain of a number.
@@ -159,7 +169,19 @@ impl<'a> Reader<'a> {
         ))
     }
 
-    /// Names from `from` on that begin with `prefix`, ascending, at most `limit`.
+    /// The first number of a chain that is not before `from`.
+    pub fn chain_from(&self, from: ChainNo) -> Result<Option<ChainNo>, StoreError> {
+        let (lower, upper) = chains_from(self.slot, from);
+        let mut found = None;
+        self.view.scan(Cf::Chain, &lower, &upper, &mut |key, _| {
+            let number = key.get(4..).and_then(|key| key.first_chunk());
+            found = number.map(|number| ChainNo(u64::from_be_bytes(*number)));
+            ControlFlow::Break(())
+        })?;
+        Ok(found)
+    }
+
+    /// Names of chains that live in this group, from `from` on, that begin with `prefix`, ascending, at most `limit`.
     pub fn names(
         &self,
         from: &str,
@@ -168,18 +190,29 @@ impl<'a> Reader<'a> {
     ) -> Result<Vec<(String, ChainNo)>, ReadError> {
         let (lower, upper) = names_from(self.slot, from);
         let head = name_key(self.slot, "").len();
-        let mut names = Vec::new();
+        let (mut names, mut whole) = (Vec::new(), true);
         self.view
             .scan(Cf::Index, &lower, &upper, &mut |key, value| {
                 let name = String::from_utf8_lossy(&key[head..]);
                 if !name.starts_with(prefix) || names.len() >= limit {
                     return ControlFlow::Break(());
                 }
-                let no = value.try_into().map_or(0, u64::from_be_bytes);
-                names.push((name.into_owned(), ChainNo(no)));
+                match NameRow::decode(value) {
+                    Some(NameRow::Here(no)) => names.push((name.into_owned(), no)),
+                    // The group that it lives in lists it.
+                    Some(NameRow::Elsewhere { .. }) => {}
+                    None => {
+                        whole = false;
+                        return ControlFlow::Break(());
+                    }
+                }
                 ControlFlow::Continue(())
             })?;
-        Ok(names)
+        if whole {
+            Ok(names)
+        } else {
+            Err(StoreError::row("index").into())
+        }
     }
 
     /// A Quant.
@@ -191,12 +224,25 @@ impl<'a> Reader<'a> {
                 head: chain.head.height,
             });
         }
+        let owner = chain.lineage.at_height(height);
         let row = self
             .view
-            .get(Cf::Quant, &quant_key(self.slot, chain.no, height))?;
+            .get(Cf::Quant, &quant_key(self.slot, owner, height))?;
         Ok(row
             .and_then(|row| QuantRow::decode(&row))
             .ok_or_else(|| StoreError::row("quant"))?)
+    }
+
+    /// The chain's own first Quant.
+    pub fn genesis(&self, chain: &ChainView) -> Result<QuantRow, ReadError> {
+        self.quant(chain, chain.lineage.first_height())
+    }
+
+    /// The fork-genesis headers of a fork, its own first, down to that of the oldest fork that it came from.
+    pub fn borders(&self, chain: &ChainView) -> Result<Vec<Vec<u8>>, ReadError> {
+        let ancestors = chain.lineage.ancestors().iter().rev();
+        let rows = ancestors.map(|one| self.quant(chain, one.height_end));
+        rows.map(|row| row.map(|row| row.header)).collect()
     }
 
     /// Quants from a height on, at most `limit`.
@@ -216,16 +262,20 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
-    /// Quants from a height on, as many as fit into `bytes` (at least one), up to the head or the first that is missing.
+    /// Quants from a height on, as many as fit into `bytes` (at least one), up to the head, the last one of their owner, or
+    /// the first that is missing.
     pub(super) fn quant_rows(
         &self,
         chain: &ChainView,
         from: u64,
         bytes: usize,
     ) -> Result<Vec<QuantRow>, ReadError> {
-        let key = |height| quant_key(self.slot, chain.no, height);
+        let end = chain.head.height.saturating_add(1);
+        let part = chain.lineage.heights((from, end)).first().copied();
+        let (owner, (_, end)) = part.unwrap_or((chain.no, (from, end)));
+        let key = |height| quant_key(self.slot, owner, height);
         let (mut rows, mut size) = (Vec::new(), 0);
-        let upper = key(chain.head.height.saturating_add(1));
+        let upper = key(end);
         self.view
             .scan(Cf::Quant, &key(from), &upper, &mut |found, row| {
                 let quant = QuantRow::decode(row);
@@ -247,9 +297,9 @@ impl<'a> Reader<'a> {
         Ok(rows)
     }
 
-    /// The constitution, as hashed into the genesis.
+    /// The constitution, as hashed into the genesis or fork-genesis.
     pub fn constitution(&self, chain: &ChainView) -> Result<(Vec<u8>, Constitution), ReadError> {
-        let genesis = self.quant(chain, 0)?;
+        let genesis = self.genesis(chain)?;
         let bytes = Meta::parse(&genesis.meta)
             .ok()
             .and_then(|meta| meta.constitution);
@@ -278,20 +328,37 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// The constitution that was in force after the Quant of a height, be it an ancestor's.
+    pub fn in_force_at(&self, chain: &ChainView, height: u64) -> Result<Vec<u8>, ReadError> {
+        let owner = chain.lineage.at_height(height);
+        let other = if owner == chain.no {
+            None
+        } else {
+            self.chain_no(owner)?
+        };
+        let owner = other.as_ref().unwrap_or(chain);
+        let (genesis, _) = self.constitution(owner)?;
+        let found = amend::in_force_at(self.view, self.place(owner), (height, &genesis));
+        Ok(found?)
+    }
+
+    fn place(&self, chain: &ChainView) -> Place {
+        Place {
+            slot: self.slot,
+            no: chain.no,
+            alg: chain.alg(),
+            amended_height: chain.amended_height,
+            pool: (chain.head.tx_end(), chain.pool),
+        }
+    }
+
     /// How the constitution was changed, held against Quants and transactions.
     pub(super) fn amended(
         &self,
         chain: &ChainView,
         genesis: &[u8],
     ) -> Result<Option<Amended>, StoreError> {
-        let place = Place {
-            slot: self.slot,
-            no: chain.no,
-            alg: chain.alg(),
-            amended_height: chain.amended_height,
-            pool: (chain.head.tx_end(), chain.pool),
-        };
-        amend::stored(self.view, place, genesis)
+        amend::stored(self.view, self.place(chain), genesis)
     }
 
     /// A transaction, sealed or pooled.
@@ -303,7 +370,8 @@ impl<'a> Reader<'a> {
                 next: chain.pool.next_index,
             });
         }
-        let row = tx_row(self.view, &tx_key(self.slot, chain.no, index))?;
+        let (owner, _) = chain.lineage.at_index(index);
+        let row = tx_row(self.view, &tx_key(self.slot, owner, index))?;
         let row = row.ok_or_else(|| missing(chain, index))?;
         Ok(TransactionView { index, row })
     }
@@ -316,15 +384,10 @@ impl<'a> Reader<'a> {
         to: u64,
         bytes: usize,
     ) -> Result<Vec<TransactionView>, ReadError> {
-        let (lower, upper) = (
-            tx_key(self.slot, chain.no, from),
-            tx_key(self.slot, chain.no, to),
-        );
-        let mut found = Vec::new();
-        // All transactions of a chain are in one of the two.
-        for cf in [Cf::Tx, Cf::Erasable] {
-            if found.is_empty() && from < to {
-                found = self.scan_transactions(cf, (&lower, &upper), bytes)?;
+        let (mut found, mut size) = (Vec::new(), 0);
+        for (owner, bounds) in chain.lineage.indexes((from, to)) {
+            if size < bytes {
+                self.transactions_of(owner, bounds, (bytes, &mut size), &mut found)?;
             }
         }
         let gap = found
@@ -339,32 +402,42 @@ impl<'a> Reader<'a> {
         Ok(found)
     }
 
-    fn scan_transactions(
+    /// Adds transactions of one chain until `size` reaches `bytes`.
+    fn transactions_of(
         &self,
-        cf: Cf,
-        (lower, upper): (&[u8], &[u8]),
-        bytes: usize,
-    ) -> Result<Vec<TransactionView>, StoreError> {
-        let (mut found, mut size) = (Vec::new(), 0);
-        self.view.scan(cf, lower, upper, &mut |key, row| {
-            let index = key
-                .last_chunk()
-                .map_or(u64::MAX, |index| u64::from_be_bytes(*index));
-            size += row.len() + 64;
-            found.push(TransactionView {
-                index,
-                row: row.to_vec(),
-            });
-            if size < bytes {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
+        owner: ChainNo,
+        (from, to): (u64, u64),
+        (bytes, size): (usize, &mut usize),
+        found: &mut Vec<TransactionView>,
+    ) -> Result<(), StoreError> {
+        let key = |index| tx_key(self.slot, owner, index);
+        let before = found.len();
+        // All transactions of a chain are in one of the two.
+        for cf in [Cf::Tx, Cf::Erasable] {
+            if found.len() > before {
+                break;
             }
-        })?;
-        Ok(found)
+            self.view.scan(cf, &key(from), &key(to), &mut |key, row| {
+                let index = key
+                    .last_chunk()
+                    .map_or(u64::MAX, |index| u64::from_be_bytes(*index));
+                *size += row.len() + 64;
+                found.push(TransactionView {
+                    index,
+                    row: row.to_vec(),
+                });
+                if *size < bytes {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            })?;
+        }
+        Ok(())
     }
 
-    /// The tombstone of an erased transaction; damage where it is none.
+    /// The tombstone of an erased transaction; damage where it is none. It is of the chain that owns the transaction: below
+    /// a fork its index is that chain's.
     pub fn tombstone(
         &self,
         chain: &ChainView,
@@ -377,12 +450,18 @@ impl<'a> Reader<'a> {
                 erased.index, chain.name
             ))
         };
-        let found = match self.transaction(chain, tombstone) {
+        let (owner, owner_id) = chain.lineage.at_index(erased.index);
+        let other = if owner == chain.no {
+            None
+        } else {
+            self.chain_no(owner)?
+        };
+        let found = match self.transaction(other.as_ref().unwrap_or(chain), tombstone) {
             Err(ReadError::NoIndex { .. }) => return Err(damaged().into()),
             found => found?,
         };
         let (row, own) = (found.row()?, erased.row()?);
-        let envelope = own.envelope(chain.alg(), chain.chain_id, erased.index);
+        let envelope = own.envelope(chain.alg(), owner_id, erased.index);
         let erasure = Erasure::parse(row.payload).ok();
         let means = erasure.is_some_and(|erasure| {
             let checked = erasure.check(chain.alg(), erased.index, &envelope.to_bytes());
@@ -429,13 +508,35 @@ impl<'a> Reader<'a> {
         (from, to): (u64, u64),
         (newest_first, limit): (bool, usize),
     ) -> Result<Vec<u64>, ReadError> {
-        let bounds = |from, to| touches_between(self.slot, chain.no, state_key, (from, to));
+        let mut parts = chain.lineage.indexes((from, to));
+        if newest_first {
+            parts.reverse();
+        }
+        let mut found = Vec::new();
+        for (owner, bounds) in parts {
+            let left = limit - found.len();
+            if left > 0 {
+                found.extend(self.touching_of(owner, state_key, bounds, (newest_first, left))?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The same of the rows of one chain.
+    fn touching_of(
+        &self,
+        owner: ChainNo,
+        state_key: &[u8],
+        (from, to): (u64, u64),
+        (newest_first, limit): (bool, usize),
+    ) -> Result<Vec<u64>, ReadError> {
+        let bounds = |from, to| touches_between(self.slot, owner, state_key, (from, to));
         let mut rows = self.touch_rows(bounds(from, to), (newest_first, limit))?;
         let mut newer = Vec::new();
         if let Some(StateSubject::Account(account)) = StateSubject::of(state_key) {
             // What is before `to` may stand in the row of one that is not, and the newest stand in the account's own row.
             newer = self.touch_rows(bounds(to, u64::MAX), (false, 1))?;
-            newer.extend(self.account(chain, account)?.map(|row| row.newest));
+            newer.extend(self.account(owner, account)?.map(|row| row.newest));
         }
         let within = |index: &u64| (from..to).contains(index);
         let mut found: Vec<u64> = if newest_first {
@@ -484,15 +585,21 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn account(&self, chain: &ChainView, account: &[u8]) -> Result<Option<AccountRow>, StoreError> {
-        let key = account_key(self.slot, chain.no, account);
+    fn account(&self, chain: ChainNo, account: &[u8]) -> Result<Option<AccountRow>, StoreError> {
+        let key = account_key(self.slot, chain, account);
         let row = self.view.get(Cf::Index, &key)?;
         row.map(|row| parse_account(&row)).transpose()
     }
 
     /// What an account of a ledger has after its newest transfer; none where no transfer touched it.
     pub fn balance(&self, chain: &ChainView, account: &[u8]) -> Result<Option<u128>, ReadError> {
-        Ok(self.account(chain, account)?.map(|row| row.balance))
+        match self.account(chain.no, account)? {
+            Some(row) => Ok(Some(row.balance)),
+            None => {
+                let of = (&chain.lineage, chain.alg());
+                Ok(inherited(self.view, self.slot, of, account)?)
+            }
+        }
     }
 
     /// The state tree as the Quant of a height left it.
@@ -500,7 +607,7 @@ impl<'a> Reader<'a> {
         StateAt {
             view: self.view,
             slot: self.slot,
-            chain: chain.no,
+            lineage: chain.lineage.clone(),
             height,
         }
     }
@@ -519,7 +626,7 @@ impl<'a> Reader<'a> {
             view: self.view,
             alg: quant.hash_alg,
             slot: self.slot,
-            chain: chain.no,
+            chain: chain.lineage.at_height(quant.height),
             height: quant.height,
         };
         Ok(inclusion_path(
@@ -538,7 +645,8 @@ impl<'a> Reader<'a> {
         (level, tile): (u8, u32),
         hashes: &[Hash],
     ) -> Result<bool, ReadError> {
-        let key = quant_tile_key(self.slot, chain.no, height, level, tile);
+        let owner = chain.lineage.at_height(height);
+        let key = quant_tile_key(self.slot, owner, height, level, tile);
         let stored = self.view.get(Cf::Tree, &key)?;
         Ok(stored.is_some_and(|stored| stored == hashes.as_flattened()))
     }
@@ -574,7 +682,7 @@ impl<'a> Reader<'a> {
             view: self.view,
             alg: chain.head.hash_alg,
             slot: self.slot,
-            chain: chain.no,
+            lineage: chain.lineage.clone(),
         }
     }
 }
@@ -609,6 +717,7 @@ fn decode(no: ChainNo, row: &[u8], pool: PoolRow) -> Option<ChainView> {
         no,
         name: row.name,
         chain_id: row.chain_id,
+        lineage: Lineage::new(no, row.chain_id, row.ancestors),
         head,
         head_bytes: row.head,
         history,

@@ -179,6 +179,24 @@ pub(super) fn remember(
     );
 }
 
+/// Forgets an answer that is taken back.
+pub(super) fn unremember(
+    pending: &mut Pending,
+    batch: &mut Batch,
+    (view, slot, chain): (&dyn View, Slot, ChainNo),
+    request_id: &[u8],
+) -> Result<(), StoreError> {
+    let key = request_key(slot, chain, request_id);
+    let Some(row) = pending.get(view, &key)? else {
+        return Ok(());
+    };
+    let row = RequestRow::decode(&row).ok_or_else(|| StoreError::row("index"))?;
+    pending.remove(batch, key);
+    let key = request_time_key(slot, row.time_ms, chain, request_id);
+    pending.remove_time(batch, key);
+    Ok(())
+}
+
 /// Forgets some of the requests that are older than a day.
 pub(super) fn forget(
     pending: &mut Pending,

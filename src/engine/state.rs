@@ -17,11 +17,12 @@ use super::{
 };
 use crate::chain::{
     Attributes, Constitution, Hash, HashAlg, Mint, StateChange, StatePath, StatePlace, StateRows,
-    StateSubject, StateTree, after_transfer, balance_at_first, balance_key, latest_key,
+    StateSubject, StateTree, after_transfer, balance_amount, balance_at_first, balance_key,
+    latest_key, state_key_hash,
 };
 use crate::store::{
-    AccountRow, Batch, Cf, ChainNo, Slot, StateAt, StateWrite, StoreError, View, account_key,
-    encode_earlier, pool_state_key, put_state, touch_key,
+    AccountRow, Batch, Cf, ChainNo, Lineage, Slot, StateAt, StateWrite, StoreError, View,
+    account_key, encode_earlier, pool_state_key, put_state, touch_key,
 };
 
 /// Accounts kept in memory per group, 150 to 300 bytes each.
@@ -130,8 +131,12 @@ pub(super) fn moves<'a>(
     places: &[Option<u64>],
 ) -> Result<Result<Moved<'a>, Rejection>, StoreError> {
     let (no, mut moved) = (command.head.chain, Moved::default());
-    let keeps = match work.chain(no)? {
-        Ok(chain) if chain.keeps.ledger => chain.keeps.clone(),
+    let of = match work.chain(no)? {
+        Ok(chain) if chain.keeps.ledger => Of {
+            lineage: chain.lineage.clone(),
+            alg: chain.alg,
+            keeps: chain.keeps.clone(),
+        },
         _ => return Ok(Ok(moved)),
     };
     for (number, item) in command.items.iter().enumerate() {
@@ -143,7 +148,7 @@ pub(super) fn moves<'a>(
                 known.last = number;
                 continue;
             }
-            let now = account_now(work.engine, work.state, (no, &keeps), account)?;
+            let now = account_now(work.engine, work.state, &of, account)?;
             moved.0.insert(account, MovedAccount { last: number, now });
         }
         let before = [transfer.sender, transfer.receiver].map(|account| moved.balance(account));
@@ -169,21 +174,53 @@ fn overdraft(item: usize, transfer: &Move<'_>, balance: u128) -> Rejection {
     }
 }
 
+/// The ledger whose accounts are moved.
+struct Of {
+    lineage: Lineage,
+    alg: HashAlg,
+    keeps: StateRules,
+}
+
+/// What an account of a fork has that nothing in the fork touched yet: what the state at the fork says. None where no
+/// transfer before it touched it either. All rows up to a fork are in the store before it is decided.
+pub(super) fn inherited(
+    view: &dyn View,
+    slot: Slot,
+    (lineage, alg): (&Lineage, HashAlg),
+    account: &[u8],
+) -> Result<Option<u128>, StoreError> {
+    let Some(height) = lineage.first_height().checked_sub(1) else {
+        return Ok(None);
+    };
+    let rows = StateAt {
+        view,
+        slot,
+        lineage: lineage.clone(),
+        height,
+    };
+    let tree = StateTree { alg, rows: &rows };
+    let value = tree.get(&state_key_hash(alg, &balance_key(account)))?;
+    let balance = value.map(|value| balance_amount(&value));
+    let balance = balance.transpose();
+    balance.map_err(|refused| StoreError::Corrupt(refused.to_string()))
+}
+
 /// An account as decided so far. It leaves what is kept in memory, until it is noted.
 fn account_now(
     engine: &Engine,
     state: &mut State,
-    (no, keeps): (ChainNo, &StateRules),
+    of: &Of,
     account: &[u8],
 ) -> Result<Account, StoreError> {
-    let key = account_key(engine.slot, no, account);
+    let key = account_key(engine.slot, of.lineage.no, account);
     if let Some(known) = state.accounts.take(&key) {
         return Ok(known);
     }
     let row = match state.pending.get(&engine.store, &key)? {
         Some(row) => parse_account(&row)?,
         None => AccountRow {
-            balance: keeps.at_first(account),
+            balance: inherited(&engine.store, engine.slot, (&of.lineage, of.alg), account)?
+                .unwrap_or_else(|| of.keeps.at_first(account)),
             newest: Vec::new(),
         },
     };
@@ -362,7 +399,7 @@ pub(super) fn stored_writes(
 pub(super) struct StateNow<'a> {
     pub view: &'a dyn View,
     pub slot: Slot,
-    pub chain: ChainNo,
+    pub lineage: Lineage,
     /// The newest Quant.
     pub height: u64,
     pub decided: &'a StatesDecided,
@@ -408,7 +445,7 @@ impl<'a> StateNow<'a> {
         StateAt {
             view: self.view,
             slot: self.slot,
-            chain: self.chain,
+            lineage: self.lineage.clone(),
             height: self.height,
         }
     }

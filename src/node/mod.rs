@@ -401,6 +401,8 @@ impl Node {
         }));
         let stop = self.server_stop.subscribe();
         tokio::spawn(service.clone().sign_for_quorums(stop));
+        let stop = self.server_stop.subscribe();
+        tokio::spawn(service.clone().name_forks(stop));
         let door = PeerDoor::new(self.links.clone(), trust.clone());
         let (router, health) = service
             .router(door)

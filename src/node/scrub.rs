@@ -79,9 +79,25 @@ fn check(
 ) -> Result<Option<Checked>, ReadError> {
     let snapshot = groups.store().snapshot().passing();
     let reader = Reader::new(&snapshot, group.engine().slot());
-    let Some(chain) = reader.chain_no(no)? else {
+    // A fork whose name was taken leaves no rows, and a number that nobody has.
+    let found = reader.chain_from(no)?;
+    let Some((found, chain)) = found
+        .map(|found| reader.chain_no(found).map(|chain| (found, chain)))
+        .transpose()?
+    else {
         return Ok(None);
     };
+    let Some(chain) = chain else {
+        return Ok(None);
+    };
+    // What a fork shares is checked with the chain that owns it.
+    let begun = chain.lineage.first_height();
+    let height = if found == no {
+        height.max(begun)
+    } else {
+        begun
+    };
+    let no = found;
     let expected = if height < chain.head.height {
         reader.quant(&chain, height + 1)?.parse()?.prev_hash
     } else {

@@ -146,7 +146,7 @@ impl Service {
     }
 
     /// Names below an existing chain are for its subchains.
-    async fn check_parents(&self, name: &str, until: Instant) -> Result<(), Status> {
+    pub(super) async fn check_parents(&self, name: &str, until: Instant) -> Result<(), Status> {
         for (at, _) in name.match_indices('/') {
             if self.exists(&name[..at], until).await? {
                 let why = format!(
@@ -181,7 +181,7 @@ impl Service {
         }
     }
 
-    fn birth(&self, name: &str) -> Result<Birth, Status> {
+    pub(super) fn birth(&self, name: &str) -> Result<Birth, Status> {
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).map_err(|error| {
             status(
@@ -215,7 +215,7 @@ impl Service {
             .map_err(|error| of_read(&error))?;
         let chain =
             chain.ok_or_else(|| status("INTERNAL", "the banged chain is not there", &[]))?;
-        let genesis = convert::quant(reader.quant(&chain, 0).map_err(|error| of_read(&error))?)?;
+        let genesis = convert::quant(reader.genesis(&chain).map_err(|error| of_read(&error))?)?;
         Ok(proto::BangResponse {
             name,
             chain_id: banged.chain_id.0.to_vec().into(),
@@ -278,7 +278,7 @@ fn check_erasable(asked: &proto::Constitution) -> Result<(), Status> {
 }
 
 /// A pool that reaches its limit takes no more: a chain that waits for more than that would never seal by itself.
-fn check_timers(asked: &proto::Constitution) -> Result<(), Status> {
+pub(super) fn check_timers(asked: &proto::Constitution) -> Result<(), Status> {
     let timers = [
         (
             "leap_count",
@@ -305,7 +305,7 @@ fn check_timers(asked: &proto::Constitution) -> Result<(), Status> {
 }
 
 /// Keys by which signatures can hold, each named once; their length is checked where they are converted.
-fn check_keys(field: &str, keys: &[bytes::Bytes]) -> Result<(), Status> {
+pub(super) fn check_keys(field: &str, keys: &[bytes::Bytes]) -> Result<(), Status> {
     if keys.len() > AUTHORS_MAX {
         let why = format!("there are {}, give at most {AUTHORS_MAX}", keys.len());
         return Err(invalid(field, why));

@@ -15,6 +15,7 @@ use tonic::Status;
 use super::{
     Pieces, Service,
     limits::{PIECES_WAITING, READER_PAUSE_MAX},
+    names::asking,
     route::{Method, Route, Run, at_once, elsewhere, read_answer, read_call, shown, write_answer},
 };
 use crate::consensus::{Channel, Lane};
@@ -69,6 +70,16 @@ impl Service {
                     Box::pin(s.do_put_signatures(group, r))
                 })
                 .await
+            }
+            Method::ForkChain => {
+                let until = route.until;
+                self.lead(route, body, |s, r| Box::pin(s.do_fork(r, until)))
+                    .await
+            }
+            Method::NameChain => {
+                let group = route.group;
+                self.lead(route, body, move |s, r| Box::pin(s.do_name_chain(group, r)))
+                    .await
             }
             _ => self.carried_read(route, body).await,
         }
@@ -146,7 +157,7 @@ impl Service {
             .get(route.group)
             .is_some_and(|group| group.leads());
         let answer = match Q::decode(body) {
-            Ok(request) if leads => run(self, &request).await,
+            Ok(request) if leads => asking(route.group, async { run(self, &request).await }).await,
             Ok(_) | Err(_) => Err(elsewhere()),
         };
         write_answer(&answer)
@@ -200,7 +211,7 @@ impl Service {
     /// A stream from this node's replica, or from another node's where there is none here.
     pub(super) async fn stream_at<Q: Message, A: Message + Default + 'static>(
         &self,
-        route: Route,
+        mut route: Route,
         any_replica: bool,
         request: &Q,
         run: impl Run<Q, Pieces<A>>,
@@ -216,6 +227,7 @@ impl Service {
                 None => self.stream_elsewhere(route, request),
             };
             match begun {
+                Err(refused) if self.follow(&refused, &mut route) => {}
                 Err(refused) if super::route::is_elsewhere(&refused) => {
                     if timeout_at(route.until, changes.changed()).await.is_err() {
                         return Err(shown(refused, route.group));

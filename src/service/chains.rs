@@ -261,7 +261,22 @@ fn chain(reader: &Reader<'_>, view: &ChainView) -> Result<proto::Chain, Status> 
         amended_index: in_force.index,
         amended_height: in_force.height,
         mining: None,
+        forked_from: forked_from(reader, view)?,
     })
+}
+
+fn forked_from(reader: &Reader<'_>, view: &ChainView) -> Result<Option<proto::ForkedFrom>, Status> {
+    let Some(parent) = view.lineage.ancestors().last() else {
+        return Ok(None);
+    };
+    let found = reader
+        .chain_no(parent.no)
+        .map_err(|error| of_read(&error))?;
+    Ok(Some(proto::ForkedFrom {
+        chain_id: parent.chain_id.0.to_vec().into(),
+        name: found.map_or_else(String::new, |found| found.name),
+        height: parent.height_end - 1,
+    }))
 }
 
 pub(super) fn page_size(asked: u32) -> usize {

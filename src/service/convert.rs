@@ -191,7 +191,7 @@ fn content(asked: &proto::Constitution) -> Result<Content, Status> {
     }
 }
 
-fn keys(field: &str, keys: &[Bytes]) -> Result<Vec<[u8; 32]>, Status> {
+pub fn keys(field: &str, keys: &[Bytes]) -> Result<Vec<[u8; 32]>, Status> {
     keys.iter()
         .enumerate()
         .map(|(at, key)| bytes32(&format!("{field}[{at}]"), key))

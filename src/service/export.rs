@@ -142,7 +142,11 @@ impl Service {
         for view in found.map_err(|error| of_read(&error))? {
             let row = view.row().map_err(|error| of_store(&error))?;
             let envelope = row
-                .envelope(reads.known.alg, reads.known.chain_id, view.index)
+                .envelope(
+                    reads.known.alg,
+                    reads.chain.lineage.at_index(view.index).1,
+                    view.index,
+                )
                 .to_bytes();
             let length = (row.attributes.len() as u32).to_be_bytes();
             let salt = row.salt.map_or(&[][..], |salt| salt);

@@ -212,8 +212,12 @@ impl Service {
         for one in &all {
             let row = one.row().map_err(|error| super::status::of_store(&error))?;
             leaves.push(
-                row.envelope(reads.known.alg, reads.known.chain_id, one.index)
-                    .leaf(reads.known.alg),
+                row.envelope(
+                    reads.known.alg,
+                    reads.chain.lineage.at_index(one.index).1,
+                    one.index,
+                )
+                .leaf(reads.known.alg),
             );
             inject_ms.push(row.inject_ms);
         }

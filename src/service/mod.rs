@@ -10,6 +10,7 @@ mod cluster;
 mod convert;
 mod edge;
 mod export;
+mod fork;
 mod history;
 mod info;
 mod inject;
@@ -17,6 +18,7 @@ mod lanes;
 mod leap;
 mod ledger;
 mod limits;
+mod names;
 mod prove;
 mod quorum;
 mod read;
@@ -215,6 +217,21 @@ impl chain_service_server::ChainService for Service {
         };
         self.at_leader(route, &request, |service, request| {
             Box::pin(service.do_close(request, route.until))
+        })
+        .await
+        .map(Response::new)
+    }
+    async fn fork_chain(
+        &self,
+        request: Request<proto::ForkChainRequest>,
+    ) -> Answer<proto::ForkChainResponse> {
+        let (deadline, request) = opened(request);
+        let route = Route {
+            repeatable: !request.request_id.is_empty(),
+            ..self.route(Method::ForkChain, &request.chain, deadline)?
+        };
+        self.at_leader(route, &request, |service, request| {
+            Box::pin(service.do_fork(request, route.until))
         })
         .await
         .map(Response::new)

@@ -4,12 +4,15 @@ use bytes::Bytes;
 use tonic::Status;
 
 use super::{
-    Service, convert,
+    Service,
+    catalog::ChainReads,
+    convert,
     convert::paths,
     history,
     status::{invalid, of_read, of_store, status},
 };
 use crate::chain::{StateTerminal, StateTree, latest_index, state_key_hash};
+use crate::engine::ChainView;
 use crate::proto::{self, prove_state_request::Subject};
 
 impl Service {
@@ -30,6 +33,7 @@ impl Service {
         let (reader, chain) = (reads.reader(), &reads.chain);
         let top = request.at_height.map_or_else(|| reads.newest(), Ok)?;
         reader.quant(chain, top).map_err(|error| of_read(&error))?;
+        check_own(chain, "at_height", top)?;
         let view = reader
             .transaction(chain, request.index)
             .map_err(|error| of_read(&error))?;
@@ -47,8 +51,12 @@ impl Service {
         };
         let response = proto::ProveInclusionResponse {
             envelope: Bytes::copy_from_slice(
-                &row.envelope(reads.known.alg, chain.chain_id, request.index)
-                    .to_bytes(),
+                &row.envelope(
+                    reads.known.alg,
+                    chain.lineage.at_index(request.index).1,
+                    request.index,
+                )
+                .to_bytes(),
             ),
             attributes: Bytes::copy_from_slice(row.attributes),
             payload: (!request.without_payload && row.erased.is_none())
@@ -64,8 +72,9 @@ impl Service {
             head: None,
             erasure: convert::erasure(&reads, &view)?,
             genesis: Some(convert::quant(
-                reader.quant(chain, 0).map_err(|error| of_read(&error))?,
+                reader.genesis(chain).map_err(|error| of_read(&error))?,
             )?),
+            borders: borders(&reads)?,
         };
         Ok((response, top))
     }
@@ -107,6 +116,8 @@ impl Service {
         reader
             .quant(chain, height)
             .map_err(|error| of_read(&error))?;
+        check_own(chain, "at_height", height)?;
+        // A fork begins with the state of its parent, a chain that was banged with none.
         if height == 0 {
             let why = "a genesis has no state: give 1 or more, or leap first";
             return Err(invalid("at_height", why));
@@ -126,7 +137,7 @@ impl Service {
         let latest = latest
             .transpose()
             .map_err(|refused| status("CHAIN_DAMAGED", refused.to_string(), &[]))?;
-        let genesis = reader.quant(chain, 0).map_err(|error| of_read(&error))?;
+        let genesis = reader.genesis(chain).map_err(|error| of_read(&error))?;
         let response = proto::ProveStateResponse {
             state_key: state_key.into(),
             proof: proof.to_bytes().into(),
@@ -157,6 +168,7 @@ impl Service {
             .quant(chain, request.from_height)
             .map_err(|error| of_read(&error))?;
         reader.quant(chain, to).map_err(|error| of_read(&error))?;
+        check_own(chain, "from_height", request.from_height)?;
         if to < request.from_height {
             return Err(invalid(
                 "to_height",
@@ -173,7 +185,7 @@ impl Service {
         } else {
             Vec::new()
         };
-        let genesis = convert::quant(reader.quant(chain, 0).map_err(|error| of_read(&error))?)?;
+        let genesis = convert::quant(reader.genesis(chain).map_err(|error| of_read(&error))?)?;
         Ok((
             proto::ProveExtensionResponse {
                 old_header: old.header.into(),
@@ -189,11 +201,11 @@ impl Service {
         &self,
         request: &proto::GetBundleRequest,
     ) -> Result<proto::GetBundleResponse, Status> {
-        let (peaks, genesis, height) = {
+        let (peaks, genesis, height, borders) = {
             let reads = self.reads(&request.chain)?;
             let genesis = reads
                 .reader()
-                .quant(&reads.chain, 0)
+                .genesis(&reads.chain)
                 .map_err(|error| of_read(&error))?;
             let height = reads.newest()?;
             let peaks = reads.reader().peaks(&reads.chain, height);
@@ -201,6 +213,7 @@ impl Service {
                 peaks.map_err(|error| of_read(&error))?,
                 convert::quant(genesis)?,
                 height,
+                borders(&reads)?,
             )
         };
         let head = self.signed_head(&request.chain, Some(height)).await?;
@@ -210,6 +223,26 @@ impl Service {
             peaks: paths(peaks),
             genesis: Some(genesis),
             authority_changes: Vec::new(),
+            borders,
         })
     }
+}
+
+/// What lies below a fork is signed and extended in the chain that owns it.
+fn check_own(chain: &ChainView, field: &str, height: u64) -> Result<(), Status> {
+    let first = chain.lineage.first_height();
+    if height >= first {
+        return Ok(());
+    }
+    let why = format!(
+        "{height} lies below the fork: chain {} has heads of its own from {first} on; give one of these, or ask the chain that it was forked from",
+        chain.name
+    );
+    Err(invalid(field, why))
+}
+
+fn borders(reads: &ChainReads<'_>) -> Result<Vec<Bytes>, Status> {
+    let found = reads.reader().borders(&reads.chain);
+    let found = found.map_err(|error| of_read(&error))?;
+    Ok(found.into_iter().map(Bytes::from).collect())
 }

@@ -37,6 +37,7 @@ pub const REASONS: &[(&str, Code)] = &[
     ("DEADLINE_EXCEEDED", Code::DeadlineExceeded),
     ("ERASURE_REFUSED", Code::InvalidArgument),
     ("FIELD_INVALID", Code::InvalidArgument),
+    ("FORK_REFUSED", Code::InvalidArgument),
     ("HEAD_CONFLICT", Code::FailedPrecondition),
     ("HEAD_MOVED", Code::Aborted),
     ("HEIGHT_UNKNOWN", Code::NotFound),
@@ -138,6 +139,19 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
         Rejection::BadGenesis(_) => status("FIELD_INVALID", message, &[]),
         Rejection::UnknownChain(_) => status("CHAIN_UNKNOWN", message, &[]),
         Rejection::Closed(_) => status("CHAIN_CLOSED", message, &[]),
+        Rejection::ForkOfClosed(_) => status("CHAIN_CLOSED", message, &[]),
+        Rejection::ForkAbove { head, .. } => status_with(
+            "HEIGHT_UNKNOWN",
+            message.clone(),
+            &[
+                ("head", head.to_string()),
+                ("field", "at_height".to_owned()),
+            ],
+            |details| {
+                details.add_bad_request_violation("at_height", message.clone());
+            },
+        ),
+        Rejection::ForkTooDeep(_) | Rejection::ForkRules(_) => status("FORK_REFUSED", message, &[]),
         Rejection::RequestReused => refused_field("REQUEST_ID_REUSED", "request_id", message),
         Rejection::IdReused { item, index } => status(
             "ID_REUSED",
@@ -233,6 +247,8 @@ pub fn of_read(error: &ReadError) -> Status {
         ReadError::NotSealed { height, .. } => {
             status("NOT_SEALED", message, &[("height", height.to_string())])
         }
+        // Nodes tell each other by a mark of its own: names.rs.
+        ReadError::Elsewhere { .. } => status("NODE_UNAVAILABLE", message, &[]),
         ReadError::Stopped(rejection) => of_rejection(rejection),
         ReadError::Store(error) | ReadError::Tile(TileError::Store(error)) => of_store(error),
         ReadError::Tile(_) => status("CHAIN_DAMAGED", message, &[]),

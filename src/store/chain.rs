@@ -1,12 +1,14 @@
 //! Key family `chain`: the rows of a chain, two of each, more of those whose constitution was changed.
 //! Sealed row, key `slot | chain | 0`, rewritten by a leap: `head header 256 | chain id 32 | sealed_bytes u64 |
-//! amended_height u64 | name_len u16 | name | peaks`.
+//! amended_height u64 | name_len u16 | name | peaks | ancestors` (one peak per one bit of the head's height; ancestors of
+//! forks only: `lineage.rs`).
 //! Pool row, key `slot | chain | 1`, rewritten by an inject: `next_index | last_inject_ms | bytes | first_ms | changes`,
 //! u64 each.
 //! Amended row, key `slot | chain | 2`, rewritten by a leap that seals a change: `height u64 | index u64 | constitution`.
+//! Earlier row, key `slot | chain | 4 | height u64`: an amended row that another one replaced, by its Quant.
 //! Change rows, key `slot | chain | 3 | index u64`: nothing; the constitution change at that index is in the pool.
 
-use super::{ChainNo, RowReader, Slot, chain_prefix};
+use super::{Ancestor, ChainNo, RowReader, Slot, chain_prefix};
 use crate::chain::{ChainId, HEADER_BYTES, Hash};
 
 /// What the newest Quant left.
@@ -16,7 +18,7 @@ pub struct ChainRow {
     pub head: Vec<u8>,
     /// The chain's identity.
     pub chain_id: ChainId,
-    /// Payload bytes in all Quants.
+    /// Payload bytes in all Quants of its own.
     pub sealed_bytes: u64,
     /// The Quant that seals the last change of the constitution; 0: that of Quant 0 is in force.
     pub amended_height: u64,
@@ -24,6 +26,8 @@ pub struct ChainRow {
     pub name: String,
     /// Peaks of the history tree over the heights below the head's.
     pub peaks: Vec<Hash>,
+    /// Of a fork: the chains that it shares rows with.
+    pub ancestors: Vec<Ancestor>,
 }
 
 impl ChainRow {
@@ -40,6 +44,9 @@ impl ChainRow {
         self.peaks
             .iter()
             .for_each(|peak| row.extend_from_slice(peak));
+        self.ancestors
+            .iter()
+            .for_each(|one| row.extend_from_slice(&one.encode()));
         row
     }
 
@@ -51,16 +58,24 @@ impl ChainRow {
         let (sealed_bytes, amended_height) = (reader.u64()?, reader.u64()?);
         let name_len = reader.u16()?;
         let name = String::from_utf8(reader.take(name_len as usize)?.to_vec()).ok()?;
-        let (peaks, rest) = reader.0.as_chunks::<32>();
-        rest.is_empty().then(|| Self {
+        let peaks = reader.take(32 * peaks_below(&head)?)?.as_chunks::<32>().0;
+        let ancestors = Ancestor::decode_all(reader.0)?;
+        Some(Self {
             head,
             chain_id,
             sealed_bytes,
             amended_height,
             name,
             peaks: peaks.to_vec(),
+            ancestors,
         })
     }
+}
+
+/// How many peaks the history below a header has.
+fn peaks_below(head: &[u8]) -> Option<usize> {
+    let height: [u8; 8] = head.get(40..48)?.try_into().ok()?;
+    Some(u64::from_be_bytes(height).count_ones() as usize)
 }
 
 /// What the injects since then left.
@@ -70,7 +85,7 @@ pub struct PoolRow {
     pub next_index: u64,
     /// The newest transaction's time.
     pub last_inject_ms: u64,
-    /// Payload bytes of the whole chain.
+    /// Payload bytes of its own Quants and the pool.
     pub bytes: u64,
     /// When the pool's first transaction came; 0 while the pool is empty.
     pub first_ms: u64,
@@ -161,6 +176,20 @@ pub fn change_key(slot: Slot, chain: ChainNo, index: u64) -> Vec<u8> {
     key
 }
 
+/// The key of an amended row that another one replaced.
+pub fn earlier_key(slot: Slot, chain: ChainNo, height: u64) -> Vec<u8> {
+    let mut key = tagged(slot, chain, 4);
+    key.extend_from_slice(&height.to_be_bytes());
+    key
+}
+
+/// The bounds of the replaced amended rows of the Quants up to a height.
+pub fn amended_before(slot: Slot, chain: ChainNo, height: u64) -> (Vec<u8>, Vec<u8>) {
+    let mut to = earlier_key(slot, chain, height);
+    to.push(0);
+    (earlier_key(slot, chain, 0), to)
+}
+
 /// The bounds of a chain's amended row and its change rows.
 pub fn amended_bounds(slot: Slot, chain: ChainNo) -> (Vec<u8>, Vec<u8>) {
     (tagged(slot, chain, 2), tagged(slot, chain, 4))
@@ -186,16 +215,31 @@ mod tests {
 
     #[test]
     fn rows_come_back() {
+        let mut head = vec![3; HEADER_BYTES];
+        head[40..48].copy_from_slice(&5u64.to_be_bytes());
         let row = ChainRow {
-            head: vec![3; HEADER_BYTES],
+            head,
             chain_id: ChainId([9; 32]),
             sealed_bytes: 12,
             amended_height: 13,
             name: "orders/0".into(),
             peaks: vec![[1; 32], [2; 32]],
+            ancestors: Vec::new(),
         };
         assert_eq!(ChainRow::decode(&row.encode()), Some(row.clone()));
         assert_eq!(ChainRow::decode(&row.encode()[..348]), None);
+        let ancestor = Ancestor {
+            no: ChainNo(1),
+            chain_id: ChainId([7; 32]),
+            height_end: 3,
+            index_end: 4,
+        };
+        let fork = ChainRow {
+            ancestors: vec![ancestor],
+            ..row
+        };
+        assert_eq!(ChainRow::decode(&fork.encode()), Some(fork.clone()));
+        assert_eq!(ChainRow::decode(&fork.encode()[1..]), None);
         let pool = PoolRow {
             next_index: 1,
             last_inject_ms: 2,

@@ -1,12 +1,13 @@
 //! Key family `index`: what is looked up by something else than a number. Key: `slot | chain | tag u8 | ...`, chain 0 for
 //! what belongs to the group (chain numbers begin at 1).
-//! tag 1 name -> chain u64; tag 2 id -> `index u64 | body 32`; tag 3 request_id -> `time u64 | body 32 | runs`;
+//! tag 1 name -> [`NameRow`](super::NameRow); tag 2 id -> `index u64 | body 32`; tag 3 request_id -> `time u64 | body 32 | runs`;
 //! tag 4 `time u64 | chain u64 | request_id` -> nothing (finds expired requests); tag 5 `due_ms u64 | chain u64` -> nothing;
 //! tag 6 `state key length u16 | state key | index u64` -> nothing (the transactions of a key), or `index u64` each of what
 //! came shortly before (those of an account); tag 7 `account` -> `balance u128 | index u64` each ([`AccountRow`]); tag 8 `first_index u64` -> what the transactions that
 //! one entry gave to the pool change in the chain's state, gone when a Quant seals them.
 //! Of quorum chains: tag 16 -> how far each node has signed ([`SignedRow`]); tag 17 `height u64 | node u64 | alg u8` -> a
-//! head signature; tag 18 (of the group) `chain u64` -> nothing (Quants of the chain lack signatures).
+//! head signature; tag 19 (of the group) `name` -> `chain u64 | chain id 32 | request_id`, a fork that waits for its name
+//! in the group of the name; tag 18 (of the group) `chain u64` -> nothing (Quants of the chain lack signatures).
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,7 @@ const POOL_STATE: u8 = 8;
 const SIGNED: u8 = 16;
 const SIGNATURE: u8 = 17;
 const UNSIGNED: u8 = 18;
+const UNNAMED: u8 = 19;
 
 /// Where a transaction with a client's id stands, and the hash of what it said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -405,6 +407,16 @@ pub fn signatures_at(slot: Slot, chain: ChainNo, height: u64) -> (Vec<u8>, Vec<u
 /// The key of the note that Quants of a chain lack signatures.
 pub fn unsigned_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
     tagged(slot, GROUP, UNSIGNED, &[&chain.0.to_be_bytes()])
+}
+
+/// The key of a fork that waits for its name.
+pub fn unnamed_key(slot: Slot, name: &str) -> Vec<u8> {
+    tagged(slot, GROUP, UNNAMED, &[name.as_bytes()])
+}
+
+/// The bounds of all of them. The name stands behind the first bound.
+pub fn unnamed_bounds(slot: Slot) -> (Vec<u8>, Vec<u8>) {
+    (unnamed_key(slot, ""), tagged(slot, GROUP, UNNAMED + 1, &[]))
 }
 
 /// The bounds of all such notes of a group.

@@ -1,7 +1,7 @@
 //! The store: one RocksDB per node (or rows in memory, for simulations), and the only room that says `rocksdb`.
 //!
-//! One file per key family (`log`, `raft`, `tx`, `tree`, `quant`, `chain`, `index`, `state`, `sys`, `erasable`), each with its keys, rows and
-//! round-trip tests; `db` opens, writes and syncs; `memory` is the same without a disk, and can lose what was not synced; `tile` reads and writes hash trees as 256-hash tiles; `position` keeps
+//! One file per key family (`log`, `raft`, `tx`, `tree`, `quant`, `chain`, `index`, `state`, `sys`, `erasable`; `names`: what a name stands for), each with its keys, rows and
+//! round-trip tests; `db` opens, writes and syncs; `memory` is the same without a disk, and can lose what was not synced; `tile` reads and writes hash trees as 256-hash tiles; `lineage` knows whose the rows of a fork are; `position` keeps
 //! the last synced position outside RocksDB, so that a shortened log is noticed; `scour` takes what was replaced out of all files; `guard` checks the data folder at open.
 //!
 //! Every key of a data family begins with `slot u32 | chain u64`: the slot is the local, never reused number of one
@@ -13,8 +13,10 @@ mod contract;
 mod db;
 mod folder;
 mod index;
+mod lineage;
 mod log;
 mod memory;
+mod names;
 mod position;
 mod quant;
 mod raft;
@@ -26,8 +28,8 @@ mod tree;
 mod tx;
 
 pub use chain::{
-    AmendedRow, ChainRow, PoolRow, amended_bounds, amended_key, chain_key, chains_from, change_key,
-    pool_key,
+    AmendedRow, ChainRow, PoolRow, amended_before, amended_bounds, amended_key, chain_key,
+    chains_from, change_key, earlier_key, pool_key,
 };
 pub use db::{
     Batch, Cf, DATA_FAMILIES, EachFound, EachRow, Snapshot, Store, StoreError, StoreOptions, View,
@@ -38,10 +40,12 @@ pub use index::{
     chain_of_unsigned, decode_earlier, due_between, due_key, encode_earlier, id_key,
     index_of_touch, name_key, names_from, pool_state_key, request_key, request_of_time_key,
     request_time_key, requests_between, signature_key, signatures_at, signed_key, touch_key,
-    touches_between, unsigned_bounds, unsigned_key,
+    touches_between, unnamed_bounds, unnamed_key, unsigned_bounds, unsigned_key,
 };
+pub use lineage::{Ancestor, Lineage};
 pub use log::{LogRow, log_key, log_range};
 pub use memory::MemoryStore;
+pub use names::NameRow;
 pub use position::{Position, PositionError, PositionFile};
 pub use quant::{QuantRow, quant_key};
 pub use raft::{RaftTag, raft_key};

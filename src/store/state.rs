@@ -8,7 +8,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{Batch, Cf, ChainNo, Slot, StoreError, View, chain_prefix};
+use super::{Batch, Cf, ChainNo, Lineage, Slot, StoreError, View, chain_prefix};
 use crate::chain::{STATE_DEPTH_MAX, StateChange, StateError, StatePath, StatePlace, StateRows};
 
 /// The key of a row.
@@ -35,24 +35,33 @@ pub fn put_state(batch: &mut Batch, slot: Slot, chain: ChainNo, change: &StateCh
     }
 }
 
-/// The rows of a chain's state after the Quant of a height. What is decided and not written yet is not in it.
+/// The rows of a chain's state after the Quant of a height; those of a fork up to where it begins are its ancestors'. What
+/// is decided and not written yet is not in it.
 pub struct StateAt<'a, V: View + ?Sized> {
     /// Where from.
     pub view: &'a V,
     /// The replica.
     pub slot: Slot,
     /// The chain.
-    pub chain: ChainNo,
+    pub lineage: Lineage,
     /// The Quant.
     pub height: u64,
 }
 
-impl<V: View + ?Sized> StateRows for StateAt<'_, V> {
-    type Error = StoreError;
+impl<V: View + ?Sized> StateAt<'_, V> {
+    /// A row is its Quant's owner's.
+    fn key(&self, place: &StatePlace) -> Vec<u8> {
+        state_row_key(self.slot, self.lineage.at_height(place.1), place)
+    }
 
-    fn top(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        let key = |height| state_row_key(self.slot, self.chain, &(StatePath::TOP, height));
-        let (from, mut to) = (key(self.height), key(0));
+    /// The topmost row of the newest Quant of one owner within `[first, last]`.
+    fn top_of(
+        &self,
+        owner: ChainNo,
+        (first, last): (u64, u64),
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = |height| state_row_key(self.slot, owner, &(StatePath::TOP, height));
+        let (from, mut to) = (key(last), key(first));
         to.push(0);
         let mut found = Ok(None);
         self.view.scan(Cf::State, &from, &to, &mut |key, row| {
@@ -66,10 +75,24 @@ impl<V: View + ?Sized> StateRows for StateAt<'_, V> {
         })?;
         found
     }
+}
+
+impl<V: View + ?Sized> StateRows for StateAt<'_, V> {
+    type Error = StoreError;
+
+    fn top(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let end = self.height.saturating_add(1);
+        for (owner, (first, end)) in self.lineage.heights((0, end)).into_iter().rev() {
+            let found = self.top_of(owner, (first, end - 1))?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
 
     fn get(&self, place: &StatePlace) -> Result<Option<Vec<u8>>, StoreError> {
-        let key = state_row_key(self.slot, self.chain, place);
-        self.view.get(Cf::State, &key)
+        self.view.get(Cf::State, &self.key(place))
     }
 
     fn get_each(
@@ -77,8 +100,7 @@ impl<V: View + ?Sized> StateRows for StateAt<'_, V> {
         places: &[StatePlace],
         each: &mut dyn FnMut(usize, &[u8]),
     ) -> Result<(), StoreError> {
-        let key = |place| state_row_key(self.slot, self.chain, place);
-        let keys: Vec<Vec<u8>> = places.iter().map(key).collect();
+        let keys: Vec<Vec<u8>> = places.iter().map(|place| self.key(place)).collect();
         self.view.get_each(Cf::State, &keys, each)
     }
 }
@@ -97,7 +119,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::chain::{Hash, HashAlg, StateTree, state_root};
+    use crate::chain::{ChainId, Hash, HashAlg, StateTree, state_root};
     use crate::store::Store;
 
     const ALG: HashAlg = HashAlg::Sha3_256;
@@ -110,7 +132,7 @@ mod tests {
         StateAt {
             view: store,
             slot: SLOT,
-            chain,
+            lineage: Lineage::new(chain, ChainId([0; 32]), Vec::new()),
             height,
         }
     }

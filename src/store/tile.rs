@@ -3,7 +3,8 @@
 use std::{borrow::Cow, ops::ControlFlow};
 
 use super::{
-    Cf, ChainNo, Slot, StoreError, View, history_edge_from, history_tile_key, quant_tile_key,
+    Cf, ChainNo, Lineage, Slot, StoreError, View, history_edge_key, history_tile_key,
+    quant_tile_key,
 };
 use crate::chain::{Hash, HashAlg, NodeReader};
 
@@ -117,7 +118,8 @@ impl<V: View + ?Sized> NodeReader for QuantReader<'_, V> {
     }
 }
 
-/// Reads the history tree of a chain: full tiles, and the edge beyond them.
+/// Reads the history tree of a chain: full tiles, and the edge beyond them; of a fork also those of the chains that it came
+/// from.
 pub struct HistoryReader<'a, V: View + ?Sized> {
     /// Where from.
     pub view: &'a V,
@@ -126,33 +128,76 @@ pub struct HistoryReader<'a, V: View + ?Sized> {
     /// The replica.
     pub slot: Slot,
     /// The chain.
-    pub chain: ChainNo,
+    pub lineage: Lineage,
 }
 
 impl<V: View + ?Sized> NodeReader for HistoryReader<'_, V> {
     type Error = TileError;
     fn node(&self, level: u8, index: u64) -> Result<Hash, TileError> {
         let place = Place::of(level, index);
-        let key = history_tile_key(self.slot, self.chain, place.level, place.tile);
-        let tile = match self.view.get(Cf::Tree, &key)? {
-            Some(tile) => tile,
-            None => self.edge(place.level, place.tile)?,
-        };
-        place.fold(self.alg, &tile)
+        place.fold(self.alg, &self.tile(place.level, place.tile)?)
     }
 }
 
 impl<V: View + ?Sized> HistoryReader<'_, V> {
-    /// The hashes beyond the last full tile of a level, in order.
-    pub fn edge(&self, level: u8, tile: u64) -> Result<Vec<u8>, StoreError> {
-        let (from, to) = history_edge_from(self.slot, self.chain, level, tile * TILE_HASHES as u64);
+    /// The hashes of a tile, as far as there are any.
+    fn tile(&self, level: u8, tile: u64) -> Result<Vec<u8>, StoreError> {
+        let (first, end) = tile_bounds(tile);
+        // Who seals the last Quant under a tile writes it, whole.
+        let owner = self.lineage.at_position(level, end - 1);
+        let key = history_tile_key(self.slot, owner, level, tile);
+        match self.view.get(Cf::Tree, &key)? {
+            Some(tile) => Ok(tile),
+            None => self.edge(level, (first, end)),
+        }
+    }
+
+    /// The hashes of the positions `[from, to)` of a level, all in one tile. Only the last ones may be missing.
+    pub fn edge(&self, level: u8, bounds: (u64, u64)) -> Result<Vec<u8>, StoreError> {
         let mut hashes = Vec::new();
-        self.view.scan(Cf::Tree, &from, &to, &mut |_, hash| {
-            hashes.extend_from_slice(hash);
-            ControlFlow::Continue(())
-        })?;
+        for (owner, (from, to)) in self.lineage.positions(level, bounds) {
+            let before = hashes.len();
+            self.run(owner, level, (from, to), &mut hashes)?;
+            let whole = hashes.len() - before == 32 * (to - from) as usize;
+            if !whole && owner != self.lineage.no {
+                return Err(StoreError::Corrupt(format!(
+                    "hashes of the history tree before position {to} of tile level {level} are missing"
+                )));
+            }
+        }
         Ok(hashes)
     }
+
+    /// What one chain wrote of a tile: it may have filled it since.
+    fn run(
+        &self,
+        owner: ChainNo,
+        level: u8,
+        (from, to): (u64, u64),
+        hashes: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let number = from / TILE_HASHES as u64;
+        let key = history_tile_key(self.slot, owner, level, number);
+        if let Some(tile) = self.view.get(Cf::Tree, &key)? {
+            let first = tile_bounds(number).0;
+            let run = 32 * (from - first) as usize..32 * (to - first) as usize;
+            let run = tile.get(run).ok_or_else(|| StoreError::row("tree"))?;
+            hashes.extend_from_slice(run);
+            return Ok(());
+        }
+        let key = |position| history_edge_key(self.slot, owner, level, position);
+        self.view
+            .scan(Cf::Tree, &key(from), &key(to), &mut |_, hash| {
+                hashes.extend_from_slice(hash);
+                ControlFlow::Continue(())
+            })
+    }
+}
+
+/// The positions of a tile: the first, and the one behind the last.
+fn tile_bounds(tile: u64) -> (u64, u64) {
+    let first = tile.saturating_mul(TILE_HASHES as u64);
+    (first, first.saturating_add(TILE_HASHES as u64))
 }
 
 /// Where a node lies: the tile, and the run of its hashes that the node covers.

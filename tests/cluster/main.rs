@@ -42,6 +42,7 @@ mod cut;
 mod erase;
 mod failover;
 mod followers;
+mod fork;
 mod grow;
 mod join;
 mod post_quantum;

@@ -4,18 +4,25 @@
 use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
-use qbc::chain::{Certificate, Hash, HashAlg, SigningKey, StateTree, latest_value};
+use qbc::chain::{Certificate, ChainId, Hash, HashAlg, SigningKey, StateTree, latest_value};
 use qbc::engine::{
     Closing, GroupId, Holding, IMAGE_PIECE_BYTES_MAX, ImageClaim, ImageError, ImageReceiver,
     ImageSender, Put, drop_slot,
 };
-use qbc::store::{Cf, ChainNo, Slot, StateAt, Store, chain_key, put_state, quant_key, tx_key};
+use qbc::store::{
+    Cf, ChainNo, Lineage, Slot, StateAt, Store, chain_key, put_state, quant_key, tx_key,
+};
 
 use crate::model::{InjectAsk, Model};
 use crate::operations::{State, Step, op};
 use crate::replica::{
     Replica, bang_bytes, entry, inject_bytes, open, plain_bang, plain_inject, seal_bytes,
 };
+
+/// A chain that is no fork; its id decides nothing about its rows.
+fn alone(no: ChainNo) -> Lineage {
+    Lineage::new(no, ChainId([0; 32]), Vec::new())
+}
 
 /// What an image took.
 pub struct Moved {
@@ -217,7 +224,7 @@ pub fn put_state_of(store: &Store, slot: Slot, chain: ChainNo, keys: u64) -> Has
         let rows = StateAt {
             view: store,
             slot,
-            chain,
+            lineage: alone(chain),
             height: height - 1,
         };
         let keys = (0..keys).filter(|key| height == 1 || key % 2 == 0);
@@ -249,7 +256,7 @@ fn the_state_of_a_chain_travels_with_it_at_all_its_heights() {
         let rows = StateAt {
             view: &replica.store,
             slot: replica.slot,
-            chain: ChainNo(1),
+            lineage: alone(ChainNo(1)),
             height,
         };
         let tree = StateTree {

@@ -129,6 +129,13 @@ impl ChainService for Face {
     type ReadStream = Pieces<proto::ReadResponse>;
     type ExportStream = Pieces<proto::ExportResponse>;
 
+    async fn fork_chain(
+        &self,
+        _: Request<proto::ForkChainRequest>,
+    ) -> Answer<proto::ForkChainResponse> {
+        Err(Status::unimplemented("this node forks nothing"))
+    }
+
     async fn list_history(
         &self,
         _: Request<proto::ListHistoryRequest>,

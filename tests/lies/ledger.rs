@@ -290,6 +290,7 @@ impl Ledger {
             head: Some(self.head(at)?),
             genesis: Some(self.quant(self.first_shown)?),
             erasure: None,
+            borders: Vec::new(),
         })
     }
 
@@ -316,6 +317,7 @@ impl Ledger {
             peaks: nodes(history.peaks()),
             genesis: Some(self.quant(self.first_shown)?),
             authority_changes: Vec::new(),
+            borders: Vec::new(),
         })
     }
 

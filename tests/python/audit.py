@@ -72,7 +72,8 @@ class Audit:
         for holds, name in rules:
             need(holds, f"next-{name}", f"height {b.height}")
         if b.fork:
-            _, self.constitution, self.authority = first_quant(header, meta)
+            before, (_, self.constitution, self.authority) = self.constitution, first_quant(header, meta)
+            self.check_fork(b, meta, before)
             self.seq, meta, self.change_ids, self.work = 0, b"", set(), Work(self.constitution, b)
         else:
             need(enough_work(b, self.constitution), "work-minimum")
@@ -81,6 +82,17 @@ class Audit:
             self.work.follow(b.height, b.time_ms)
         self.changed = False
         self.last, self.meta, self.leaves, self.signers, self.sealed = b, meta, [], [], False
+
+    def check_fork(self, g, meta, before):
+        """Section 11: what a fork keeps of its parent's constitution, and the state that it begins with."""
+        own = self.constitution
+        need(18 not in own and 19 not in own, "fork-constitution", "a fork is no subchain")
+        for tag in (4, 5, 6, 12, 13, 14, 15, 16, 17, 20, 21):
+            absent = b"\0" if tag == 5 else None
+            need(own.get(tag, absent) == before.get(tag, absent), "fork-constitution", f"record {tag}")
+        kept = 14 in own or 17 in own
+        root = bytes([g.alg]) + state.root_of(g.alg, self.state) if kept else None
+        need(parse_meta(g, meta).get(4) == root, "audit-state", f"height {g.height}")
 
     def push(self, h):
         self.peaks.append((h.hash, 1))

@@ -197,16 +197,19 @@ def anchored(b, nodes, trust_chain, trust_head):
 
 # --- section 13: the proof file
 
+SUBJECTS = {"inclusion": "transaction", "state": "state", "extension": "old", "agreement": "parent", "parting": "parent"}
+
 def verify_proof(raw, trust_chain=None, trust_head=None, require=()):
     """Checks a proof file; gives the verdict as a dict, `anchored` is None if nobody known vouches for it."""
     proof = strict_json(raw)
     need(isinstance(proof, dict), "field", "not an object")
     need(type(proof.get("qbc_proof")) is int and proof["qbc_proof"] == 1, "version")
     kind = proof.get("claim")
-    subject = {"inclusion": "transaction", "state": "state", "extension": "old"}.get(kind if isinstance(kind, str) else None)
-    need(subject, "field", "claim; those about forks are not known here")
+    subject = SUBJECTS.get(kind if isinstance(kind, str) else None)
+    need(subject, "field", "claim")
     extra = ("transaction",) if kind == "state" else ()
-    _, _, subject, steps, head, *latest = fields(proof, ("qbc_proof", "claim", subject, "steps", "head"), extra)
+    names = ("qbc_proof", "claim", subject, "steps", "head") + (("next", "next_path") if kind == "parting" else ())
+    _, _, subject, steps, head, *latest = fields(proof, names, extra)
     signatures, changes, genesis = fields(head, ("signatures", "authority_changes"), ("genesis",))
     if genesis is not None or "genesis" in head:
         genesis = tuple(unhex(v) for v in fields(genesis, ("header", "meta")))
@@ -217,6 +220,10 @@ def verify_proof(raw, trust_chain=None, trust_head=None, require=()):
     elif kind == "state":
         need("transaction" not in proof or latest[0] is not None, "field", "null")
         headers, verdict = state_shown(subject, latest[0], steps, genesis)
+    elif kind in ("agreement", "parting"):
+        headers, verdict = agreement_shown(subject, steps)
+        if kind == "parting":
+            parting(parse_header(unhex(latest[0])), hashes(latest[1]), headers)
     else:
         old, headers = parse_header(unhex(subject)), []
         need(len(array(steps)) == 1 and isinstance(steps[0], dict) and steps[0].get("link") == "history", "grammar")
@@ -264,6 +271,39 @@ def state_shown(subject, latest, steps, genesis):
         kept = {1: 17, 2: 14}[key[0]]
         need(kept in first_quant(*genesis)[1], "state-missing", "the chain keeps no such state")
     return headers, verdict | {"state_key": key, "value": value}
+
+
+def agreement_shown(subject, steps):
+    """Section 11: a fork and its parent are one up to the fork. The headers met: fork-genesis, parent's, parent's head."""
+    genesis, below, path = fields(subject, ("fork_genesis", "header", "path"))
+    g, a, path = parse_header(unhex(genesis)), parse_header(unhex(below)), hashes(path)
+    need(g.fork, "fork-genesis")
+    need(g.height == a.height + 1, "fork-height")
+    need(a.id == g.chain_id, "extension-chain", "the fork came from another chain")
+    need(a.alg == g.alg, "hash-alg")
+    need(not a.final, "final", "nothing extends a final Quant")
+    follows(a, g)
+    left = inclusion(g.alg, a.hash, a.height, g.height, path, g.hist_root)
+    need(len(left) == bin(a.height).count("1"), "extension-peaks")
+    need(bag(a.alg, left) == a.hist_root, "extension-old-root", "the past was rewritten")
+    headers = [g, a]
+    for step in array(steps):
+        need(len(headers) == 2 and isinstance(step, dict) and step.get("link") == "history", "grammar")
+        _, header, path, borders = fields(step, ("link", "header", "path", "borders"))
+        need(borders == [], "grammar", "the parent's own history has no borders")
+        headers.append(parse_header(unhex(header)))
+        history_link(a, headers[2], hashes(path))
+    return headers, {"fork": g.hash, "height": a.height}
+
+
+def parting(own, path, headers):
+    """The parent has its own Quant where the fork begins."""
+    need(own.height == headers[0].height, "parting-height")
+    need(own.id == headers[0].chain_id, "parting-chain")
+    if own.raw == headers[-1].raw:
+        need(not path, "path-length", "the head needs no path")
+    else:
+        history_link(own, headers[-1], path)
 
 
 def parse_signature(obj):

@@ -14,6 +14,7 @@ mod connections;
 mod content;
 mod erase;
 mod files;
+mod fork;
 mod half;
 mod keys;
 mod ledger;

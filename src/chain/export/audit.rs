@@ -288,9 +288,8 @@ impl Auditor {
             );
             return Err(Refused::new("audit-root", why));
         }
-        // A first Quant has no state.
-        let first = header.genesis || header.fork_genesis;
-        if let Some(state) = self.state.as_mut().filter(|_| !first) {
+        // A genesis has no state; a fork begins with that of the Quant before.
+        if let Some(state) = self.state.as_mut().filter(|_| !header.genesis) {
             state.quant(header, current.state_root)?;
         }
         current.check_in_force()
@@ -327,7 +326,12 @@ impl Auditor {
         check_next(&previous.header, &previous.hash, &header, &self.history)?;
         if header.fork_genesis {
             let genesis = check_genesis(&header, meta)?;
-            return Ok(Current::first(genesis));
+            genesis.constitution.forks(&previous.rules.constitution)?;
+            let state_root = Meta::parse(meta)?.state_root;
+            return Ok(Current {
+                state_root,
+                ..Current::first(genesis)
+            });
         }
         let mut rules = previous.rules;
         if let Some((authority, seq)) = previous.next_authority {

@@ -40,6 +40,8 @@ pub struct TrustedHead {
     pub hash: Hash,
     /// Compact range over the hashes of heights 0 .. height - 1.
     pub frontier: Frontier,
+    /// Of a fork: the fork-genesis headers walked down from the head.
+    pub borders: Vec<Header>,
     /// The constitution as it was banged.
     pub constitution: Constitution,
     /// The authority in force for this head.
@@ -66,7 +68,7 @@ pub fn verify_bundle(bundle: &Bundle, expect: Option<ChainId>) -> Result<Trusted
         &header,
     )?;
     // 3. A fork shows where it left its parent.
-    check_borders(bundle, &header, &facts.genesis)?;
+    let borders = check_borders(bundle, &header, &facts.genesis)?;
     // 4. The head shows what the constitution asks for.
     Systems::of(&facts.constitution).check_alone(&header)?;
     // 5. The peaks are those of the head's history.
@@ -78,13 +80,18 @@ pub fn verify_bundle(bundle: &Bundle, expect: Option<ChainId>) -> Result<Trusted
         hash: header.hash(),
         header,
         frontier,
+        borders,
         constitution: facts.constitution,
         authority: facts.authority,
         authority_seq: facts.authority_seq,
     })
 }
 
-fn check_borders(bundle: &Bundle, header: &Header, genesis: &Header) -> Result<(), Refused> {
+fn check_borders(
+    bundle: &Bundle,
+    header: &Header,
+    genesis: &Header,
+) -> Result<Vec<Header>, Refused> {
     let borders = bundle
         .borders
         .iter()
@@ -97,7 +104,7 @@ fn check_borders(bundle: &Bundle, header: &Header, genesis: &Header) -> Result<(
             "the chain is a fork, and the bundle does not show where it left its parent",
         ));
     }
-    Ok(())
+    Ok(borders)
 }
 
 fn check_peaks(peaks: &[Hash], header: &Header) -> Result<Frontier, Refused> {

@@ -181,7 +181,9 @@ impl ImageReceiver {
             Ok(Some(chain)) => chain,
             Err(error) => return Err(error.into()),
         };
-        if chain.head.height == 0 || verify::sealed(&reader, &chain)?.is_some() {
+        if chain.head.height == chain.lineage.first_height()
+            || verify::sealed(&reader, &chain)?.is_some()
+        {
             return Ok(None);
         }
         Ok(Some(Holding {
@@ -342,7 +344,10 @@ impl ImageReceiver {
 fn is_key(cf: Cf, key: &[u8]) -> bool {
     match cf {
         Cf::Tx | Cf::Erasable | Cf::Quant => key.len() == 16,
-        Cf::Chain => matches!((key.get(8), key.len()), (Some(0..=2), 9) | (Some(3), 17)),
+        Cf::Chain => matches!(
+            (key.get(8), key.len()),
+            (Some(0..=2), 9) | (Some(3 | 4), 17)
+        ),
         Cf::Tree => matches!(
             (key.get(8), key.len()),
             (Some(0), 17) | (Some(1), 22) | (Some(2 | 3), 18)

@@ -14,9 +14,11 @@ use super::{
     slot_bounds,
 };
 use crate::chain::{
-    Constitution, Frontier, Hash, Header, Meta, Systems, TYPE_CONSTITUTION_CHANGE, check_next,
+    Constitution, Frontier, Hash, Header, Meta, ParentRef, Systems, TYPE_CONSTITUTION_CHANGE,
+    check_next,
 };
 use crate::engine::{
+    hot::history_edges,
     leap::fold,
     leaves::{Flaw, PIECE_BYTES, check_tombstones, leaf_hashes},
     read::{ChainView, ReadError, Reader},
@@ -24,7 +26,7 @@ use crate::engine::{
 };
 use crate::store::{
     Cf, ChainNo, DATA_FAMILIES, PoolLeavesRow, QuantRow, Slot, StoreError, TILE_HASHES, TxRow,
-    View, chains_from, history_edge_from, history_edge_key, history_tile_key, pool_leaves_from,
+    View, history_edge_from, history_edge_key, history_tile_key, pool_leaves_from,
 };
 
 /// The first chain that is not before `from`.
@@ -33,16 +35,11 @@ pub(super) fn next_chain(
     slot: Slot,
     from: ChainNo,
 ) -> Result<Option<ChainNo>, StoreError> {
-    let (lower, upper) = chains_from(slot, from);
-    let mut found = None;
-    view.scan(Cf::Chain, &lower, &upper, &mut |key, _| {
-        found = super::chain_of(key);
-        ControlFlow::Break(())
-    })?;
-    Ok(found)
+    Reader::new(view, slot).chain_from(from)
 }
 
-/// Hashes the sealed part of a chain again, from its genesis to its head.
+/// Hashes the sealed part of a chain again, from its genesis or fork-genesis to its head. What a fork shares is hashed with
+/// the chain that owns it, which has a lower number.
 pub(super) fn sealed(reader: &Reader<'_>, chain: &ChainView) -> Result<Option<Damage>, ReadError> {
     Walk::new(reader, chain, None).all(&mut |_, _| Ok(None))
 }
@@ -79,7 +76,15 @@ impl<'a> Walk<'a> {
     }
 
     fn all(mut self, each: EachQuant<'_>) -> Result<Option<Damage>, ReadError> {
-        let mut height = 0;
+        let mut height = self.chain.lineage.first_height();
+        let joined = self.join(height).map(|what| {
+            let what = what?;
+            Some(self.damage(height, what))
+        });
+        let damage = or_damage(self.chain, height, joined)?;
+        if damage.is_some() {
+            return Ok(damage);
+        }
         while height <= self.chain.head.height {
             let rows = match self.reader.quant_rows(self.chain, height, PIECE_BYTES) {
                 Ok(rows) => rows,
@@ -98,6 +103,28 @@ impl<'a> Walk<'a> {
         Ok(self
             .head()
             .map(|what| self.damage(self.chain.head.height, what)))
+    }
+
+    /// Goes on behind the last Quant that a fork shares; how the fork does not follow from what it says it came from.
+    fn join(&mut self, first: u64) -> Result<Option<String>, ReadError> {
+        let Some(below) = first.checked_sub(1) else {
+            return Ok(None);
+        };
+        let (reader, chain) = (self.reader, self.chain);
+        if !joins(reader, chain, below)? {
+            return Ok(Some(
+                "it does not follow on the chain that it came from".into(),
+            ));
+        }
+        let last = reader.quant(chain, below)?.parse()?;
+        let peaks = reader.peaks(chain, below)?;
+        let Some(history) = Frontier::from_parts(below, peaks) else {
+            return Ok(Some("the history before it has no peaks".into()));
+        };
+        self.history = history;
+        let hash = last.hash();
+        self.last = Some((last, hash));
+        Ok(None)
     }
 
     fn next(
@@ -128,9 +155,12 @@ impl<'a> Walk<'a> {
 
     /// How a Quant does not stand where it should.
     fn link(&mut self, header: &Header, hash: &Hash, height: u64) -> Option<String> {
+        let begins = height == self.chain.lineage.first_height();
+        if begins && (header.height != height || *hash != self.chain.chain_id.0) {
+            return Some("it is not the genesis of this chain".into());
+        }
         let Some((last, last_hash)) = &self.last else {
-            let first = header.height == 0 && *hash == self.chain.chain_id.0;
-            return (!first).then(|| "it is not the genesis of this chain".into());
+            return None;
         };
         self.history.push(self.chain.alg(), *last_hash);
         match self.kept {
@@ -169,6 +199,40 @@ impl<'a> Walk<'a> {
     fn damage(&self, height: u64, what: impl Into<String>) -> Damage {
         Damage::of(self.chain, height, what)
     }
+}
+
+/// True when a fork's rows name the chains that its fork-genesis comes from, as the one below it has them.
+fn joins(reader: &Reader<'_>, chain: &ChainView, below: u64) -> Result<bool, ReadError> {
+    let fork = reader.genesis(chain)?;
+    let (header, meta) = (fork.parse()?, Meta::parse(&fork.meta).ok());
+    let (owner, owner_id) = chain
+        .lineage
+        .ancestors()
+        .last()
+        .map_or((chain.no, chain.chain_id), |one| (one.no, one.chain_id));
+    if owner >= chain.no {
+        return Ok(false);
+    }
+    let Some(owner) = reader.chain_no(owner)? else {
+        return Ok(false);
+    };
+    if below > owner.head.height {
+        return Ok(false);
+    }
+    let parent = ParentRef {
+        id: owner_id,
+        height: below,
+        quant_hash: header.prev_hash,
+    };
+    let meta = meta.filter(|meta| meta.parent.as_ref() == Some(&parent));
+    let constitution = meta.and_then(|meta| Constitution::parse(&meta.constitution?).ok());
+    let (_, began) = reader.constitution(&owner)?;
+    let shared = owner.lineage.forked(below, header.tx_start);
+    Ok(header.fork_genesis
+        && header.chain_id == owner_id
+        && owner.chain_id == owner_id
+        && shared == chain.lineage.ancestors()
+        && constitution.is_some_and(|own| own.forks(&began).is_ok()))
 }
 
 /// What the Quant after a genesis must show; none where there is no constitution.
@@ -266,7 +330,7 @@ impl Check<'_> {
         let Some(chain) = reader.chain_no(no)? else {
             return differs(format!("chain number {} has a pool and no head", no.0));
         };
-        let mut history = History::new(self, &chain);
+        let mut history = History::new(self, &chain)?;
         let (mut tiles, mut sealed) = (0, 0);
         // One that can't be read is told as damage of its genesis.
         let constitution = reader.constitution(&chain);
@@ -298,7 +362,7 @@ impl Check<'_> {
             &mut accounted.tx
         };
         *transactions += sealed + chain.pooled();
-        accounted.quant += chain.head.height + 1;
+        accounted.quant += chain.head.height + 1 - chain.lineage.first_height();
         accounted.tree += tiles + history.rows;
         Ok(())
     }
@@ -383,20 +447,27 @@ fn tiles_over(leaves: u64) -> u64 {
 struct History<'a> {
     check: &'a Check<'a>,
     chain: &'a ChainView,
-    /// Per tile level: hashes in full tiles, and those beyond.
+    /// Per tile level: hashes in full tiles, and those beyond; of a fork also those that it shares.
     levels: Vec<(u64, Vec<Hash>)>,
     /// Rows that are right.
     rows: u64,
 }
 
 impl<'a> History<'a> {
-    fn new(check: &'a Check<'a>, chain: &'a ChainView) -> Self {
-        Self {
+    fn new(check: &'a Check<'a>, chain: &'a ChainView) -> Result<Self, StoreError> {
+        let (of, mut size) = ((&chain.lineage, chain.alg()), chain.lineage.first_height());
+        let edges = history_edges(check.view, check.slot, of, size)?;
+        let mut levels = Vec::with_capacity(edges.len());
+        for edge in edges {
+            levels.push((size / TILE_HASHES as u64 * TILE_HASHES as u64, edge));
+            size /= TILE_HASHES as u64;
+        }
+        Ok(Self {
             check,
             chain,
-            levels: Vec::new(),
+            levels,
             rows: 0,
-        }
+        })
     }
 
     /// Adds a Quant's hash; false where that fills a tile which is not stored as it should be.
@@ -429,8 +500,13 @@ impl<'a> History<'a> {
         let (view, slot, no) = (self.check.view, self.check.slot, self.chain.no);
         for (level, (full, edge)) in self.levels.iter().enumerate() {
             let (from, to) = history_edge_from(slot, no, level as u8, 0);
-            let (mut position, mut whole) = (*full, true);
-            let mut hashes = edge.iter();
+            // Those before are the ancestors' rows.
+            let begun = self.chain.lineage.first_height();
+            let begun = begun.checked_shr(8 * level as u32).unwrap_or(0);
+            let shared = begun.saturating_sub(*full) as usize;
+            let own = edge.get(shared..).unwrap_or_default();
+            let (mut position, mut whole) = ((*full).max(begun), true);
+            let mut hashes = own.iter();
             view.scan(Cf::Tree, &from, &to, &mut |key, hash| {
                 whole &= key == history_edge_key(slot, no, level as u8, position)
                     && hashes.next().is_some_and(|own| hash == own);
@@ -444,7 +520,7 @@ impl<'a> History<'a> {
             if !whole || hashes.next().is_some() {
                 return Ok(false);
             }
-            self.rows += edge.len() as u64;
+            self.rows += own.len() as u64;
         }
         Ok(true)
     }
