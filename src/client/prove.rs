@@ -144,6 +144,7 @@ pub(super) fn inclusion_proof(
         claim: Claim::Inclusion(evidence),
         steps,
         head: convert::head_evidence(head.signatures, answer.genesis)?,
+        log: None,
     };
     Ok((proof, height))
 }
@@ -160,6 +161,7 @@ fn extension_proof(answer: proto::ProveExtensionResponse) -> Result<Proof, Refus
             borders: Vec::new(),
         }],
         head: convert::head_evidence(head.signatures, answer.genesis)?,
+        log: None,
     })
 }
 
@@ -174,7 +176,7 @@ pub(super) fn verify_anchored(
     Ok(verdict)
 }
 
-fn check_anchored(verdict: &Verdict) -> Result<(), Refused> {
+pub(super) fn check_anchored(verdict: &Verdict) -> Result<(), Refused> {
     if verdict.anchored != Anchored::No {
         return Ok(());
     }
@@ -182,7 +184,7 @@ fn check_anchored(verdict: &Verdict) -> Result<(), Refused> {
     Err(Refused::new("not-anchored", why))
 }
 
-fn check_index(verdict: &Verdict, index: u64) -> Result<(), Refused> {
+pub(super) fn check_index(verdict: &Verdict, index: u64) -> Result<(), Refused> {
     match &verdict.transaction {
         Some(transaction) if transaction.envelope.index == index => Ok(()),
         Some(transaction) => Err(Refused::new(
@@ -206,7 +208,7 @@ pub(super) fn check_height(header: &Header, height: u64) -> Result<(), Refused> 
 }
 
 /// What the node says of an erased payload, held against the proved envelope.
-fn check_erased(
+pub(super) fn check_erased(
     trusted: &Trusted,
     verdict: &Verdict,
     given: Option<&proto::Erasure>,
@@ -224,7 +226,7 @@ fn check_erased(
     erase::check(trusted, envelope.index, &envelope.to_bytes(), given).map(Some)
 }
 
-fn say_erased(erased: &Erased) -> String {
+pub(super) fn say_erased(erased: &Erased) -> String {
     format!(
         "its payload of {} bytes was erased by the tombstone at index {}, signed by the admin {}: {}",
         erased.payload_len,

@@ -15,6 +15,7 @@ use super::{
     GroupId, bang,
     cluster::{self, ClusterState},
     command::{Command, CommandError},
+    heads::{self, HeadLog},
     hot::{HotChain, HotChains},
     inject::{self, Accepted},
     leap::{self, Foreseen},
@@ -53,6 +54,8 @@ pub struct Engine {
     pub(super) due_floor: AtomicU64,
     /// Quants came that want signatures, since somebody looked. Saves the look, decides nothing.
     pub(super) signable: AtomicBool,
+    /// Heads may have moved that are not in the group's log. Saves the look, decides nothing.
+    pub(super) unlogged: AtomicBool,
     /// The state that the newest template comes to. Saves the leader the second time, decides nothing.
     pub(super) foreseen: Mutex<Option<Foreseen>>,
 }
@@ -65,6 +68,8 @@ pub(super) struct State {
     pub accounts: Accounts,
     /// Chains with Quants that lack signatures.
     pub unsigned: Unsigned,
+    /// The group's log of heads; read from the store at first use.
+    pub heads: Option<HeadLog>,
     /// The number that the next chain gets; read from the store at first use.
     pub next_chain: Option<u64>,
     /// The cluster as decided so far; of the meta group, read from the store at first use.
@@ -102,6 +107,7 @@ impl Engine {
             cluster: RwLock::default(),
             due_floor: AtomicU64::new(1),
             signable: AtomicBool::new(true),
+            unlogged: AtomicBool::new(true),
             foreseen: Mutex::default(),
         }
     }
@@ -264,6 +270,8 @@ impl Work<'_> {
                 Outcome::Sealed(self.contain(command.chain, result)?)
             }
             Command::Sign(command) => Outcome::Signed(quorum::apply(self, command)?),
+            Command::Tick => Outcome::Logged(heads::tick(self)?),
+            Command::Report(command) => Outcome::Logged(heads::report(self, command)?),
             Command::Found(command) => Outcome::Cluster(cluster::found(self, command)?),
             Command::AddNode(command) => Outcome::Cluster(cluster::add_node(self, command)?),
             Command::Member(command) => Outcome::Cluster(cluster::change(self, command)?),

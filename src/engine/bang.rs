@@ -3,6 +3,7 @@
 use super::{
     apply::Work,
     command::{Bang, body_hash},
+    heads,
     hot::HotChain,
     outcome::{Banged, Rejection},
     quorum, request,
@@ -166,6 +167,7 @@ fn make(
         .pending
         .put(work.batch, name_key, no.0.to_be_bytes().to_vec());
     work.state.hot.insert(chain);
+    heads::note(work, no, (ChainId(hash), 0, hash))?;
     Ok(Banged {
         chain: no,
         chain_id: ChainId(hash),

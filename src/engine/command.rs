@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::member::MemberCommand;
+use super::{member::MemberCommand, report::Report};
 use crate::chain::{Hash, HashAlg};
 use crate::store::ChainNo;
 
@@ -14,6 +14,8 @@ const BANG: u8 = 1;
 const INJECT: u8 = 2;
 const SEAL: u8 = 3;
 const SIGN: u8 = 8;
+const TICK: u8 = 9;
+const REPORT: u8 = 10;
 const FOUND: u8 = 16;
 const ADD_NODE: u8 = 17;
 const MEMBER: u8 = 18;
@@ -29,6 +31,10 @@ pub enum Command<'a> {
     Seal(Seal<'a>),
     /// Keep signatures of replicas on Quants of quorum chains.
     Sign(Sign<'a>),
+    /// Append heads that moved to the group's log.
+    Tick,
+    /// Append groups' logs that grew to the super log (meta group).
+    Report(Report),
     /// Found the cluster (meta group, first entry).
     Found(Founding<'a>),
     /// Certify a node (meta group).
@@ -315,6 +321,19 @@ impl<'a> Sign<'a> {
     }
 }
 
+impl Report {
+    /// The command's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let body = self.to_bytes();
+        framed(REPORT, body.len(), |out| out.extend_from_slice(&body))
+    }
+}
+
+/// The bytes of a tick: heads that moved go into the group's log.
+pub fn tick_command() -> Vec<u8> {
+    framed(TICK, 0, |_| {})
+}
+
 impl Founding<'_> {
     /// The command's bytes.
     pub fn encode(&self) -> Vec<u8> {
@@ -385,6 +404,8 @@ impl<'a> Cursor<'a> {
             INJECT => Command::Inject(body.inject()?),
             SEAL => Command::Seal(body.seal()?),
             SIGN => Command::Sign(body.sign()?),
+            TICK if body.bytes.is_empty() => Command::Tick,
+            REPORT => Command::Report(Report::parse(body.bytes)?),
             FOUND => Command::Found(body.founding()?),
             ADD_NODE => Command::AddNode(AddNode {
                 certificate: body.bytes,
@@ -608,7 +629,10 @@ mod tests {
         writer.push(&sign.encode());
         assert_eq!(Sign::parse(&sign.encode()), Some(sign.clone()));
         assert_eq!(Sign::parse(&sign.encode()[1..]), None);
-        assert_eq!(writer.count(), 6);
+        let report = Report::default();
+        writer.push(&report.encode());
+        writer.push(&tick_command());
+        assert_eq!(writer.count(), 8);
         let entry = writer.finish();
         let (time_ms, commands) = Command::parse_entry(&entry).unwrap();
         assert_eq!(time_ms, 77);
@@ -621,7 +645,9 @@ mod tests {
         );
         assert_eq!(commands[1], Command::Seal(seal));
         assert_eq!(commands[5], Command::Sign(sign));
-        assert_eq!(commands.len(), 6);
+        assert_eq!(commands[6], Command::Report(report));
+        assert_eq!(commands[7], Command::Tick);
+        assert_eq!(commands.len(), 8);
         assert!(entry_seals(&entry));
         let mut plain = CommandWriter::new(77, 0);
         plain.push(&head.encode([item].into_iter(), 6));

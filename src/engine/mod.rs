@@ -13,6 +13,8 @@ mod cluster_rows;
 mod command;
 mod due;
 mod erase;
+mod heads;
+mod heads_read;
 mod hot;
 mod image;
 mod inject;
@@ -22,6 +24,7 @@ mod member;
 mod outcome;
 mod quorum;
 mod read;
+mod report;
 mod request;
 mod scrub;
 mod state;
@@ -33,8 +36,10 @@ pub use cluster::{
 pub use cluster_keys::KeyRow;
 pub use command::{
     AddNode, Bang, Command, CommandError, CommandWriter, Founding, Inject, InjectHead, InjectItem,
-    Move, Seal, Sign, SignItem, entry_seals,
+    Move, Seal, Sign, SignItem, entry_seals, tick_command,
 };
+pub use heads::HEADS_PER_TICK;
+pub use heads_read::Reported;
 pub use image::{
     Closing, Holding, IMAGE_PIECE_BYTES_MAX, ImageClaim, ImageError, ImageReceiver, ImageSender,
     Progress, Put, drop_slot,
@@ -44,6 +49,7 @@ pub use member::MemberCommand;
 pub use outcome::{Banged, Injected, Outcome, Rejection, Sealed, SignedBy};
 pub use quorum::Finality;
 pub use read::{ChainView, InForce, ReadError, Reader, TransactionView};
+pub use report::{Report, ReportItem};
 pub use scrub::{Damage, check_quant};
 
 /// A group: the replicas that share one log for many chains. Group 0 is the meta group.

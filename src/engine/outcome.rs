@@ -15,6 +15,8 @@ pub enum Outcome {
     Sealed(Result<Sealed, Rejection>),
     /// Of signatures: how many were wanted, and are kept.
     Signed(u64),
+    /// Of a tick, or of reports of groups' logs: how many leaves the log got.
+    Logged(u64),
     /// Of a command to the meta group.
     Cluster(Result<u64, Rejection>),
 }

@@ -50,14 +50,20 @@ pub enum Method {
     ProveState = 19,
     GetMining = 20,
     PutSignatures = 24,
+    PutReports = 25,
+    GetCheckpoint = 26,
+    GetReported = 27,
+    GetTile = 28,
+    ProveLogged = 29,
 }
 
 impl Method {
     pub fn from_u8(byte: u8) -> Option<Self> {
         use Method::{
-            Bang, Close, Export, GetBalance, GetBundle, GetChain, GetHead, GetLatest, GetMining,
-            GetQuant, GetTransaction, Inject, Leap, ListGroup, ListHistory, ListQuants,
-            ProveExtension, ProveInclusion, ProveState, PutSignatures, Read,
+            Bang, Close, Export, GetBalance, GetBundle, GetChain, GetCheckpoint, GetHead,
+            GetLatest, GetMining, GetQuant, GetReported, GetTile, GetTransaction, Inject, Leap,
+            ListGroup, ListHistory, ListQuants, ProveExtension, ProveInclusion, ProveLogged,
+            ProveState, PutReports, PutSignatures, Read,
         };
         let all = [
             Bang,
@@ -81,6 +87,11 @@ impl Method {
             ProveState,
             GetMining,
             PutSignatures,
+            PutReports,
+            GetCheckpoint,
+            GetReported,
+            GetTile,
+            ProveLogged,
         ];
         all.into_iter().find(|method| *method as u8 == byte)
     }
@@ -468,7 +479,7 @@ mod tests {
     #[test]
     fn every_method_has_a_number_of_its_own() {
         let found: Vec<Method> = (0..=u8::MAX).filter_map(Method::from_u8).collect();
-        assert_eq!(found.len(), 21);
+        assert_eq!(found.len(), 26);
         assert!(
             found
                 .iter()

@@ -7,6 +7,7 @@
 //! one entry gave to the pool change in the chain's state, gone when a Quant seals them.
 //! Of quorum chains: tag 16 -> how far each node has signed ([`SignedRow`]); tag 17 `height u64 | node u64 | alg u8` -> a
 //! head signature; tag 18 (of the group) `chain u64` -> nothing (Quants of the chain lack signatures).
+//! Tags 19 to 21 are in `heads`.
 
 use std::collections::BTreeMap;
 

@@ -1,13 +1,14 @@
 //! Proofs: a closed grammar of links from a transaction or an old head to a head that the caller trusts.
 //!
 //! `grammar` holds the values, `link` the numbered checks of one link, `state` those of what a Quant's state holds,
-//! `head` who vouches for the last header, `verify` the walk over a whole proof, `bundle` what a newcomer needs. A link that is not in the grammar is no link:
+//! `head` who vouches for the last header, `log` that it was in the log of all chains, `verify` the walk over a whole proof, `bundle` what a newcomer needs. A link that is not in the grammar is no link:
 //! a payload, an attribute or a name proves nothing.
 
 mod bundle;
 mod grammar;
 mod head;
 mod link;
+mod log;
 mod state;
 mod verify;
 
@@ -21,5 +22,6 @@ pub use link::{
     anchor_leaf, verify_agreement, verify_anchor, verify_extension, verify_history_link,
     verify_inclusion_in,
 };
+pub use log::{LogEvidence, verify_logged};
 pub(crate) use verify::{anchor, check_attributes, check_payload};
 pub use verify::{verify, verify_requiring};

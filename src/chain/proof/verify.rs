@@ -8,6 +8,7 @@ use super::head::{HeadFacts, check_head};
 use super::link::{
     verify_agreement, verify_anchor, verify_extension, verify_history_link, verify_inclusion_in,
 };
+use super::log::{LogEvidence, check_checkpoint, say_logged, say_signed, verify_logged};
 use super::state::{check_kept, check_state, say_state};
 use crate::chain::constitution::Work;
 use crate::chain::hash::{Hash, HashAlg};
@@ -54,7 +55,14 @@ pub fn verify_requiring(
             (last, None)
         }
     };
-    let facts = check_head(&proof.head, &last, required)?;
+    if let Some(log) = &proof.log {
+        verify_logged(&last, log)?;
+    }
+    let mut facts = check_head(&proof.head, &last, required)?;
+    let vouching = match &proof.log {
+        Some(log) => check_checkpoint(log, facts.as_ref())?,
+        None => Vec::new(),
+    };
     walk.work(&last, facts.as_ref())?;
     if let Some(state) = &state {
         let constitution = facts.as_ref().map(|facts| &facts.constitution);
@@ -65,8 +73,13 @@ pub fn verify_requiring(
         .map(|t| walk.author(t, facts.as_ref()))
         .transpose()?;
     walk.say_head(&last, facts.as_ref());
+    walk.say_log(&last, proof.log.as_ref());
+    if let Some(facts) = facts.as_mut().filter(|facts| facts.nodes.is_empty()) {
+        facts.nodes = vouching;
+    }
     let nodes = facts.as_ref().map_or(&[][..], |f| &f.nodes);
-    let anchored = anchor(trust, &last, nodes, &mut walk.sentences);
+    let root = proof.log.as_ref().map(|log| &log.checkpoint.root);
+    let anchored = anchor_in(trust, (&last, root), nodes, &mut walk.sentences);
     Ok(Verdict {
         anchored,
         head_hash: last.hash(),
@@ -74,6 +87,7 @@ pub fn verify_requiring(
         authority_seq: facts.map_or(0, |f| f.authority_seq),
         transaction: transaction.map(|t| t.proven),
         state,
+        checkpoint: proof.log.as_ref().map(|log| log.checkpoint),
         steps: walk.sentences,
         head: last,
     })
@@ -86,9 +100,19 @@ pub(crate) fn anchor(
     nodes: &[u64],
     sentences: &mut Vec<String>,
 ) -> Anchored {
+    anchor_in(trust, (last, None), nodes, sentences)
+}
+
+/// The same where the header was in the super log of this root.
+fn anchor_in(
+    trust: &[Trust],
+    (last, root): (&Header, Option<&Hash>),
+    nodes: &[u64],
+    sentences: &mut Vec<String>,
+) -> Anchored {
     let mut reasons = Vec::new();
     for trust in trust {
-        match holds(trust, last, nodes) {
+        match holds(trust, (last, root), nodes) {
             Ok(anchored) => {
                 sentences.push(say_anchored(&anchored));
                 return anchored;
@@ -106,13 +130,23 @@ pub(crate) fn anchor(
     Anchored::No
 }
 
-fn holds(trust: &Trust, last: &Header, nodes: &[u64]) -> Result<Anchored, String> {
+fn holds(
+    trust: &Trust,
+    (last, root): (&Header, Option<&Hash>),
+    nodes: &[u64],
+) -> Result<Anchored, String> {
     match trust {
         Trust::SelfConsistent => Err("only self-consistency was asked for".to_owned()),
         Trust::Head(hash) if *hash == last.hash() => Ok(Anchored::ByHead(*hash)),
+        Trust::Head(hash) if root == Some(hash) => Ok(Anchored::ByRoot(*hash)),
         Trust::Head(hash) => Err(format!(
-            "the last header is not the trusted head {}",
-            hex::encode(hash)
+            "the last header is not the trusted head {}{}",
+            hex::encode(hash),
+            if root.is_some() {
+                ", nor is that the root of the log shown"
+            } else {
+                ""
+            }
         )),
         Trust::Chain(id) if *id != last.id() => Err(format!(
             "the last header is of chain {}, not of the trusted chain {id} (a fork or a parent of it is another chain)",
@@ -130,6 +164,10 @@ fn say_anchored(anchored: &Anchored) -> String {
         Anchored::No => "vouched for by nobody".to_owned(),
         Anchored::ByHead(hash) => format!(
             "anchored: the last header is the trusted head {}",
+            hex::encode(hash)
+        ),
+        Anchored::ByRoot(hash) => format!(
+            "anchored: the last header was in the log of all chains whose root {} is trusted",
             hex::encode(hash)
         ),
         Anchored::ByChain(id, nodes) => format!(
@@ -517,6 +555,14 @@ impl Walk {
                 facts.algs
             ));
         }
+    }
+
+    fn say_log(&mut self, last: &Header, log: Option<&LogEvidence>) {
+        let Some(log) = log else {
+            return;
+        };
+        self.say(say_logged(last, log));
+        self.sentences.extend(say_signed(log));
     }
 
     fn show(&mut self, bytes: &[u8]) -> Result<Header, Refused> {

@@ -14,7 +14,7 @@ use super::{
     slot_bounds,
 };
 use crate::chain::{
-    Constitution, Frontier, Hash, Header, Meta, Systems, TYPE_CONSTITUTION_CHANGE, check_next,
+    Constitution, Frontier, Hash, HashAlg, Header, Meta, Systems, TYPE_CONSTITUTION_CHANGE, check_next,
 };
 use crate::engine::{
     leap::fold,
@@ -190,11 +190,13 @@ pub(super) struct Check<'a> {
 
 /// Rows of the families that hashes prove, as the chains account for them.
 #[derive(Default)]
-struct Accounted {
+pub(super) struct Accounted {
     tx: u64,
     erasable: u64,
-    tree: u64,
-    quant: u64,
+    pub tree: u64,
+    pub quant: u64,
+    /// Heads that are in the group's log.
+    pub logged: u64,
 }
 
 impl Check<'_> {
@@ -208,6 +210,7 @@ impl Check<'_> {
             self.progress.chains.fetch_add(1, Ordering::Relaxed);
             from = ChainNo(no.0.saturating_add(1));
         }
+        self.log(&mut accounted)?;
         let families = [
             (Cf::Tx, accounted.tx),
             (Cf::Erasable, accounted.erasable),
@@ -266,7 +269,7 @@ impl Check<'_> {
         let Some(chain) = reader.chain_no(no)? else {
             return differs(format!("chain number {} has a pool and no head", no.0));
         };
-        let mut history = History::new(self, &chain);
+        let mut history = History::new(self, chain.no, chain.alg());
         let (mut tiles, mut sealed) = (0, 0);
         // One that can't be read is told as damage of its genesis.
         let constitution = reader.constitution(&chain);
@@ -287,6 +290,7 @@ impl Check<'_> {
         if let Some(damage) = damage {
             return Err(ImageError::Damage(damage));
         }
+        self.logged(&reader, &chain, accounted)?;
         if !history.edges()? {
             let what = "the edge of the history tree is not what it was";
             let damage = Damage::of(&chain, chain.head.height, what);
@@ -380,28 +384,30 @@ fn tiles_over(leaves: u64) -> u64 {
 }
 
 /// Compares the rows of a chain's history tree with the hashes of its Quants.
-struct History<'a> {
+pub(super) struct History<'a> {
     check: &'a Check<'a>,
-    chain: &'a ChainView,
+    no: ChainNo,
+    alg: HashAlg,
     /// Per tile level: hashes in full tiles, and those beyond.
     levels: Vec<(u64, Vec<Hash>)>,
     /// Rows that are right.
-    rows: u64,
+    pub rows: u64,
 }
 
 impl<'a> History<'a> {
-    fn new(check: &'a Check<'a>, chain: &'a ChainView) -> Self {
+    pub fn new(check: &'a Check<'a>, no: ChainNo, alg: HashAlg) -> Self {
         Self {
             check,
-            chain,
+            no,
+            alg,
             levels: Vec::new(),
             rows: 0,
         }
     }
 
     /// Adds a Quant's hash; false where that fills a tile which is not stored as it should be.
-    fn push(&mut self, mut hash: Hash) -> Result<bool, StoreError> {
-        let (view, slot, no) = (self.check.view, self.check.slot, self.chain.no);
+    pub fn push(&mut self, mut hash: Hash) -> Result<bool, StoreError> {
+        let (view, slot, no) = (self.check.view, self.check.slot, self.no);
         for level in 0.. {
             if self.levels.len() == level {
                 self.levels.push((0, Vec::new()));
@@ -419,14 +425,14 @@ impl<'a> History<'a> {
                 return Ok(false);
             }
             self.rows += 1;
-            hash = fold(self.chain.alg(), tile);
+            hash = fold(self.alg, tile);
         }
         Ok(true)
     }
 
     /// True when beyond the full tiles, there are exactly the hashes that should be.
-    fn edges(&mut self) -> Result<bool, StoreError> {
-        let (view, slot, no) = (self.check.view, self.check.slot, self.chain.no);
+    pub fn edges(&mut self) -> Result<bool, StoreError> {
+        let (view, slot, no) = (self.check.view, self.check.slot, self.no);
         for (level, (full, edge)) in self.levels.iter().enumerate() {
             let (from, to) = history_edge_from(slot, no, level as u8, 0);
             let (mut position, mut whole) = (*full, true);
