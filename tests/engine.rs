@@ -9,6 +9,8 @@ mod amend;
 mod bounds;
 #[path = "engine/erase.rs"]
 mod erase;
+#[path = "engine/heads.rs"]
+mod heads;
 #[path = "engine/image.rs"]
 mod image;
 #[path = "engine/image_lies.rs"]

@@ -43,6 +43,7 @@ mod erase;
 mod failover;
 mod followers;
 mod grow;
+mod heads;
 mod join;
 mod post_quantum;
 mod quorum;
