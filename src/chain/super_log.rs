@@ -216,7 +216,10 @@ mod tests {
         assert_eq!(HeadLeaf::parse(&head_bytes), Some(head));
         assert_eq!(GroupLeaf::parse(&group_bytes), Some(group));
         assert_eq!(HeadLeaf::parse(&head_bytes[..75]), None);
-        assert_eq!(GroupLeaf::parse(&[group_bytes.as_slice(), &[0]].concat()), None);
+        assert_eq!(
+            GroupLeaf::parse(&[group_bytes.as_slice(), &[0]].concat()),
+            None
+        );
         assert_eq!(GroupLeaf::parse(&head_bytes), None);
     }
 
@@ -233,16 +236,20 @@ mod tests {
         assert_eq!(format!("{text}\n"), checkpoint.text());
         assert_eq!(text.lines().nth(1), Some("7"));
         let line = lines.strip_suffix('\n').unwrap();
-        let blob = line.strip_prefix("\u{2014} ").unwrap().split_once(' ').unwrap();
+        let blob = line
+            .strip_prefix("\u{2014} ")
+            .unwrap()
+            .split_once(' ')
+            .unwrap();
         assert_eq!(blob.0, checkpoint.origin());
         let blob = STANDARD.decode(blob.1).unwrap();
         let vkey = checkpoint.vkey(&key.public());
-        assert_eq!(vkey.split('+').nth(1), Some(hex::encode(&blob[..4]).as_str()));
-        let signed = crate::chain::verify_ed25519(
-            &key.public(),
-            checkpoint.text().as_bytes(),
-            &blob[4..],
+        assert_eq!(
+            vkey.split('+').nth(1),
+            Some(hex::encode(&blob[..4]).as_str())
         );
+        let signed =
+            crate::chain::verify_ed25519(&key.public(), checkpoint.text().as_bytes(), &blob[4..]);
         assert!(signed);
     }
 }

@@ -31,7 +31,9 @@ impl Client {
     /// The newest checkpoint of the super log. Its signatures are checked where a chain of the cluster is trusted.
     pub async fn cluster_head(&self) -> Result<ClusterHead, ClientError> {
         let get = |r| async { self.proofs.clone().get_checkpoint(r).await };
-        let answer = self.call(proto::GetCheckpointRequest::default(), get).await?;
+        let answer = self
+            .call(proto::GetCheckpointRequest::default(), get)
+            .await?;
         let (checkpoint, signatures) = checkpoint(&answer)?;
         if signatures.is_empty() || !answer.note.starts_with(&checkpoint.text()) {
             return Err(bad("the checkpoint is not signed, or its note is of another one").into());

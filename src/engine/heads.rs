@@ -14,9 +14,7 @@ use super::{
     hot, leap,
     report::{Report, ReportItem},
 };
-use crate::chain::{
-    ChainId, GroupLeaf, Hash, HeadLeaf, SUPER_LOG_ALG, verify_consistency,
-};
+use crate::chain::{ChainId, GroupLeaf, Hash, HeadLeaf, SUPER_LOG_ALG, verify_consistency};
 use crate::store::{
     Batch, Cf, ChainNo, HeadLogRow, LOG_CHAIN, ReportRow, Slot, Store, StoreError, View,
     group_of_report, head_log_key, leaf_key, logged_key, moved_bounds, moved_key, report_key,
@@ -256,7 +254,10 @@ impl Engine {
         if state.heads.is_none() {
             state.heads = Some(HeadLog::load(&self.store, self.slot)?);
         }
-        let any = state.heads.as_ref().is_some_and(|log| !log.moved.is_empty());
+        let any = state
+            .heads
+            .as_ref()
+            .is_some_and(|log| !log.moved.is_empty());
         // Under the lock: a note that comes now is not lost.
         self.unlogged.store(any, Ordering::Release);
         Ok(any)

@@ -12,7 +12,7 @@ use axum::{
     Router,
     body::Body,
     http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header},
-    routing::get,
+    routing::any,
 };
 use bytes::Bytes;
 
@@ -45,7 +45,10 @@ pub fn router(log: Arc<dyn SuperLog>) -> Router {
     Router::new()
         .route(
             "/checkpoint",
-            get(move |request: Request<Body>| async move {
+            any(move |request: Request<Body>| async move {
+                if !reads(request.method()) {
+                    return nothing(&request);
+                }
                 let answer = match log.checkpoint().await {
                     Ok(note) => found(note.into(), "text/plain; charset=utf-8", "no-store"),
                     Err(refusal) => refused(&refusal),
@@ -55,7 +58,10 @@ pub fn router(log: Arc<dyn SuperLog>) -> Router {
         )
         .route(
             "/tile/{*rest}",
-            get(move |request: Request<Body>| async move {
+            any(move |request: Request<Body>| async move {
+                if !reads(request.method()) {
+                    return nothing(&request);
+                }
                 let answer = tile(of_tiles.as_ref(), request.uri()).await;
                 closing(request.version(), answer)
             }),
@@ -113,12 +119,15 @@ fn nothing(request: &Request<Body>) -> Response<Body> {
         headers.insert("grpc-status", HeaderValue::from_static("12"));
         return answer;
     }
-    let allowed = [Method::GET, Method::HEAD].contains(request.method());
     let answer = refused(&Refusal {
-        status: if allowed { 404 } else { 405 },
+        status: if reads(request.method()) { 404 } else { 405 },
         why: "nothing is here: GET /checkpoint and /tile/... show the log of all chains, everything else is gRPC (proto/qbc/v1)".to_owned(),
     });
     closing(request.version(), answer)
+}
+
+fn reads(method: &Method) -> bool {
+    [Method::GET, Method::HEAD].contains(method)
 }
 
 /// Over HTTP/1 a connection serves one request: it has no frames that would show that the other side lives.

@@ -29,8 +29,8 @@ use crate::service::{NodeFacts, Service, Signer};
 use crate::store::{DATA_FORMAT, FolderError, HeldFolder, Store, StoreError};
 
 use identity::{MembersFile, Own};
-use log_face::LogFace;
 pub use keys::{KeyError, Keys};
+use log_face::LogFace;
 use member::Member;
 use open::Doubt;
 

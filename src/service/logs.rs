@@ -171,7 +171,9 @@ impl Service {
         let cluster = self.groups.cluster();
         let founded = cluster.founded.as_ref().ok_or_else(elsewhere)?;
         let node_id = self.groups.node_id();
-        let signature = self.signer.sign(&leaf.message(&founded.cluster_id, node_id));
+        let signature = self
+            .signer
+            .sign(&leaf.message(&founded.cluster_id, node_id));
         if signature.is_empty() {
             return Ok(None);
         }
@@ -204,18 +206,23 @@ impl Service {
     fn is_signed(&self, item: &ReportItem) -> bool {
         let cluster = self.groups.cluster();
         let certificate = cluster.certificates.get(&item.node_id);
-        let signed = cluster
-            .founded
-            .as_ref()
-            .zip(certificate)
-            .is_some_and(|(founded, certificate)| {
-                let message = item.leaf.message(&founded.cluster_id, item.node_id);
-                certificate.alg == SigAlg::Ed25519 as u8
-                    && verify_ed25519(&certificate.public_key, &message, &item.signature)
-            });
+        let signed =
+            cluster
+                .founded
+                .as_ref()
+                .zip(certificate)
+                .is_some_and(|(founded, certificate)| {
+                    let message = item.leaf.message(&founded.cluster_id, item.node_id);
+                    certificate.alg == SigAlg::Ed25519 as u8
+                        && verify_ed25519(&certificate.public_key, &message, &item.signature)
+                });
         if !signed {
             let (node, group) = (item.node_id, item.leaf.group);
-            tracing::warn!(node, group, "a report of a log of heads is not signed by its node");
+            tracing::warn!(
+                node,
+                group,
+                "a report of a log of heads is not signed by its node"
+            );
         }
         signed
     }
@@ -238,7 +245,10 @@ impl Service {
         })
     }
 
-    pub(super) async fn do_get_reported(&self, request: &GetReported) -> Result<ReportedAt, Status> {
+    pub(super) async fn do_get_reported(
+        &self,
+        request: &GetReported,
+    ) -> Result<ReportedAt, Status> {
         let signed = self.signed_checkpoint().await?;
         let snapshot = self.groups.store().snapshot();
         let reader = Reader::new(&snapshot, self.meta_slot()?);
@@ -288,7 +298,9 @@ impl Service {
     ) -> Result<proto::ProveLoggedResponse, Status> {
         let longest = Instant::now() + LOGGED_MAX;
         // The word that it takes longer must still reach the caller.
-        let last = until.checked_sub(LOGGED_POLL).map_or(until, |at| at.min(longest));
+        let last = until
+            .checked_sub(LOGGED_POLL)
+            .map_or(until, |at| at.min(longest));
         loop {
             if let Some(proved) = self.logged_now(request, until).await? {
                 return Ok(proved);
@@ -325,9 +337,10 @@ impl Service {
             Box::pin(service.do_get_reported(request))
         });
         let reported: ReportedAt = reported.await?;
-        let (Some(checkpoint), Some(path)) =
-            (reported.checkpoint, self.path_in(&request.chain, index, reported.size)?)
-        else {
+        let (Some(checkpoint), Some(path)) = (
+            reported.checkpoint,
+            self.path_in(&request.chain, index, reported.size)?,
+        ) else {
             return Ok(None);
         };
         let inclusion = proto::ProveInclusionRequest {

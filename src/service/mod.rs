@@ -45,8 +45,8 @@ use catalog::Catalog;
 use edge::{Deadline, Edge, Timely};
 use lanes::Lanes;
 pub use limits::MESSAGE_BYTES_MAX;
-pub use logs::ENTRIES as LOG_ENTRIES;
 use limits::READERS_MAX;
+pub use logs::ENTRIES as LOG_ENTRIES;
 use route::{Method, Route, at_once};
 pub use sign::Signer;
 

@@ -160,7 +160,8 @@ impl Signer {
         }];
         let others = self.certificates();
         let others = others.filter(|(key, _)| key.alg() != SigAlg::Ed25519);
-        signatures.extend(others.map(|(key, certificate)| signed(key, certificate, time_s, &message)));
+        signatures
+            .extend(others.map(|(key, certificate)| signed(key, certificate, time_s, &message)));
         let note = checkpoint.note(&self.key, &signatures);
         Ok((signatures, note, checkpoint.vkey(&self.key.public())))
     }

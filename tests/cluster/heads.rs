@@ -28,14 +28,20 @@ const LOGGED_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
 
 async fn try_checkpoint(story: &Story, slot: usize, from: u64) -> Option<GetCheckpointResponse> {
-    let mut proofs = ProofServiceClient::connect(story.fleet.doors.url(slot)).await.ok()?;
+    let mut proofs = ProofServiceClient::connect(story.fleet.doors.url(slot))
+        .await
+        .ok()?;
     let request = GetCheckpointRequest { from_size: from };
     let answer = proofs.get_checkpoint(in_time(request)).await;
     answer.ok().map(tonic::Response::into_inner)
 }
 
 /// The log as a node signs it, once it has more leaves than that and grew out of that.
-async fn grown(story: &Story, slot: usize, before: &GetCheckpointResponse) -> GetCheckpointResponse {
+async fn grown(
+    story: &Story,
+    slot: usize,
+    before: &GetCheckpointResponse,
+) -> GetCheckpointResponse {
     let began = Instant::now();
     loop {
         let found = try_checkpoint(story, slot, before.size).await;
@@ -43,7 +49,11 @@ async fn grown(story: &Story, slot: usize, before: &GetCheckpointResponse) -> Ge
             consistent(before, &found);
             return found;
         }
-        assert!(began.elapsed() < LOGGED_MAX, "the log stays at {}", before.size);
+        assert!(
+            began.elapsed() < LOGGED_MAX,
+            "the log stays at {}",
+            before.size
+        );
         sleep(POLL).await;
     }
 }
@@ -98,7 +108,9 @@ async fn one_root_covers_every_chain_and_only_grows_over_failovers() {
     let mut log = grown(&story, slots[0], &GetCheckpointResponse::default()).await;
     let mut vkeys = Vec::new();
     for slot in &slots {
-        let found = try_checkpoint(&story, *slot, 0).await.expect("every node signs");
+        let found = try_checkpoint(&story, *slot, 0)
+            .await
+            .expect("every node signs");
         vkeys.push(found.vkey);
     }
     follow(&story, slots[0], &vkeys);
@@ -112,7 +124,10 @@ async fn one_root_covers_every_chain_and_only_grows_over_failovers() {
         story.for_a_while(1.0).await;
         story.load_ends().await;
         let label = format!("after {round}");
-        story.inject(other, &label).await.expect("two of three go on");
+        story
+            .inject(other, &label)
+            .await
+            .expect("two of three go on");
         json(&story, other, &format!("leap {}", story.chain())).await;
         log = grown(&story, other, &log).await;
         follow(&story, other, &vkeys);
@@ -124,7 +139,10 @@ async fn one_root_covers_every_chain_and_only_grows_over_failovers() {
     let path = file.to_str().expect("a path in UTF-8").to_owned();
     let prove = format!("prove {} 0 --all -o FOLDER/proof.json", story.chain());
     let proved = json(&story, slots[1], &prove).await;
-    let root = proved["checkpoint"]["root"].as_str().expect("a root").to_owned();
+    let root = proved["checkpoint"]["root"]
+        .as_str()
+        .expect("a root")
+        .to_owned();
     for slot in &slots {
         story.fleet.member(*slot).sigterm();
     }

@@ -108,7 +108,10 @@ fn each_logged_head_is_found_and_proved_into_the_log_at_any_size_that_it_had() {
         }
     }
     let quiet = reader.chain("b").unwrap();
-    assert_eq!(reader.logged(&quiet, 0).unwrap().map(|found| found.0), Some(0));
+    assert_eq!(
+        reader.logged(&quiet, 0).unwrap().map(|found| found.0),
+        Some(0)
+    );
     assert_eq!(reader.logged(&quiet, 1).unwrap(), None);
 }
 
@@ -125,7 +128,10 @@ fn a_tick_takes_so_many_heads_and_the_next_one_goes_on_where_it_ended() {
     let first = replica.apply(&[tick()]);
     assert_eq!(logged(&first), [HEADS_PER_TICK as u64]);
     // The first chain moves again: it comes behind those that wait.
-    let again = [group.inject(1, &plain_inject([b"x".to_vec()])), group.leap(1, false)];
+    let again = [
+        group.inject(1, &plain_inject([b"x".to_vec()])),
+        group.leap(1, false),
+    ];
     replica.apply(&again);
     assert!(replica.engine.has_unlogged().unwrap());
     assert_eq!(logged(&replica.apply(&[tick(), tick()])), [701, 0]);
@@ -138,7 +144,10 @@ fn a_tick_takes_so_many_heads_and_the_next_one_goes_on_where_it_ended() {
     let upper = reader.log_tile(1, 0).unwrap();
     assert_eq!(upper.len(), count / 256 * 32);
     assert_eq!(upper[..32], tree_root(ALG, &hashes[..256]));
-    assert_eq!(reader.log_root(count as u64 + 1).unwrap(), tree_root(ALG, &hashes));
+    assert_eq!(
+        reader.log_root(count as u64 + 1).unwrap(),
+        tree_root(ALG, &hashes)
+    );
 }
 
 #[test]
@@ -205,12 +214,22 @@ fn an_image_whose_log_is_not_that_of_its_chains_is_not_taken() {
         put(sender, Cf::Index, key, &0u64.to_be_bytes());
     });
     refused_after(&entries, "a head that waits and is none", |sender| {
-        put(sender, Cf::Index, moved_key(sender.slot, ChainNo(2)), &forged);
+        put(
+            sender,
+            Cf::Index,
+            moved_key(sender.slot, ChainNo(2)),
+            &forged,
+        );
     });
     refused_after(&entries, "a log of another size", |sender| {
         let mut row = Frontier::new();
         (0..8u8).for_each(|i| row.push(ALG, ALG.leaf(&[i])));
-        let row = [&row.size().to_be_bytes()[..], &[0; 8], row.peaks().as_flattened()].concat();
+        let row = [
+            &row.size().to_be_bytes()[..],
+            &[0; 8],
+            row.peaks().as_flattened(),
+        ]
+        .concat();
         put(sender, Cf::State, head_log_key(sender.slot), &row);
     });
 }
@@ -252,7 +271,11 @@ impl Meta {
             groups: 2,
             authority: &authority.to_bytes(),
         };
-        meta.apply(&[founding.encode(), seats(0, &[1, 3, 5]), seats(1, &[1, 2, 5])]);
+        meta.apply(&[
+            founding.encode(),
+            seats(0, &[1, 3, 5]),
+            seats(1, &[1, 2, 5]),
+        ]);
         assert_eq!(replica_id(0, 3), 3);
         meta
     }
@@ -313,7 +336,10 @@ fn the_super_log_takes_logs_that_only_grew_from_nodes_that_vote_in_them() {
         ("a follower", of(&|item| item.node_id = 4)),
         ("an unknown group", of(&|item| item.leaf.group = 2)),
         ("the meta group itself", of(&|item| item.leaf.group = 0)),
-        ("a path where none is due", of(&|item| item.path.push([1; 32]))),
+        (
+            "a path where none is due",
+            of(&|item| item.path.push([1; 32])),
+        ),
         ("nothing", report(0, 0, 1)),
     ];
     for (what, item) in bad {
@@ -324,18 +350,37 @@ fn the_super_log_takes_logs_that_only_grew_from_nodes_that_vote_in_them() {
     let next = report(5, 9, 2);
     let mut forged = next.clone();
     forged.leaf.root[0] ^= 1;
-    assert_eq!(meta.report(vec![forged, report(0, 9, 2), report(4, 9, 2)]), 0);
+    assert_eq!(
+        meta.report(vec![forged, report(0, 9, 2), report(4, 9, 2)]),
+        0
+    );
     assert_eq!(meta.report(vec![report(0, 3, 1)]), 0, "it shrank");
     assert_eq!(meta.report(vec![next.clone()]), 1);
-    assert_eq!(meta.report(vec![report(9, 11, 3)]), 1, "its seat is going, not gone");
+    assert_eq!(
+        meta.report(vec![report(9, 11, 3)]),
+        1,
+        "its seat is going, not gone"
+    );
     assert_eq!(meta.size(), 3);
     let reader = Reader::new(&meta.store, meta.slot);
     let found = |size| reader.reported(1, size).unwrap();
-    assert_eq!(found(1).map(|found| (found.leaf, found.index)), Some((first.leaf, 0)));
-    assert_eq!(found(6).map(|found| (found.leaf, found.node_id)), Some((next.leaf, 2)));
+    assert_eq!(
+        found(1).map(|found| (found.leaf, found.index)),
+        Some((first.leaf, 0))
+    );
+    assert_eq!(
+        found(6).map(|found| (found.leaf, found.node_id)),
+        Some((next.leaf, 2))
+    );
     assert_eq!(found(12), None);
-    assert_eq!(reader.reported_last(1).unwrap().map(|leaf| leaf.size), Some(11));
-    let row = meta.store.get(Cf::Index, &report_key(meta.slot, 1, 9)).unwrap();
+    assert_eq!(
+        reader.reported_last(1).unwrap().map(|leaf| leaf.size),
+        Some(11)
+    );
+    let row = meta
+        .store
+        .get(Cf::Index, &report_key(meta.slot, 1, 9))
+        .unwrap();
     assert!(row.unwrap().ends_with(&[5; 64]), "the signature is kept");
 }
 

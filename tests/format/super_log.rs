@@ -12,8 +12,9 @@ use serde_json::Value;
 use super::attack::{Attack, hash_flips, path_corruptions};
 use super::vectors::{bytes, hash, list, number};
 
-static SUPER: LazyLock<Value> =
-    LazyLock::new(|| serde_json::from_str(include_str!("../vectors/format-v1-super.json")).unwrap());
+static SUPER: LazyLock<Value> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../vectors/format-v1-super.json")).unwrap()
+});
 
 fn chain() -> ChainId {
     ChainId(hash(&SUPER["chain_id"]))
@@ -47,16 +48,29 @@ fn leaves_root_and_text_are_those_of_the_vectors() {
 fn a_head_that_was_in_the_log_is_proved_by_its_root_and_by_who_signed_it() {
     for case in list(&SUPER["good"]) {
         let (proof, name) = (proof(case), &case["name"]);
-        assert_eq!(proof_from_json(proof_to_json(&proof).as_bytes()).unwrap(), proof);
+        assert_eq!(
+            proof_from_json(proof_to_json(&proof).as_bytes()).unwrap(),
+            proof
+        );
         let root = proof.log.as_ref().unwrap().checkpoint.root;
         let by_root = verify(&proof, &[Trust::Head(root)]).unwrap();
         assert_eq!(by_root.anchored, Anchored::ByRoot(root), "{name}");
         let last = by_root.steps.join("\n");
-        assert!(last.contains("that it is the latest is not shown"), "{last}");
+        assert!(
+            last.contains("that it is the latest is not shown"),
+            "{last}"
+        );
         let by_chain = verify(&proof, &[Trust::Chain(chain())]).unwrap();
         let expected = case["by_chain"].as_bool().unwrap();
-        assert_eq!(matches!(by_chain.anchored, Anchored::ByChain(..)), expected, "{name}");
-        let other = verify(&proof, &[Trust::Head([7; 32]), Trust::Chain(ChainId([7; 32]))]);
+        assert_eq!(
+            matches!(by_chain.anchored, Anchored::ByChain(..)),
+            expected,
+            "{name}"
+        );
+        let other = verify(
+            &proof,
+            &[Trust::Head([7; 32]), Trust::Chain(ChainId([7; 32]))],
+        );
         assert_eq!(other.unwrap().anchored, Anchored::No, "{name}");
     }
 }
@@ -94,7 +108,9 @@ fn no_corruption_of_the_way_through_the_logs_holds() {
         refused(format!("path {what}"), &|log| log.path.clone_from(&path));
     }
     for (what, path) in path_corruptions(&log.super_path) {
-        refused(format!("super path {what}"), &|log| log.super_path.clone_from(&path));
+        refused(format!("super path {what}"), &|log| {
+            log.super_path.clone_from(&path)
+        });
     }
     for (i, root) in hash_flips(&log.group.root).into_iter().enumerate() {
         refused(format!("group root {i}"), &|log| log.group.root = root);
@@ -106,17 +122,23 @@ fn no_corruption_of_the_way_through_the_logs_holds() {
         refused(format!("index {index}"), &|log| log.index = index);
     }
     for index in (0..8).filter(|index| *index != log.super_index) {
-        refused(format!("super index {index}"), &|log| log.super_index = index);
+        refused(format!("super index {index}"), &|log| {
+            log.super_index = index
+        });
     }
     for size in (0..30).filter(|size| *size != log.group.size) {
         refused(format!("size {size}"), &|log| log.group.size = size);
     }
     for size in (0..20).filter(|size| *size != log.checkpoint.size) {
-        refused(format!("super size {size}"), &|log| log.checkpoint.size = size);
+        refused(format!("super size {size}"), &|log| {
+            log.checkpoint.size = size
+        });
     }
     refused("another group".into(), &|log| log.group.group = 4);
     for byte in [0, 31, 63] {
-        refused(format!("signature {byte}"), &|log| log.signatures[0].signature[byte] ^= 1);
+        refused(format!("signature {byte}"), &|log| {
+            log.signatures[0].signature[byte] ^= 1
+        });
     }
     attack.at_least_twenty();
 }
@@ -127,7 +149,11 @@ fn a_checkpoint_alone_is_not_the_word_of_a_quorum() {
     let proof = proof(case);
     let id = ChainId(hash(&case["chain_id"]));
     let verdict = verify(&proof, &[Trust::Chain(id)]).unwrap();
-    assert_eq!(verdict.anchored, Anchored::No, "two nodes signed the checkpoint, none the head");
+    assert_eq!(
+        verdict.anchored,
+        Anchored::No,
+        "two nodes signed the checkpoint, none the head"
+    );
     let root = hash(&case["root"]);
     let verdict = verify(&proof, &[Trust::Head(root)]).unwrap();
     assert_eq!(verdict.anchored, Anchored::ByRoot(root));

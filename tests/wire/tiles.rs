@@ -13,7 +13,7 @@ use qbc::{
     proto::{
         GetCheckpointRequest, GetCheckpointResponse, ProveLoggedRequest, constitution::Content,
     },
-    store::{Cf, GuardRow, Store, StoreOptions, guard_key},
+    store::{Cf, GuardRow, Store, StoreOptions, View, guard_key},
 };
 use serde_json::Value;
 use tonic::Code;
@@ -89,7 +89,10 @@ async fn a_python_client_recomputes_the_log_by_http_and_sees_it_grow_over_a_rest
     ran.well("log_client.py, later");
     let said: Value = serde_json::from_str(&ran.stdout).expect("JSON");
     assert_eq!(said["root"], hex::encode(&after.root));
-    assert_eq!(said["origin"], format!("qbc/{}", hex::encode(&after.cluster_id)));
+    assert_eq!(
+        said["origin"],
+        format!("qbc/{}", hex::encode(&after.cluster_id))
+    );
 
     let other = rig.file("other.json");
     let forged = after.vkey.replace("qbc/", "qbc/0");
@@ -97,7 +100,10 @@ async fn a_python_client_recomputes_the_log_by_http_and_sees_it_grow_over_a_rest
     assert_eq!(ran.code, Some(1), "another log's key: {ran:?}");
     std::fs::write(&state, r#"{"origin": "qbc/00", "size": 1, "root": ""}"#).expect("a file");
     let ran = follow(&rig, &after.vkey, &state).expect("python3 was there");
-    assert!(ran.code == Some(1) && ran.stderr.contains("another log"), "{ran:?}");
+    assert!(
+        ran.code == Some(1) && ran.stderr.contains("another log"),
+        "{ran:?}"
+    );
     rig.stop().await;
 }
 
@@ -127,7 +133,10 @@ async fn over_http_there_are_the_checkpoint_and_tiles_and_every_other_path_is_to
     assert!(head.contains("content-type: text/plain") && head.contains("connection: close"));
     let text = String::from_utf8(body).expect("a note is text");
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines[..2], [format!("qbc/{}", hex::encode(&log.cluster_id)), "1".into()]);
+    assert_eq!(
+        lines[..2],
+        [format!("qbc/{}", hex::encode(&log.cluster_id)), "1".into()]
+    );
     let (status, head, body) = http(&rig, "GET /tile/0/000.p/1");
     assert_eq!((status, body.len()), (200, 32));
     assert!(head.contains("immutable"), "{head}");
@@ -140,7 +149,11 @@ async fn over_http_there_are_the_checkpoint_and_tiles_and_every_other_path_is_to
         ("GET /tile/1/000.p/1", 404, "/checkpoint"),
         ("GET /tile/8/000.p/1", 404, "/checkpoint"),
         ("GET /tile/63/x999/x999/999", 404, "/checkpoint"),
-        ("GET /tile/0/x018/x446/x744/x073/x709/x551/615.p/1", 404, "/checkpoint"),
+        (
+            "GET /tile/0/x018/x446/x744/x073/x709/x551/615.p/1",
+            404,
+            "/checkpoint",
+        ),
         ("GET /tile/entries/x001/000.p/1", 404, "/checkpoint"),
         ("GET /tile/64/000", 404, "level 0 to 63"),
         ("GET /tile/0/0", 404, "three digits"),
@@ -187,13 +200,19 @@ async fn what_is_not_in_the_log_is_refused_in_words() {
     let unknown = proofs.prove_logged(prove("b", 0)).await;
     refused(unknown, ("CHAIN_UNKNOWN", Code::NotFound), &["b"]);
     let beyond = proofs.prove_logged(prove("a", 0)).await;
-    refused(beyond, ("INDEX_UNKNOWN", Code::NotFound), &["next index is 0"]);
+    refused(
+        beyond,
+        ("INDEX_UNKNOWN", Code::NotFound),
+        &["next index is 0"],
+    );
     rig.inject("a", &[b"x"]).await;
     let pooled = proofs.prove_logged(prove("a", 0)).await;
     refused(pooled, ("NOT_SEALED", Code::FailedPrecondition), &["leap"]);
     rig.leap("a").await;
     let proved = proofs.prove_logged(prove("a", 0)).await;
-    let proved = proved.expect("it waits for a head that moved just now").into_inner();
+    let proved = proved
+        .expect("it waits for a head that moved just now")
+        .into_inner();
     assert!(proved.inclusion.is_some() && proved.size > proved.index);
     rig.stop().await;
 }
@@ -213,13 +232,23 @@ async fn a_proof_into_the_log_is_verified_with_the_server_off_by_root_and_by_cha
         serde_json::from_str(&ran.stdout).expect("JSON")
     };
     let proved = json(&["prove", "a", "1", "--all", "-o", &path]);
-    let root = proved["checkpoint"]["root"].as_str().expect("a root").to_owned();
+    let root = proved["checkpoint"]["root"]
+        .as_str()
+        .expect("a root")
+        .to_owned();
     let head = json(&["head", "--all"]);
     assert_eq!(head["certified_by"], Value::Null, "no chain is trusted yet");
-    let id = json(&["audit", "a"])["chain_id"].as_str().expect("an id").to_owned();
+    let id = json(&["audit", "a"])["chain_id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     let head = json(&["head", "--all"]);
     assert_eq!(head["certified_by"], Value::String(id.clone()));
-    assert!(head["note"].as_str().is_some_and(|note| note.contains("\u{2014} qbc/")));
+    assert!(
+        head["note"]
+            .as_str()
+            .is_some_and(|note| note.contains("\u{2014} qbc/"))
+    );
     rig.stop().await;
     let verify = |trust: [&str; 2]| {
         let all = [&["verify", &path, "--output", "json"][..], &trust].concat();
@@ -236,7 +265,10 @@ async fn a_proof_into_the_log_is_verified_with_the_server_off_by_root_and_by_cha
     let text = std::fs::read_to_string(&file).expect("the file is there");
     std::fs::write(&file, text.replace(&root, &"ab".repeat(32))).expect("a file");
     let ran = verify(["--trust-chain", &id]);
-    assert!(ran.code == Some(7) && ran.stderr.contains("inclusion-root"), "{ran:?}");
+    assert!(
+        ran.code == Some(7) && ran.stderr.contains("inclusion-root"),
+        "{ran:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -251,10 +283,12 @@ async fn a_node_that_signed_another_root_for_a_size_signs_nothing_more_of_the_lo
     };
     {
         let store = Store::open(&rig.data().join("db"), options).expect("a database");
-        use qbc::store::View;
         let row = store.get(Cf::Sys, &guard_key(&id)).expect("it can be read");
         let guard = GuardRow::decode(&row.expect("a guard was written first")).expect("a guard");
-        assert_eq!((guard.height, &guard.quant_hash[..]), (signed.size, &signed.root[..]));
+        assert_eq!(
+            (guard.height, &guard.quant_hash[..]),
+            (signed.size, &signed.root[..])
+        );
         let other = GuardRow {
             quant_hash: [7; 32],
             ..guard
@@ -265,8 +299,15 @@ async fn a_node_that_signed_another_root_for_a_size_signs_nothing_more_of_the_lo
         store.sync().expect("it can be synced");
     }
     rig.restart().await;
-    let refusal = rig.proofs().get_checkpoint(GetCheckpointRequest::default()).await;
-    refused(refusal, ("CHAIN_DAMAGED", Code::DataLoss), &["another root"]);
+    let refusal = rig
+        .proofs()
+        .get_checkpoint(GetCheckpointRequest::default())
+        .await;
+    refused(
+        refusal,
+        ("CHAIN_DAMAGED", Code::DataLoss),
+        &["another root"],
+    );
     let (status, _, _) = http(&rig, "GET /checkpoint");
     assert_eq!(status, 500);
     rig.serves("a").await;

@@ -51,7 +51,8 @@ pub(super) fn check_checkpoint(
         return Ok(Vec::new());
     }
     let Some(facts) = facts else {
-        let why = "the checkpoint's signatures are shown without the genesis that says who may sign";
+        let why =
+            "the checkpoint's signatures are shown without the genesis that says who may sign";
         return Err(Refused::new("genesis-missing", why));
     };
     if log.checkpoint.cluster_id != facts.constitution.cluster_id {
@@ -80,7 +81,10 @@ pub(super) fn say_logged(header: &Header, log: &LogEvidence) -> String {
 }
 
 pub(super) fn say_signed(log: &LogEvidence) -> Option<String> {
-    let nodes: Vec<String> = signers(&log.signatures).iter().map(u64::to_string).collect();
+    let nodes: Vec<String> = signers(&log.signatures)
+        .iter()
+        .map(u64::to_string)
+        .collect();
     (!nodes.is_empty()).then(|| {
         format!(
             "that log at {} is signed by node {} with {}, certified by the chain's authority",

@@ -159,7 +159,10 @@ fn read_log(mut fields: Fields) -> Result<LogEvidence, Refused> {
     let log = LogEvidence {
         group: GroupLeaf {
             group: u32::try_from(group).map_err(|_| {
-                Refused::new("integer", format!("log.group is {group}, at most {}", u32::MAX))
+                Refused::new(
+                    "integer",
+                    format!("log.group is {group}, at most {}", u32::MAX),
+                )
             })?,
             size: fields.integer("size")?,
             root: fields.hash("root")?,
@@ -182,7 +185,10 @@ fn read_log(mut fields: Fields) -> Result<LogEvidence, Refused> {
 
 fn read_cluster(bytes: &[u8]) -> Result<[u8; 16], Refused> {
     bytes.try_into().map_err(|_| {
-        let why = format!("log.checkpoint.cluster_id has {} bytes, it has 16", bytes.len());
+        let why = format!(
+            "log.checkpoint.cluster_id has {} bytes, it has 16",
+            bytes.len()
+        );
         Refused::new("hex", why)
     })
 }

@@ -14,7 +14,8 @@ use super::{
     slot_bounds,
 };
 use crate::chain::{
-    Constitution, Frontier, Hash, HashAlg, Header, Meta, Systems, TYPE_CONSTITUTION_CHANGE, check_next,
+    Constitution, Frontier, Hash, HashAlg, Header, Meta, Systems, TYPE_CONSTITUTION_CHANGE,
+    check_next,
 };
 use crate::engine::{
     leap::fold,
