@@ -17,6 +17,7 @@
 //! | `seal` | 5 | timers that seal pools, threads that mine |
 //! | `peer` | 5 | links between nodes, who is believed to be one |
 //! | `service` | 6 | the gRPC face |
+//! | `http` | 6 | plain HTTP: the super log as tiles |
 //! | [`client`] | 6 | the SDK: verifies every proof itself |
 //! | `config` | 7 | defaults, file, environment, flags |
 //! | `node` | 8 | wiring, clock, signals |
@@ -28,6 +29,7 @@ pub mod client;
 pub mod config;
 pub mod consensus;
 pub mod engine;
+pub mod http;
 pub mod node;
 pub mod peer;
 pub mod proto;

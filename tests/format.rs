@@ -29,6 +29,8 @@ mod proofs;
 mod schema;
 #[path = "format/state.rs"]
 mod state;
+#[path = "format/super_log.rs"]
+mod super_log;
 #[path = "format/trees.rs"]
 mod trees;
 #[path = "format/vectors.rs"]

@@ -18,6 +18,7 @@ use super::proof_system::Systems;
 use super::quant::Header;
 use super::refused::Refused;
 use super::sig_alg::{SigAlg, SigAlgs};
+use super::super_log::Checkpoint;
 
 const NODE_DOMAIN: &[u8] = b"qbc/node/v1\n\0";
 const QUANT_DOMAIN: &[u8] = b"qbc/quant/v1\n\0";
@@ -209,6 +210,16 @@ impl HeadSignature {
         certificate.verify(authority)
     }
 
+    /// Checks that a node certified by the authority signed this checkpoint at a time at which it was allowed to.
+    pub fn verify_checkpoint(
+        &self,
+        checkpoint: &Checkpoint,
+        authority: &Authority,
+    ) -> Result<(), Refused> {
+        self.verify_certificate(&checkpoint.cluster_id, authority)?;
+        self.verify_message(&checkpoint.message(self.time_s), "checkpoint-signature")
+    }
+
     fn verify_message(&self, message: &[u8], check: &'static str) -> Result<(), Refused> {
         let alg = known_alg(self.alg)?;
         if alg.verify(&self.certificate.public_key, message, &self.signature)? {
@@ -245,10 +256,38 @@ pub fn verify_quorum(
     constitution: &Constitution,
     authority: &Authority,
 ) -> Result<(), Refused> {
+    for signature in signatures {
+        signature.verify(header, &constitution.cluster_id, authority)?;
+    }
+    verify_distinct(signatures)?;
+    let (nodes, needed) = (
+        signers(signatures).len(),
+        Systems::of(constitution).signers(),
+    );
+    if nodes < needed {
+        let why = format!("{nodes} nodes signed, the constitution asks for {needed}");
+        return Err(Refused::new("quorum-count", why));
+    }
+    Ok(())
+}
+
+/// Checks every signature on a checkpoint, as [`verify_quorum`] those on a header; one is enough.
+pub fn verify_checkpoint_signatures(
+    signatures: &[HeadSignature],
+    checkpoint: &Checkpoint,
+    authority: &Authority,
+) -> Result<(), Refused> {
+    for signature in signatures {
+        signature.verify_checkpoint(checkpoint, authority)?;
+    }
+    verify_distinct(signatures)
+}
+
+/// No node signed twice with one algorithm, and no public key is that of two nodes.
+fn verify_distinct(signatures: &[HeadSignature]) -> Result<(), Refused> {
     let mut signed = BTreeSet::new();
     let mut keys = BTreeSet::new();
     for signature in signatures {
-        signature.verify(header, &constitution.cluster_id, authority)?;
         let certificate = &signature.certificate;
         if !signed.insert((certificate.node_id, signature.alg)) {
             let why = format!(
@@ -264,14 +303,6 @@ pub fn verify_quorum(
             );
             return Err(Refused::new("quorum-key", why));
         }
-    }
-    let (nodes, needed) = (
-        signers(signatures).len(),
-        Systems::of(constitution).signers(),
-    );
-    if nodes < needed {
-        let why = format!("{nodes} nodes signed, the constitution asks for {needed}");
-        return Err(Refused::new("quorum-count", why));
     }
     Ok(())
 }

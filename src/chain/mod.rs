@@ -26,6 +26,7 @@ mod record;
 mod refused;
 mod sig_alg;
 mod state;
+mod super_log;
 mod transaction;
 mod tree;
 mod work;
@@ -33,7 +34,7 @@ mod work;
 pub(crate) use authority::verify_ed25519;
 pub use authority::{
     AuthorityChange, CHANGE_SIGNATURES_MAX, Certificate, HeadSignature, Receipt, RootSignature,
-    SigningKey, head_message, verify_quorum, verify_required,
+    SigningKey, head_message, verify_checkpoint_signatures, verify_quorum, verify_required,
 };
 pub use change::{ConstitutionChange, Edit};
 pub use constitution::{Authority, Birth, Constitution, Content, Mint, Work};
@@ -56,10 +57,10 @@ pub use meta::{Meta, ParentRef};
 pub use ml_dsa::MlDsaKey;
 pub use name::{ChainName, NameError};
 pub use proof::{
-    Anchored, Bundle, ChangeEvidence, Claim, HeadEvidence, ParentEvidence, Proof, ProvenState,
-    ProvenTransaction, StateEvidence, Step, TransactionEvidence, Trust, TrustedHead, Verdict,
-    anchor_leaf, verify, verify_agreement, verify_anchor, verify_bundle, verify_extension,
-    verify_history_link, verify_inclusion_in, verify_requiring,
+    Anchored, Bundle, ChangeEvidence, Claim, HeadEvidence, LogEvidence, ParentEvidence, Proof,
+    ProvenState, ProvenTransaction, StateEvidence, Step, TransactionEvidence, Trust, TrustedHead,
+    Verdict, anchor_leaf, verify, verify_agreement, verify_anchor, verify_bundle, verify_extension,
+    verify_history_link, verify_inclusion_in, verify_logged, verify_requiring,
 };
 pub use proof_file::{PROOF_FILE_VERSION, proof_from_json, proof_to_json};
 pub use proof_system::{ProofSystem, Systems};
@@ -75,6 +76,7 @@ pub use state::{
     StateProof, StateRows, StateSubject, StateTerminal, StateTree, balance_amount, balance_key,
     balance_value, latest_index, latest_key, latest_value, state_key_hash, state_root,
 };
+pub use super_log::{Checkpoint, GroupLeaf, HeadLeaf, SUPER_LOG_ALG};
 pub use transaction::{
     Attributes, ENVELOPE_BYTES, Envelope, ID_BYTES_MAX, KEY_BYTES_MAX, TYPE_CONSTITUTION_CHANGE,
     TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER, attributes_hash, author_message, check_author_key,

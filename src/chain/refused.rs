@@ -63,6 +63,8 @@ pub const CHECKS: &[&str] = &[
     "certificate-time",
     "chain-id",
     "chain-name",
+    "checkpoint-cluster",
+    "checkpoint-signature",
     "consistency-first-root",
     "consistency-path",
     "consistency-second-root",

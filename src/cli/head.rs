@@ -1,4 +1,4 @@
-//! `qbc head`: show the newest Quant of a chain, verified; of a quorum chain the newest final one, and what waits above it.
+//! `qbc head`: show the newest Quant of a chain, verified, or with `--all` the one value for every chain; of a quorum chain the newest final one, and what waits above it.
 use serde_json::json;
 
 use crate::{
@@ -15,11 +15,18 @@ use crate::{
 pub(super) struct HeadArgs {
     /// The chain
     #[arg(value_parser = chain_name)]
-    name: ChainName,
+    #[arg(required_unless_present = "all")]
+    name: Option<ChainName>,
+    /// One value for every chain of the cluster instead: the signed root of the log of all chains
+    #[arg(long, conflicts_with = "name")]
+    all: bool,
 }
 
 pub(super) async fn run(args: HeadArgs, mut session: Session) -> Result<(), CliError> {
-    let trusted = session.look(&args.name).await?;
+    let Some(name) = args.name else {
+        return all(session).await;
+    };
+    let trusted = session.look(&name).await?;
     let mut shown = shape::header(&trusted.header);
     if let Some(quorum) = trusted.constitution.quorum.filter(|quorum| *quorum > 1) {
         let pending = session.client.pending(&trusted).await?;
@@ -37,6 +44,29 @@ pub(super) async fn run(args: HeadArgs, mut session: Session) -> Result<(), CliE
                 "signed_by": pending.nodes,
             })
         });
+    }
+    session.printer.object(&shown)?;
+    Ok(())
+}
+
+/// The checkpoint of the super log: that a head was there, never that it is the latest.
+async fn all(mut session: Session) -> Result<(), CliError> {
+    let head = session.client.cluster_head().await?;
+    let mut shown = shape::checkpoint(&head.checkpoint);
+    let signature = head.signatures.first();
+    shown["node_id"] = signature.map(|one| one.certificate.node_id).into();
+    shown["time_s"] = signature.map(|one| one.time_s).into();
+    shown["note"] = head.note.as_str().into();
+    shown["vkey"] = head.vkey.as_str().into();
+    shown["certified_by"] = head
+        .certified_by
+        .as_ref()
+        .map(|trusted| trusted.chain_id.to_string())
+        .into();
+    if head.certified_by.is_none() {
+        say(
+            "not anchored: no chain of this cluster is trusted here (qbc audit NAME keeps one), so nobody vouches for the node that signed",
+        );
     }
     session.printer.object(&shown)?;
     Ok(())

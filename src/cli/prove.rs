@@ -9,6 +9,7 @@ use crate::{
         exit::CliError,
         output::say,
         session::{Session, chain_name},
+        shape,
         wallet::{Account, account},
     },
     client::{Subject, Trusted, write_atomic},
@@ -31,6 +32,9 @@ pub(super) struct ProveArgs {
     /// Prove into the head of this height [default: the newest]
     #[arg(long, value_name = "HEIGHT", conflicts_with_all = ["extend", "agree"])]
     at: Option<u64>,
+    /// Prove it into the log of all chains, whose root qbc head --all gives
+    #[arg(long, conflicts_with_all = ["extend", "key", "account", "at"])]
+    all: bool,
     /// Prove that the head at height TO extends the one at height FROM
     #[arg(long, num_args = 2, value_names = ["FROM", "TO"])]
     extend: Option<Vec<u64>>,
@@ -64,6 +68,7 @@ pub(super) async fn run(args: ProveArgs, mut session: Session) -> Result<(), Cli
         // Payloads are left out only where they are gone.
         "erased": shown.is_some_and(|shown| !shown.payload_shown),
         "head": {"height": verdict.head.height, "quant_hash": hex::encode(verdict.head_hash)},
+        "checkpoint": verdict.checkpoint.as_ref().map(shape::checkpoint),
         "file": path.display().to_string(),
     }))?;
     Ok(())
@@ -102,5 +107,8 @@ async fn prove(
     let index = args
         .index
         .expect("clap asks for the index where --extend is not given");
+    if args.all {
+        return Ok(client.prove_logged(trusted, index).await?);
+    }
     Ok(client.prove_inclusion(trusted, index, args.at).await?)
 }

@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     chain::{
-        Constitution, ConstitutionChange, Content, Edit, Erasure, Header, TYPE_CONSTITUTION_CHANGE,
-        TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER,
+        Checkpoint, Constitution, ConstitutionChange, Content, Edit, Erasure, Header,
+        TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER,
     },
     cli::output::{Column, Row},
     client::{Erased, Mining, ReadTransaction},
@@ -261,6 +261,16 @@ fn present(value: Value) -> Value {
         .filter(|(_, value)| !empty(value))
         .collect();
     Value::Object(fields)
+}
+
+/// The super log at a size.
+pub(super) fn checkpoint(checkpoint: &Checkpoint) -> Value {
+    json!({
+        "origin": checkpoint.origin(),
+        "cluster_id": hex::encode(checkpoint.cluster_id),
+        "size": checkpoint.size,
+        "root": hex::encode(checkpoint.root),
+    })
 }
 
 #[cfg(test)]

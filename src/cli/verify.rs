@@ -36,7 +36,7 @@ pub(super) struct VerifyArgs {
     /// Trust this chain: what its authority signed
     #[arg(long, value_name = "ID")]
     trust_chain: Option<ChainId>,
-    /// Trust this head: what lies in its history
+    /// Trust this head: what lies in its history; or, of all chains, the root that qbc head --all gives
     #[arg(long, value_name = "HASH", value_parser = hash)]
     trust_head: Option<Hash>,
     /// Ask only whether the file is consistent in itself
@@ -106,7 +106,11 @@ fn check_proof(
     });
     Ok(Found {
         anchored: verdict.anchored,
-        details: json!({"transaction": transaction, "state": verdict.state.as_ref().map(state)}),
+        details: json!({
+            "transaction": transaction,
+            "state": verdict.state.as_ref().map(state),
+            "checkpoint": verdict.checkpoint.as_ref().map(shape::checkpoint),
+        }),
         head: verdict.head,
         steps: verdict.steps,
     })
@@ -173,6 +177,10 @@ fn conclude(args: &VerifyArgs, found: &Found, printer: &mut Printer) -> Result<(
         Anchored::ByHead(hash) => {
             format!("verified against the trusted head {}", hex::encode(hash))
         }
+        Anchored::ByRoot(hash) => format!(
+            "verified against the trusted root {} of the log of all chains",
+            hex::encode(hash)
+        ),
         Anchored::ByChain(id, nodes) => {
             format!("verified against the trusted chain {id}, signed by node {nodes:?}")
         }
@@ -204,6 +212,7 @@ fn anchored_by(anchored: &Anchored) -> Value {
     match anchored {
         Anchored::No => Value::Null,
         Anchored::ByHead(hash) => json!({"quant_hash": hex::encode(hash)}),
+        Anchored::ByRoot(hash) => json!({"root": hex::encode(hash)}),
         Anchored::ByChain(id, nodes) => json!({"chain_id": id.to_string(), "nodes": nodes}),
     }
 }

@@ -540,6 +540,24 @@ impl ProofService for FakeNode {
         Err(Status::unimplemented("this node keeps no keys"))
     }
 
+    async fn get_checkpoint(
+        &self,
+        _: Request<proto::GetCheckpointRequest>,
+    ) -> Answer<proto::GetCheckpointResponse> {
+        Err(Status::unimplemented(
+            "this node keeps no log of all chains",
+        ))
+    }
+
+    async fn prove_logged(
+        &self,
+        _: Request<proto::ProveLoggedRequest>,
+    ) -> Answer<proto::ProveLoggedResponse> {
+        Err(Status::unimplemented(
+            "this node keeps no log of all chains",
+        ))
+    }
+
     async fn get_bundle(
         &self,
         _: Request<proto::GetBundleRequest>,

@@ -144,6 +144,7 @@ impl Client {
             claim,
             steps,
             head: convert::head_evidence(head.signatures, answer.genesis)?,
+            log: None,
         };
         let verdict = verify_anchored(&proof, parent, self.config.require)?;
         check_height(&verdict.head, top)?;

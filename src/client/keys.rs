@@ -247,5 +247,6 @@ fn state_proof(answer: proto::ProveStateResponse) -> Result<Proof, ClientError> 
         claim: Claim::State(evidence),
         steps,
         head: convert::head_evidence(head.signatures, answer.genesis)?,
+        log: None,
     })
 }

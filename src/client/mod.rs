@@ -34,6 +34,7 @@ mod query;
 mod read;
 mod receipts;
 mod request_id;
+mod super_log;
 mod trusted;
 mod way;
 
@@ -55,5 +56,6 @@ pub use load::{Load, LoadRequest, LoadWorker};
 pub use query::{ChainPage, ChainSummary, Mining, ServerInfo};
 pub use read::{ReadTransaction, Reader};
 pub use receipts::{KeptReceipt, ReceiptCheck};
+pub use super_log::ClusterHead;
 pub use trusted::{Border, Trusted};
 pub use way::endpoints;

@@ -150,6 +150,7 @@ pub(super) fn inclusion_proof(
         claim: Claim::Inclusion(evidence),
         steps,
         head: convert::head_evidence(head.signatures, answer.genesis)?,
+        log: None,
     };
     Ok((proof, height))
 }
@@ -166,6 +167,7 @@ fn extension_proof(answer: proto::ProveExtensionResponse) -> Result<Proof, Refus
             borders: Vec::new(),
         }],
         head: convert::head_evidence(head.signatures, answer.genesis)?,
+        log: None,
     })
 }
 
@@ -180,7 +182,7 @@ pub(super) fn verify_anchored(
     Ok(verdict)
 }
 
-fn check_anchored(verdict: &Verdict) -> Result<(), Refused> {
+pub(super) fn check_anchored(verdict: &Verdict) -> Result<(), Refused> {
     if verdict.anchored != Anchored::No {
         return Ok(());
     }
@@ -188,7 +190,7 @@ fn check_anchored(verdict: &Verdict) -> Result<(), Refused> {
     Err(Refused::new("not-anchored", why))
 }
 
-fn check_index(verdict: &Verdict, index: u64) -> Result<(), Refused> {
+pub(super) fn check_index(verdict: &Verdict, index: u64) -> Result<(), Refused> {
     match &verdict.transaction {
         Some(transaction) if transaction.envelope.index == index => Ok(()),
         Some(transaction) => Err(Refused::new(
@@ -212,7 +214,7 @@ pub(super) fn check_height(header: &Header, height: u64) -> Result<(), Refused> 
 }
 
 /// What the node says of an erased payload, held against the proved envelope.
-fn check_erased(
+pub(super) fn check_erased(
     trusted: &Trusted,
     verdict: &Verdict,
     given: Option<&proto::Erasure>,
@@ -230,7 +232,7 @@ fn check_erased(
     erase::check(trusted, envelope.index, &envelope.to_bytes(), given).map(Some)
 }
 
-fn say_erased(erased: &Erased) -> String {
+pub(super) fn say_erased(erased: &Erased) -> String {
     format!(
         "its payload of {} bytes was erased by the tombstone at index {}, signed by the admin {}: {}",
         erased.payload_len,

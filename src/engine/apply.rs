@@ -16,6 +16,7 @@ use super::{
     cluster::{self, ClusterState},
     command::{Command, CommandError, entry_forks},
     fork,
+    heads::{self, HeadLog},
     hot::{HotChain, HotChains},
     inject::{self, Accepted},
     leap::{self, Foreseen},
@@ -58,6 +59,8 @@ pub struct Engine {
     pub(super) due_floor: AtomicU64,
     /// Quants came that want signatures, since somebody looked. Saves the look, decides nothing.
     pub(super) signable: AtomicBool,
+    /// Heads may have moved that are not in the group's log. Saves the look, decides nothing.
+    pub(super) unlogged: AtomicBool,
     /// The state that the newest template comes to. Saves the leader the second time, decides nothing.
     pub(super) foreseen: Mutex<Option<Foreseen>>,
 }
@@ -72,6 +75,8 @@ pub(super) struct State {
     pub unsigned: Unsigned,
     /// Entries were applied that are not written.
     pub unwritten: bool,
+    /// The group's log of heads; read from the store at first use.
+    pub heads: Option<HeadLog>,
     /// The number that the next chain gets; read from the store at first use.
     pub next_chain: Option<u64>,
     /// The cluster as decided so far; of the meta group, read from the store at first use.
@@ -109,6 +114,7 @@ impl Engine {
             cluster: RwLock::default(),
             due_floor: AtomicU64::new(1),
             signable: AtomicBool::new(true),
+            unlogged: AtomicBool::new(true),
             foreseen: Mutex::default(),
         }
     }
@@ -283,6 +289,8 @@ impl Work<'_> {
             Command::Settle(command) => Outcome::Settled(fork::settle(self, command)?),
             Command::Sign(command) => Outcome::Signed(quorum::apply(self, command)?),
             Command::Name(command) => Outcome::Named(names::apply(self, command)?),
+            Command::Tick => Outcome::Logged(heads::tick(self)?),
+            Command::Report(command) => Outcome::Logged(heads::report(self, command)?),
             Command::Found(command) => Outcome::Cluster(cluster::found(self, command)?),
             Command::AddNode(command) => Outcome::Cluster(cluster::add_node(self, command)?),
             Command::Member(command) => Outcome::Cluster(cluster::change(self, command)?),

@@ -3,6 +3,7 @@
 use super::{
     apply::Work,
     command::{Bang, body_hash},
+    heads,
     hot::HotChain,
     outcome::{Banged, Rejection},
     quorum, request,
@@ -174,6 +175,7 @@ fn make(
         .pending
         .put(work.batch, name_key, NameRow::Here(no).encode());
     work.state.hot.insert(chain);
+    heads::note(work, no, (ChainId(hash), 0, hash))?;
     Ok(Banged {
         chain: no,
         chain_id: ChainId(hash),

@@ -186,6 +186,17 @@ fn deciding<'s>(engine: &Engine, state: &'s mut State) -> Result<&'s mut Cluster
     Ok(Arc::make_mut(state.cluster.get_or_insert_default()))
 }
 
+/// The cluster as decided so far, to be read.
+pub(super) fn decided<'s>(
+    engine: &Engine,
+    state: &'s mut State,
+) -> Result<&'s ClusterState, StoreError> {
+    if state.cluster.is_none() {
+        state.cluster = Some(Arc::new(load(&engine.store, engine.slot)?));
+    }
+    Ok(state.cluster.get_or_insert_default())
+}
+
 pub(super) fn found(
     work: &mut Work<'_>,
     command: &Founding<'_>,

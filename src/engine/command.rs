@@ -9,6 +9,7 @@ use super::{
     fork::{Fork, Settle},
     member::MemberCommand,
     names::Name,
+    report::Report,
 };
 use crate::chain::{Hash, HashAlg};
 use crate::store::ChainNo;
@@ -21,6 +22,8 @@ const SIGN: u8 = 8;
 pub(super) const NAME: u8 = 9;
 pub(super) const FORK: u8 = 10;
 pub(super) const SETTLE: u8 = 11;
+const TICK: u8 = 12;
+const REPORT: u8 = 13;
 const FOUND: u8 = 16;
 const ADD_NODE: u8 = 17;
 const MEMBER: u8 = 18;
@@ -42,6 +45,10 @@ pub enum Command<'a> {
     Settle(Settle),
     /// Name a chain that lives in another group.
     Name(Name<'a>),
+    /// Append heads that moved to the group's log.
+    Tick,
+    /// Append groups' logs that grew to the super log (meta group).
+    Report(Report),
     /// Found the cluster (meta group, first entry).
     Found(Founding<'a>),
     /// Certify a node (meta group).
@@ -339,6 +346,19 @@ impl<'a> Sign<'a> {
     }
 }
 
+impl Report {
+    /// The command's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let body = self.to_bytes();
+        framed(REPORT, body.len(), |out| out.extend_from_slice(&body))
+    }
+}
+
+/// The bytes of a tick: heads that moved go into the group's log.
+pub fn tick_command() -> Vec<u8> {
+    framed(TICK, 0, |_| {})
+}
+
 impl Founding<'_> {
     /// The command's bytes.
     pub fn encode(&self) -> Vec<u8> {
@@ -412,6 +432,8 @@ impl<'a> Cursor<'a> {
             FORK => Command::Fork(Fork::read(&mut body)?),
             SETTLE => Command::Settle(Settle::read(&mut body)?),
             NAME => Command::Name(Name::read(&mut body)?),
+            TICK if body.bytes.is_empty() => Command::Tick,
+            REPORT => Command::Report(Report::parse(body.bytes)?),
             FOUND => Command::Found(body.founding()?),
             ADD_NODE => Command::AddNode(AddNode {
                 certificate: body.bytes,
@@ -635,7 +657,10 @@ mod tests {
         writer.push(&sign.encode());
         assert_eq!(Sign::parse(&sign.encode()), Some(sign.clone()));
         assert_eq!(Sign::parse(&sign.encode()[1..]), None);
-        assert_eq!(writer.count(), 6);
+        let report = Report::default();
+        writer.push(&report.encode());
+        writer.push(&tick_command());
+        assert_eq!(writer.count(), 8);
         let entry = writer.finish();
         let (time_ms, commands) = Command::parse_entry(&entry).unwrap();
         assert_eq!(time_ms, 77);
@@ -648,7 +673,9 @@ mod tests {
         );
         assert_eq!(commands[1], Command::Seal(seal));
         assert_eq!(commands[5], Command::Sign(sign));
-        assert_eq!(commands.len(), 6);
+        assert_eq!(commands[6], Command::Report(report));
+        assert_eq!(commands[7], Command::Tick);
+        assert_eq!(commands.len(), 8);
         assert!(entry_seals(&entry));
         let mut plain = CommandWriter::new(77, 0);
         plain.push(&head.encode([item].into_iter(), 6));

@@ -11,6 +11,7 @@ use super::{
     apply::{Engine, Work},
     bang::{self, GROUP_ROWS},
     command::{self, Cursor, body_hash, framed, short},
+    heads,
     hot::{self, HotChain},
     leap::{fold, push_edge, write_rows},
     outcome::{Forked, Rejection},
@@ -406,7 +407,10 @@ fn make(
     let ancestors = below.lineage.forked(height - 1, own.tx_start);
     let lineage = Lineage::new(no, ChainId(hash), ancestors);
     let mut chain = HotChain::forked(lineage, own, constitution, (below.history, below.edges));
-    push_edge(work.batch, slot, &mut chain, height, hash);
+    let tree = (no, chain.alg);
+    if let Some(edges) = &mut chain.edges {
+        push_edge(work.batch, slot, tree, edges, (height, hash));
+    }
     write_rows(work.batch, slot, &chain, command.header);
     let quant = QuantRow {
         header: command.header.to_vec(),
@@ -424,6 +428,7 @@ fn make(
     work.state.hot.insert(chain);
     if !command.unnamed {
         quorum::wanted(work, no)?;
+        heads::note(work, no, (ChainId(hash), height, hash))?;
     }
     Ok(Forked {
         chain: no,
@@ -448,6 +453,7 @@ pub(super) fn settle(work: &mut Work<'_>, command: &Settle) -> Result<bool, Stor
         return Ok(false);
     };
     let (name, chain_id, lineage) = (chain.name.clone(), chain.chain_id, chain.lineage.clone());
+    let head = (chain_id, chain.head.height, chain.head_hash);
     let row = waiting(work, &name)?.filter(|row| decode_unnamed(row) == Some((no, chain_id)));
     let Some(row) = row else {
         return Ok(true);
@@ -458,6 +464,7 @@ pub(super) fn settle(work: &mut Work<'_>, command: &Settle) -> Result<bool, Stor
         let key = name_key(slot, &name);
         pending.put(work.batch, key, NameRow::Here(no).encode());
         quorum::wanted(work, no)?;
+        heads::note(work, no, head)?;
         return Ok(true);
     }
     // What is refused is not remembered.

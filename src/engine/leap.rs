@@ -6,7 +6,7 @@ use super::{
     amend,
     apply::{Engine, Work},
     command::{Seal, body_hash},
-    due,
+    due, heads,
     hot::{self, HotChain, PoolPart, PoolParts},
     outcome::{Rejection, Sealed},
     quorum,
@@ -280,6 +280,8 @@ pub(super) fn apply(
         command.request_id,
         &row,
     );
+    let id = sealed.header.id();
+    heads::note(work, no, (id, sealed.header.height, sealed.quant_hash))?;
     quorum::wanted(work, no)?;
     Ok(Ok(sealed))
 }
@@ -489,7 +491,10 @@ fn commit(
     due::forget(batch, slot, chain);
     amend::seal(batch, slot, chain, &header);
     chain.history.push(chain.alg, chain.head_hash);
-    push_edge(batch, slot, chain, header.height, quant_hash);
+    if let Some(edges) = &mut chain.edges {
+        let tree = (chain.no, chain.alg);
+        push_edge(batch, slot, tree, edges, (header.height, quant_hash));
+    }
     chain.sealed_bytes = rest.map_or(chain.pool.bytes, |part| part.bytes_before);
     chain.pool.first_ms = rest.map_or(0, |part| part.inject_ms);
     chain.recent.seal(header.tx_end());
@@ -550,19 +555,14 @@ pub(super) fn write_rows(batch: &mut Batch, slot: Slot, chain: &HotChain, header
     batch.put(Cf::Chain, pool_key(slot, chain.no), chain.pool.encode());
 }
 
-/// Adds the hash of a height to the history tree: to the edge, and into a tile when 256 are there, level by level.
+/// Adds a hash to a history tree: to the edge, and into a tile when 256 are there, level by level.
 pub(super) fn push_edge(
     batch: &mut Batch,
     slot: Slot,
-    chain: &mut HotChain,
-    height: u64,
-    hash: Hash,
+    (no, alg): (ChainNo, HashAlg),
+    edges: &mut Vec<Vec<Hash>>,
+    (mut position, mut hash): (u64, Hash),
 ) {
-    let (no, alg) = (chain.no, chain.alg);
-    let Some(edges) = &mut chain.edges else {
-        return;
-    };
-    let (mut position, mut hash) = (height, hash);
     for level in 0.. {
         if edges.len() == level {
             edges.push(Vec::new());

@@ -14,6 +14,8 @@ mod command;
 mod due;
 mod erase;
 mod fork;
+mod heads;
+mod heads_read;
 mod hot;
 mod image;
 mod inject;
@@ -24,6 +26,7 @@ mod names;
 mod outcome;
 mod quorum;
 mod read;
+mod report;
 mod request;
 mod scrub;
 mod state;
@@ -35,9 +38,11 @@ pub use cluster::{
 pub use cluster_keys::KeyRow;
 pub use command::{
     AddNode, Bang, Command, CommandError, CommandWriter, Founding, Inject, InjectHead, InjectItem,
-    Move, Seal, Sign, SignItem, begins_entry, entry_forks, entry_seals,
+    Move, Seal, Sign, SignItem, begins_entry, entry_forks, entry_seals, tick_command,
 };
 pub use fork::{FORK_DEPTH_MAX, Fork, Settle, Unnamed};
+pub use heads::HEADS_PER_TICK;
+pub use heads_read::Reported;
 pub use image::{
     Closing, Holding, IMAGE_PIECE_BYTES_MAX, ImageClaim, ImageError, ImageReceiver, ImageSender,
     Progress, Put, drop_slot,
@@ -48,6 +53,7 @@ pub use names::Name;
 pub use outcome::{Banged, Forked, Injected, Outcome, Rejection, Sealed, SignedBy};
 pub use quorum::Finality;
 pub use read::{ChainView, InForce, ReadError, Reader, TransactionView};
+pub use report::{Report, ReportItem};
 pub use scrub::{Damage, check_quant};
 
 /// A group: the replicas that share one log for many chains. Group 0 is the meta group.

@@ -21,6 +21,8 @@ pub enum Outcome {
     Settled(bool),
     /// Of a name: it is the chain's.
     Named(Result<(), Rejection>),
+    /// Of a tick, or of reports of groups' logs: how many leaves the log got.
+    Logged(u64),
     /// Of a command to the meta group.
     Cluster(Result<u64, Rejection>),
 }

@@ -34,6 +34,10 @@ const GREETING_BYTES: usize = 24;
 const TLS_HANDSHAKE: u8 = 0x16;
 /// How long a connection may take to send its greeting, a TLS handshake before it included.
 const GREETING_MAX: Duration = Duration::from_secs(20);
+/// How long a connection of HTTP/1 may live: it serves one request, and nothing else ends one that is silent.
+const WEB_MAX: Duration = Duration::from_secs(60);
+/// The first byte of an HTTP/2 client's greeting, and of no request of HTTP/1 that is served.
+const GREETING_FIRST: u8 = b'P';
 /// Pause after an accept that failed: what fails now fails in the next moment too.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
@@ -120,8 +124,8 @@ async fn enter(
     trust: Trust,
 ) -> io::Result<Connection> {
     let mut late = Box::pin(sleep(GREETING_MAX));
-    let stream = tokio::select! {
-        stream = told_apart(stream, &trust) => stream?,
+    let (stream, web) = tokio::select! {
+        told = told_apart(stream, &trust) => told?,
         () = &mut late => return Err(too_late()),
     };
     Ok(Connection {
@@ -131,20 +135,22 @@ async fn enter(
         },
         stream,
         greeting: Some((late, GREETING_BYTES)),
+        life: web.then(|| Box::pin(sleep(WEB_MAX))),
         _place: place,
     })
 }
 
-async fn told_apart(stream: TcpStream, trust: &Trust) -> io::Result<PeerStream> {
+/// The stream, and whether it speaks HTTP/1.
+async fn told_apart(stream: TcpStream, trust: &Trust) -> io::Result<(PeerStream, bool)> {
     let mut first = [0];
     if stream.peek(&mut first).await? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     if first[0] == TLS_HANDSHAKE {
         // Boxed: a handshake is large, and most connections have none.
-        trust.accept(stream).boxed().await
+        Ok((trust.accept(stream).boxed().await?, false))
     } else {
-        Ok(PeerStream::Plain(stream))
+        Ok((PeerStream::Plain(stream), first[0] != GREETING_FIRST))
     }
 }
 
@@ -158,6 +164,8 @@ pub struct Connection {
     stream: PeerStream,
     /// Until the greeting is whole: when it must be, and the bytes that are missing.
     greeting: Option<(Pin<Box<Sleep>>, usize)>,
+    /// When it ends, whatever it does.
+    life: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -186,6 +194,11 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if let Some(life) = &mut this.life
+            && life.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Err(too_late()));
+        }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(context, buffer);
         match this.greet(context, buffer.filled().len() - before) {

@@ -3,6 +3,7 @@
 mod accept;
 mod identity;
 mod keys;
+mod log_face;
 mod member;
 mod open;
 mod root_key;
@@ -29,6 +30,7 @@ use crate::store::{DATA_FORMAT, FolderError, HeldFolder, Store, StoreError};
 
 use identity::{MembersFile, Own};
 pub use keys::{KeyError, Keys};
+use log_face::LogFace;
 use member::Member;
 use open::Doubt;
 
@@ -400,12 +402,14 @@ impl Node {
             service: service.clone(),
         }));
         let stop = self.server_stop.subscribe();
-        tokio::spawn(service.clone().sign_for_quorums(stop));
-        let stop = self.server_stop.subscribe();
-        tokio::spawn(service.clone().name_forks(stop));
+        tokio::spawn(service.clone().sign_for_quorums(stop.clone()));
+        tokio::spawn(service.clone().name_forks(stop.clone()));
+        tokio::spawn(service.clone().keep_logs(stop));
+        let mut pages = tonic::service::Routes::default();
+        *pages.axum_router_mut() = crate::http::router(Arc::new(LogFace(service.clone())));
         let door = PeerDoor::new(self.links.clone(), trust.clone());
         let (router, health) = service
-            .router(door)
+            .router(door, pages)
             .await
             .map_err(|error| NodeError::System(error.to_string()))?;
         let mut stop = self.server_stop.subscribe();

@@ -81,6 +81,10 @@ impl Service {
                 self.lead(route, body, move |s, r| Box::pin(s.do_name_chain(group, r)))
                     .await
             }
+            Method::PutReports => {
+                self.lead(route, body, |s, r| Box::pin(s.do_put_reports(r)))
+                    .await
+            }
             _ => self.carried_read(route, body).await,
         }
     }
@@ -140,6 +144,32 @@ impl Service {
             Method::ProveState => {
                 self.show(route, body, |s, r| Box::pin(s.do_prove_state(r)))
                     .await
+            }
+            _ => self.carried_log(route, body).await,
+        }
+    }
+
+    /// Calls about the logs of heads.
+    async fn carried_log(&self, route: Route, body: Bytes) -> Bytes {
+        match route.method {
+            Method::GetCheckpoint => {
+                self.show(route, body, |s, r| Box::pin(s.do_get_checkpoint(r)))
+                    .await
+            }
+            Method::GetReported => {
+                self.show(route, body, |s, r| Box::pin(s.do_get_reported(r)))
+                    .await
+            }
+            Method::GetTile => {
+                self.show(route, body, |s, r| at_once(s.do_get_tile(r)))
+                    .await
+            }
+            Method::ProveLogged => {
+                let until = route.until;
+                self.show(route, body, move |s, r| {
+                    Box::pin(s.do_prove_logged(r, until))
+                })
+                .await
             }
             _ => write_answer::<proto::ReadResponse>(&Err(elsewhere())),
         }

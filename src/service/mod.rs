@@ -6,6 +6,7 @@ mod bang;
 mod carry;
 mod catalog;
 mod chains;
+mod checkpoint;
 mod cluster;
 mod convert;
 mod edge;
@@ -18,6 +19,7 @@ mod lanes;
 mod leap;
 mod ledger;
 mod limits;
+mod logs;
 mod names;
 mod prove;
 mod quorum;
@@ -30,7 +32,7 @@ mod status;
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, service::Routes};
 use tonic_health::server::HealthReporter;
 
 use crate::consensus::Groups;
@@ -46,6 +48,7 @@ use edge::{Deadline, Edge, Timely};
 use lanes::Lanes;
 pub use limits::MESSAGE_BYTES_MAX;
 use limits::READERS_MAX;
+pub use logs::ENTRIES as LOG_ENTRIES;
 use route::{Method, Route, at_once};
 pub use sign::Signer;
 
@@ -109,10 +112,11 @@ impl Service {
         })
     }
 
-    /// The server with all services, health and reflection.
+    /// The server with all services, health and reflection, beside what answers plain HTTP.
     pub async fn router(
         self,
         door: PeerDoor,
+        pages: Routes,
     ) -> Result<(tonic::transport::server::Router, HealthReporter), tonic_reflection::server::Error>
     {
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -132,6 +136,8 @@ impl Service {
             .max_concurrent_streams(STREAMS_PER_CONNECTION)
             .http2_keepalive_interval(Some(Duration::from_secs(20)))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+            .accept_http1(true)
+            .add_routes(pages)
             .add_service(health_service)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
@@ -406,6 +412,31 @@ impl proof_service_server::ProofService for Service {
         let route = self.route(Method::GetBundle, &request.chain, deadline)?;
         self.at_reader(route, false, &request, |service, request| {
             Box::pin(service.do_get_bundle(request))
+        })
+        .await
+        .map(Response::new)
+    }
+    async fn get_checkpoint(
+        &self,
+        request: Request<proto::GetCheckpointRequest>,
+    ) -> Answer<proto::GetCheckpointResponse> {
+        let (deadline, request) = opened(request);
+        let route = logs::route(Method::GetCheckpoint, deadline);
+        self.at_reader(route, false, &request, |service, request| {
+            Box::pin(service.do_get_checkpoint(request))
+        })
+        .await
+        .map(Response::new)
+    }
+    async fn prove_logged(
+        &self,
+        request: Request<proto::ProveLoggedRequest>,
+    ) -> Answer<proto::ProveLoggedResponse> {
+        let (deadline, request) = opened(request);
+        let route = self.route(Method::ProveLogged, &request.chain, deadline)?;
+        let until = route.until;
+        self.at_reader(route, false, &request, move |service, request| {
+            Box::pin(service.do_prove_logged(request, until))
         })
         .await
         .map(Response::new)

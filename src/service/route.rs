@@ -57,6 +57,11 @@ pub enum Method {
     ProveState = 19,
     GetMining = 20,
     PutSignatures = 24,
+    PutReports = 25,
+    GetCheckpoint = 26,
+    GetReported = 27,
+    GetTile = 28,
+    ProveLogged = 29,
     NameChain = 32,
     ForkChain = 33,
 }
@@ -64,9 +69,10 @@ pub enum Method {
 impl Method {
     pub fn from_u8(byte: u8) -> Option<Self> {
         use Method::{
-            Bang, Close, Export, ForkChain, GetBalance, GetBundle, GetChain, GetHead, GetLatest,
-            GetMining, GetQuant, GetTransaction, Inject, Leap, ListGroup, ListHistory, ListQuants,
-            NameChain, ProveExtension, ProveInclusion, ProveState, PutSignatures, Read,
+            Bang, Close, Export, ForkChain, GetBalance, GetBundle, GetChain, GetCheckpoint,
+            GetHead, GetLatest, GetMining, GetQuant, GetReported, GetTile, GetTransaction, Inject,
+            Leap, ListGroup, ListHistory, ListQuants, NameChain, ProveExtension, ProveInclusion,
+            ProveLogged, ProveState, PutReports, PutSignatures, Read,
         };
         let all = [
             Bang,
@@ -90,6 +96,11 @@ impl Method {
             ProveState,
             GetMining,
             PutSignatures,
+            PutReports,
+            GetCheckpoint,
+            GetReported,
+            GetTile,
+            ProveLogged,
             NameChain,
             ForkChain,
         ];
@@ -511,7 +522,7 @@ mod tests {
     #[test]
     fn every_method_has_a_number_of_its_own() {
         let found: Vec<Method> = (0..=u8::MAX).filter_map(Method::from_u8).collect();
-        assert_eq!(found.len(), 23);
+        assert_eq!(found.len(), 28);
         assert!(
             found
                 .iter()

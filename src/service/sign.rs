@@ -13,7 +13,8 @@ use tonic::Status;
 
 use super::{Service, catalog::ChainReads, route::elsewhere, status};
 use crate::chain::{
-    Certificate, ChainId, Hash, HeadSignature, Header, NodeKey, Receipt, SigningKey, head_message,
+    Certificate, ChainId, Checkpoint, Hash, HeadSignature, Header, NodeKey, Receipt, SigAlg,
+    SigningKey, head_message,
 };
 use crate::consensus::Clock;
 use crate::store::{Cf, GuardRow, StoreError, View, guard_key};
@@ -29,7 +30,9 @@ pub struct Signer {
     /// By which the others know the node.
     key: SigningKey,
     /// Once the cluster has certified it: a newcomer waits for that, and holds no chains until then.
-    known: OnceLock<()>,
+    known: OnceLock<Certificate>,
+    /// One checkpoint is signed at a time: its guard only grows.
+    pub(super) checkpoints: Mutex<()>,
     /// What heads are signed with, by rising algorithm.
     sealing: Vec<SealingKey>,
     clock: Clock,
@@ -57,6 +60,7 @@ impl Signer {
         Self {
             key,
             known: OnceLock::new(),
+            checkpoints: Mutex::new(()),
             sealing: sealing.collect(),
             clock,
             locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
@@ -67,7 +71,7 @@ impl Signer {
     /// Takes a certificate that the cluster gave.
     pub fn certified(&self, certificate: Certificate) {
         if certificate.public_key == self.key.public() {
-            let _ = self.known.set(());
+            let _ = self.known.set(certificate.clone());
         }
         let mut sealing = self.sealing.iter();
         if let Some(of_key) = sealing.find(|key| key.public == certificate.public_key) {
@@ -136,6 +140,30 @@ impl Signer {
         };
         let signature = signed(key, certificate, time_s, &receipt.message());
         Ok((receipt, signature))
+    }
+
+    /// The signatures on a checkpoint: that of the key by which the node is known, and those of its keys of other
+    /// algorithms; and the checkpoint as a signed note, with the key that tools need for it. Its guard is the caller's.
+    pub(super) fn checkpoint(
+        &self,
+        checkpoint: &Checkpoint,
+    ) -> Result<(Vec<HeadSignature>, String, String), Status> {
+        let own = self.known.get().ok_or_else(elsewhere)?;
+        let time_s = self.now_s();
+        let message = checkpoint.message(time_s);
+        let mut signatures = vec![HeadSignature {
+            alg: SigAlg::Ed25519 as u8,
+            key_id: own.key_id(),
+            time_s,
+            signature: self.key.sign(&message).to_vec(),
+            certificate: own.clone(),
+        }];
+        let others = self.certificates();
+        let others = others.filter(|(key, _)| key.alg() != SigAlg::Ed25519);
+        signatures
+            .extend(others.map(|(key, certificate)| signed(key, certificate, time_s, &message)));
+        let note = checkpoint.note(&self.key, &signatures);
+        Ok((signatures, note, checkpoint.vkey(&self.key.public())))
     }
 
     fn head(&self, header: &Header) -> Result<Vec<HeadSignature>, Status> {

@@ -59,6 +59,7 @@ pub const REASONS: &[(&str, Code)] = &[
     ("NOT_ERASABLE", Code::FailedPrecondition),
     ("NOT_FINAL", Code::Unavailable),
     ("NOT_KEYED", Code::FailedPrecondition),
+    ("NOT_LOGGED", Code::Unavailable),
     ("NOT_SEALED", Code::FailedPrecondition),
     ("NOT_SENDER", Code::PermissionDenied),
     ("NOT_SUPPORTED", Code::Unimplemented),
@@ -117,7 +118,12 @@ fn status_with(
     details.set_error_info(reason, DOMAIN, metadata);
     if matches!(
         reason,
-        "NODE_BUSY" | "NODE_UNAVAILABLE" | "HEAD_MOVED" | "NOT_FINAL" | "WORK_UNDER_WAY"
+        "NODE_BUSY"
+            | "NODE_UNAVAILABLE"
+            | "HEAD_MOVED"
+            | "NOT_FINAL"
+            | "NOT_LOGGED"
+            | "WORK_UNDER_WAY"
     ) {
         details.set_retry_info(Some(RETRY_AFTER));
     }

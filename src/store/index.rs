@@ -6,8 +6,9 @@
 //! came shortly before (those of an account); tag 7 `account` -> `balance u128 | index u64` each ([`AccountRow`]); tag 8 `first_index u64` -> what the transactions that
 //! one entry gave to the pool change in the chain's state, gone when a Quant seals them.
 //! Of quorum chains: tag 16 -> how far each node has signed ([`SignedRow`]); tag 17 `height u64 | node u64 | alg u8` -> a
-//! head signature; tag 19 (of the group) `name` -> `chain u64 | chain id 32 | request_id`, a fork that waits for its name
+//! head signature; tag 24 (of the group) `name` -> `chain u64 | chain id 32 | request_id`, a fork that waits for its name
 //! in the group of the name; tag 18 (of the group) `chain u64` -> nothing (Quants of the chain lack signatures).
+//! Tags 19 to 21 are in `heads`.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +27,7 @@ const POOL_STATE: u8 = 8;
 const SIGNED: u8 = 16;
 const SIGNATURE: u8 = 17;
 const UNSIGNED: u8 = 18;
-const UNNAMED: u8 = 19;
+const UNNAMED: u8 = 24;
 
 /// Where a transaction with a client's id stands, and the hash of what it said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

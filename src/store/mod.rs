@@ -1,7 +1,7 @@
 //! The store: one RocksDB per node (or rows in memory, for simulations), and the only room that says `rocksdb`.
 //!
 //! One file per key family (`log`, `raft`, `tx`, `tree`, `quant`, `chain`, `index`, `state`, `sys`, `erasable`; `names`: what a name stands for), each with its keys, rows and
-//! round-trip tests; `db` opens, writes and syncs; `memory` is the same without a disk, and can lose what was not synced; `tile` reads and writes hash trees as 256-hash tiles; `lineage` knows whose the rows of a fork are; `position` keeps
+//! round-trip tests; `db` opens, writes and syncs; `memory` is the same without a disk, and can lose what was not synced; `tile` reads and writes hash trees as 256-hash tiles; `lineage` knows whose the rows of a fork are; `heads` is the log of moved heads, in several families; `position` keeps
 //! the last synced position outside RocksDB, so that a shortened log is noticed; `scour` takes what was replaced out of all files; `guard` checks the data folder at open.
 //!
 //! Every key of a data family begins with `slot u32 | chain u64`: the slot is the local, never reused number of one
@@ -12,6 +12,7 @@ mod chain;
 mod contract;
 mod db;
 mod folder;
+mod heads;
 mod index;
 mod lineage;
 mod log;
@@ -35,6 +36,10 @@ pub use db::{
     Batch, Cf, DATA_FAMILIES, EachFound, EachRow, Snapshot, Store, StoreError, StoreOptions, View,
 };
 pub use folder::{DATA_FORMAT, Folder, FolderError, HeldFolder};
+pub use heads::{
+    HeadLogRow, LOG_CHAIN, ReportRow, decode_logged, group_of_report, head_log_key, leaf_key,
+    leaves_from, logged_from, logged_key, moved_bounds, moved_key, report_key, reports_from,
+};
 pub use index::{
     AccountRow, DueKey, IdRow, RequestRow, RequestRun, SignedRow, StateWrite, account_key,
     chain_of_unsigned, decode_earlier, due_between, due_key, encode_earlier, id_key,

@@ -141,7 +141,7 @@ impl<V: View + ?Sized> NodeReader for HistoryReader<'_, V> {
 
 impl<V: View + ?Sized> HistoryReader<'_, V> {
     /// The hashes of a tile, as far as there are any.
-    fn tile(&self, level: u8, tile: u64) -> Result<Vec<u8>, StoreError> {
+    pub fn tile(&self, level: u8, tile: u64) -> Result<Vec<u8>, StoreError> {
         let (first, end) = tile_bounds(tile);
         // Who seals the last Quant under a tile writes it, whole.
         let owner = self.lineage.at_position(level, end - 1);

@@ -44,6 +44,7 @@ mod failover;
 mod followers;
 mod fork;
 mod grow;
+mod heads;
 mod join;
 mod post_quantum;
 mod quorum;

@@ -318,5 +318,6 @@ fn agreement(parent: &Chain, fork: &Chain, path: &[Hash]) -> Proof {
             borders: Vec::new(),
         }],
         head: parent.genesis(),
+        log: None,
     }
 }

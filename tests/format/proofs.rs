@@ -470,6 +470,7 @@ fn attack_extension(chain: &Chain, old: usize, new: usize, path: &[Hash]) {
         },
         steps: vec![step],
         head: chain.genesis(),
+        log: None,
     };
     let verdict = verify(&proof, &[Trust::Head(chain.quants[new].hash)])
         .unwrap_or_else(|e| panic!("{label}: {e}"));

@@ -131,6 +131,7 @@ pub fn inclusion(chain: &Chain, height: usize, position: usize, head: usize) -> 
         claim: Claim::Inclusion(transaction.evidence.clone()),
         steps,
         head: chain.genesis(),
+        log: None,
     }
 }
 

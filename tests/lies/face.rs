@@ -399,6 +399,20 @@ impl ProofService for Face {
         Err(Status::unimplemented("this node keeps no keys"))
     }
 
+    async fn get_checkpoint(
+        &self,
+        r: Request<proto::GetCheckpointRequest>,
+    ) -> Answer<proto::GetCheckpointResponse> {
+        self.proofs.clone().get_checkpoint(r.into_inner()).await
+    }
+
+    async fn prove_logged(
+        &self,
+        r: Request<proto::ProveLoggedRequest>,
+    ) -> Answer<proto::ProveLoggedResponse> {
+        self.proofs.clone().prove_logged(r.into_inner()).await
+    }
+
     async fn get_bundle(
         &self,
         r: Request<proto::GetBundleRequest>,

@@ -109,6 +109,7 @@ fn over_the_border(fork: &Ledger) -> Proof {
             },
         ],
         head: evidence_of(fork),
+        log: None,
     }
 }
 
@@ -144,6 +145,7 @@ fn agreement(parent: &Ledger, fork: &Ledger, below: &Ledger) -> Proof {
             borders: Vec::new(),
         }],
         head: evidence_of(parent),
+        log: None,
     }
 }
 

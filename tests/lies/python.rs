@@ -87,6 +87,7 @@ fn the_independent_verifier_believes_the_files_of_the_cli_and_no_changed_byte_of
     let other = "ab".repeat(32);
     let files = [
         "prove a 6 -o FILE",
+        "prove a 6 --all -o FILE",
         "prove a --extend 1 3 -o FILE",
         "export a -o FILE",
     ];

@@ -502,6 +502,23 @@ def states(vectors):
             refuses(f"{what}: {case['what']}", [case["check"]], state.verify, alg, *raw)
 
 
+def super_log(vectors):
+    """Proofs into the log of all chains, and the signed note of a checkpoint."""
+    chain_id = bytes.fromhex(vectors["chain_id"])
+    for case in vectors["good"]:
+        raw = file_of(case["proof"])
+        root = bytes.fromhex(case["proof"]["log"]["checkpoint"]["root"])
+        verdict = accepts(case["name"], v.verify, raw, trust_chain=chain_id)
+        check(bool(verdict["anchored"]) == case["by_chain"], f"{case['name']}: anchored by the chain")
+        check(v.verify(raw, trust_head=root)["anchored"], f"{case['name']}: anchored by the root")
+        check(not v.verify(raw, trust_head=bytes(32))["anchored"], f"{case['name']}: anchored by another root")
+    for case in vectors["bad"]:
+        refuses(case["name"], [case["check"]], v.verify, file_of(case["proof"]), trust_chain=chain_id)
+    quorum = vectors["quorum"]
+    verdict = accepts("a quorum", v.verify, file_of(quorum["proof"]), trust_chain=bytes.fromhex(quorum["chain_id"]))
+    check(not verdict["anchored"], "a checkpoint alone is not the word of a quorum")
+
+
 def command_line():
     """Exit codes of the verifier as a program: 0, and 7 with the name of the check on stderr."""
     c = example.example()
@@ -555,6 +572,9 @@ def main(argv):
     more = path.with_name("format-v1-mldsa.json")
     if more.exists():
         post_quantum(json.loads(more.read_text(encoding="utf-8")))
+    more = path.with_name("format-v1-super.json")
+    if more.exists():
+        super_log(json.loads(more.read_text(encoding="utf-8")))
     proof_files()
     forgeries()
     policies()

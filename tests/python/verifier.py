@@ -6,6 +6,7 @@ exits 7 and names the failed check
 """
 
 import argparse
+import base64
 import hashlib
 import sys
 
@@ -110,6 +111,12 @@ ALGORITHMS = {"ed25519": 1, "ml-dsa-44": 2}
 
 def head_signature(h, cluster_id, authority, alg, key_id, time_s, signature, certificate):
     """Gives (node_id, algorithm, public key) of a signature that holds."""
+    message = b"".join([b"qbc/quant/v1\n\0", certificate[:24], time_s.to_bytes(8, "big"), h.id, h.height.to_bytes(8, "big"),
+                        h.hash])
+    return node_signature(message, "head-signature", cluster_id, authority, alg, key_id, time_s, signature, certificate)
+
+
+def node_signature(message, check, cluster_id, authority, alg, key_id, time_s, signature, certificate):
     c, key_len = certificate, u(certificate, 25, 4)
     end = 29 + key_len
     need(alg in SIZES, "signature-alg", "neither Ed25519 nor ML-DSA-44")
@@ -121,8 +128,7 @@ def head_signature(h, cluster_id, authority, alg, key_id, time_s, signature, cer
     need(hashlib.sha3_256(key).digest() == key_id, "signature-key")
     need(not_before <= time_s <= not_after, "certificate-time")
     root_signatures(c[end + 16:], b"qbc/node/v1\n\0" + c[:end + 16], authority, "certificate")
-    message = b"".join([b"qbc/quant/v1\n\0", c[:24], time_s.to_bytes(8, "big"), h.id, h.height.to_bytes(8, "big"), h.hash])
-    need(holds(alg, key, message, signature), "head-signature")
+    need(holds(alg, key, message, signature), check)
     return u(c, 16, 8), alg, key
 
 
@@ -149,9 +155,10 @@ def authority_change(h, meta, chain_id, seq, old):
     return seq + 1, new
 
 
-def check_head(b, genesis, signatures, changes, shown, require=()):
+def check_head(b, genesis, signatures, changes, shown, require=(), log=None):
     """Section 10, anchored, 2.1 to 2.5: gives the node ids that vouch for b, enough of them or none."""
     if genesis is None:
+        need(log is None or not log.signatures, "genesis-missing", "a checkpoint's signatures cannot be checked without it")
         need(not require, "signature-required", "no genesis is shown under which a signature could be checked")
         need(not signatures and not changes, "genesis-missing", "signatures cannot be checked without it")
         return []
@@ -166,7 +173,17 @@ def check_head(b, genesis, signatures, changes, shown, require=()):
         need(h.height > last, "authority-order", "changes must rise")
         history_link(h, b, path)
         (seq, authority), last = authority_change(h, meta, g.hash, seq, authority), h.height
-    return quorum([head_signature(b, constitution[21], authority, *s) for s in signatures], constitution, require)
+    nodes = quorum([head_signature(b, constitution[21], authority, *s) for s in signatures], constitution, require)
+    return nodes or (checkpoint_signers(log, constitution, authority) if log else [])
+
+
+def checkpoint_signers(log, constitution, authority):
+    """Section 11, super log: the nodes that vouch for the chain by the checkpoint; of a quorum chain none do."""
+    need(not log.signatures or log.cluster_id == constitution[21], "checkpoint-cluster", "it is of another cluster")
+    signers = [node_signature(log.message(s[2]), "checkpoint-signature", log.cluster_id, authority, *s)
+               for s in log.signatures]
+    nodes = quorum(signers, {})
+    return nodes if (constitution.get(13, b"\1")[0] or 1) == 1 else []
 
 
 def enough_work(h, constitution):
@@ -186,8 +203,32 @@ def quorum(signers, constitution, require=()):
     return sorted(nodes)
 
 
-def anchored(b, nodes, trust_chain, trust_head):
+class Log:
+    """Section 11, super log: that a header was in the log of all chains at a checkpoint. Checks all but the signatures."""
+
+    def __init__(self, header, raw):
+        group, size, root, index, path, super_index, super_path, checkpoint = fields(
+            raw, ("group", "size", "root", "index", "path", "super_index", "super_path", "checkpoint"))
+        cluster_id, self.size, self.root, signatures = fields(checkpoint, ("cluster_id", "size", "root", "signatures"))
+        self.cluster_id, self.size, self.root = unhex(cluster_id, 16), integer(self.size), unhex(self.root, 32)
+        self.signatures = [parse_signature(s) for s in array(signatures)]
+        group, size, root = integer(group, 32), integer(size), unhex(root, 32)
+        leaf = b"QHR1" + header.id + header.height.to_bytes(8, "big") + header.hash
+        inclusion(2, H(2, b"\0", leaf), integer(index), size, hashes(path), root)
+        leaf = b"QGR1" + group.to_bytes(4, "big") + size.to_bytes(8, "big") + root
+        inclusion(2, H(2, b"\0", leaf), integer(super_index), self.size, hashes(super_path), self.root)
+
+    def text(self):
+        return f"qbc/{self.cluster_id.hex()}\n{self.size}\n{base64.b64encode(self.root).decode()}\n".encode()
+
+    def message(self, time_s):
+        return f"cosignature/v1\ntime {time_s}\n".encode() + self.text()
+
+
+def anchored(b, nodes, trust_chain, trust_head, log=None):
     """What the last header is worth to this caller, in words; None if nobody known vouches for it."""
+    if log is not None and trust_head == log.root:
+        return "by the root of the log of all chains that you trust: the head was there"
     if trust_head == b.hash:
         return "by the head that you trust"
     if nodes and trust_chain == b.id:
@@ -209,7 +250,7 @@ def verify_proof(raw, trust_chain=None, trust_head=None, require=()):
     need(subject, "field", "claim")
     extra = ("transaction",) if kind == "state" else ()
     names = ("qbc_proof", "claim", subject, "steps", "head") + (("next", "next_path") if kind == "parting" else ())
-    _, _, subject, steps, head, *latest = fields(proof, names, extra)
+    _, _, subject, steps, head, *latest = fields(proof, names, ("log", *extra))
     signatures, changes, genesis = fields(head, ("signatures", "authority_changes"), ("genesis",))
     if genesis is not None or "genesis" in head:
         genesis = tuple(unhex(v) for v in fields(genesis, ("header", "meta")))
@@ -232,9 +273,11 @@ def verify_proof(raw, trust_chain=None, trust_head=None, require=()):
         headers = [old, parse_header(unhex(header))]
         extension(*headers, hashes(path))
         verdict = {"old_height": old.height}
-    nodes = check_head(headers[-1], genesis, signatures, changes, headers, require)
+    log = Log(headers[-1], log) if log is not None else None
+    nodes = check_head(headers[-1], genesis, signatures, changes, headers, require, log)
     return verdict | {"claim": kind, "chain_id": headers[-1].id, "head": headers[-1],
-                      "anchored": anchored(headers[-1], nodes, trust_chain, trust_head)}
+                      "root": log and log.root,
+                      "anchored": anchored(headers[-1], nodes, trust_chain, trust_head, log)}
 
 
 def transaction_shown(subject, steps, genesis):

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::source::{File, files, has_word, none, test_only};
 
 /// Crates that stay in their rooms.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 9] = [
+    ("axum", &["http"]),
     ("rocksdb", &["store"]),
     ("openraft", &["consensus"]),
     ("tonic", &["proto", "service", "peer", "client", "node"]),

@@ -26,3 +26,4 @@ mod retries;
 mod schema;
 mod sealing;
 mod settings;
+mod tiles;

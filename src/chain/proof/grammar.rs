@@ -1,9 +1,11 @@
 //! The values of a proof, as they were received: bytes, not yet believed.
 
+use super::log::LogEvidence;
 use crate::chain::authority::HeadSignature;
 use crate::chain::hash::Hash;
 use crate::chain::id::ChainId;
 use crate::chain::quant::Header;
+use crate::chain::super_log::Checkpoint;
 use crate::chain::transaction::Envelope;
 
 /// A proof: what is claimed, the links from it to the last header, and who vouches for that one.
@@ -15,6 +17,8 @@ pub struct Proof {
     pub steps: Vec<Step>,
     /// Who vouches for the last header.
     pub head: HeadEvidence,
+    /// That the last header was in the super log, if it is shown.
+    pub log: Option<LogEvidence>,
 }
 
 /// What a proof is about.
@@ -141,7 +145,7 @@ pub struct ChangeEvidence {
 pub enum Trust {
     /// Nothing: an unanchored proof is what was asked for.
     SelfConsistent,
-    /// One head, by its hash.
+    /// One head, by its hash; or the head of all chains, by the root of the super log.
     Head(Hash),
     /// A chain, by its id; never its forks, never its parent.
     Chain(ChainId),
@@ -154,6 +158,8 @@ pub enum Anchored {
     No,
     /// The last header is the trusted head.
     ByHead(Hash),
+    /// The super log whose root is trusted had the last header.
+    ByRoot(Hash),
     /// The trusted chain's authority, by the signatures of these nodes.
     ByChain(ChainId, Vec<u64>),
 }
@@ -175,6 +181,8 @@ pub struct Verdict {
     pub transaction: Option<ProvenTransaction>,
     /// Of a state: what it holds.
     pub state: Option<ProvenState>,
+    /// The super log that had the last header, where that is shown.
+    pub checkpoint: Option<Checkpoint>,
     /// One sentence per thing that was checked, in order.
     pub steps: Vec<String>,
 }

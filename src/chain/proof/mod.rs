@@ -1,16 +1,19 @@
 //! Proofs: a closed grammar of links from a transaction or an old head to a head that the caller trusts.
 //!
 //! `grammar` holds the values, `link` the numbered checks of one link, `state` those of what a Quant's state holds,
-//! `head` who vouches for the last header, `verify` the walk over a whole proof, `bundle` what a newcomer needs. A link that is not in the grammar is no link:
+//! `head` who vouches for the last header, `log` that it was in the log of all chains, `verify` the walk over a whole proof, `anchor` what it is worth, `bundle` what a newcomer needs. A link that is not in the grammar is no link:
 //! a payload, an attribute or a name proves nothing.
 
+mod anchor;
 mod bundle;
 mod grammar;
 mod head;
 mod link;
+mod log;
 mod state;
 mod verify;
 
+pub(crate) use anchor::anchor;
 pub use bundle::{Bundle, TrustedHead, verify_bundle};
 pub use grammar::{
     Anchored, ChangeEvidence, Claim, HeadEvidence, ParentEvidence, Proof, ProvenState,
@@ -21,5 +24,6 @@ pub use link::{
     anchor_leaf, verify_agreement, verify_anchor, verify_extension, verify_history_link,
     verify_inclusion_in,
 };
-pub(crate) use verify::{anchor, check_attributes, check_payload};
+pub use log::{LogEvidence, verify_logged};
+pub(crate) use verify::{check_attributes, check_payload};
 pub use verify::{verify, verify_requiring};

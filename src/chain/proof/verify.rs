@@ -1,13 +1,15 @@
 //! The walk over a whole proof: from the claim, link by link, to the last header, and to who vouches for it.
 
+use super::anchor::{anchor_in, say_nodes};
 use super::grammar::{
-    Anchored, Claim, ParentEvidence, Proof, ProvenState, ProvenTransaction, StateEvidence, Step,
+    Claim, ParentEvidence, Proof, ProvenState, ProvenTransaction, StateEvidence, Step,
     TransactionEvidence, Trust, Verdict,
 };
 use super::head::{HeadFacts, check_head};
 use super::link::{
     verify_agreement, verify_anchor, verify_extension, verify_history_link, verify_inclusion_in,
 };
+use super::log::{LogEvidence, check_checkpoint, say_logged, say_signed, verify_logged};
 use super::state::{check_kept, check_state, say_state};
 use crate::chain::constitution::Work;
 use crate::chain::hash::{Hash, HashAlg};
@@ -54,7 +56,14 @@ pub fn verify_requiring(
             (last, None)
         }
     };
-    let facts = check_head(&proof.head, &last, required)?;
+    if let Some(log) = &proof.log {
+        verify_logged(&last, log)?;
+    }
+    let mut facts = check_head(&proof.head, &last, required)?;
+    let vouching = match &proof.log {
+        Some(log) => check_checkpoint(log, facts.as_ref())?,
+        None => Vec::new(),
+    };
     walk.work(&last, facts.as_ref())?;
     if let Some(state) = &state {
         let constitution = facts.as_ref().map(|facts| &facts.constitution);
@@ -65,8 +74,13 @@ pub fn verify_requiring(
         .map(|t| walk.author(t, facts.as_ref()))
         .transpose()?;
     walk.say_head(&last, facts.as_ref());
+    walk.say_log(&last, proof.log.as_ref());
+    if let Some(facts) = facts.as_mut().filter(|facts| facts.nodes.is_empty()) {
+        facts.nodes = vouching;
+    }
     let nodes = facts.as_ref().map_or(&[][..], |f| &f.nodes);
-    let anchored = anchor(trust, &last, nodes, &mut walk.sentences);
+    let root = proof.log.as_ref().map(|log| &log.checkpoint.root);
+    let anchored = anchor_in(trust, (&last, root), nodes, &mut walk.sentences);
     Ok(Verdict {
         anchored,
         head_hash: last.hash(),
@@ -74,69 +88,10 @@ pub fn verify_requiring(
         authority_seq: facts.map_or(0, |f| f.authority_seq),
         transaction: transaction.map(|t| t.proven),
         state,
+        checkpoint: proof.log.as_ref().map(|log| log.checkpoint),
         steps: walk.sentences,
         head: last,
     })
-}
-
-/// Whether a trust holds the header that these nodes signed; says so, or why not, in `sentences`.
-pub(crate) fn anchor(
-    trust: &[Trust],
-    last: &Header,
-    nodes: &[u64],
-    sentences: &mut Vec<String>,
-) -> Anchored {
-    let mut reasons = Vec::new();
-    for trust in trust {
-        match holds(trust, last, nodes) {
-            Ok(anchored) => {
-                sentences.push(say_anchored(&anchored));
-                return anchored;
-            }
-            Err(reason) => reasons.push(reason),
-        }
-    }
-    if reasons.is_empty() {
-        reasons.push("no trusted head or chain was given".to_owned());
-    }
-    sentences.push(format!(
-        "self-consistent, vouched for by nobody: {}",
-        reasons.join("; ")
-    ));
-    Anchored::No
-}
-
-fn holds(trust: &Trust, last: &Header, nodes: &[u64]) -> Result<Anchored, String> {
-    match trust {
-        Trust::SelfConsistent => Err("only self-consistency was asked for".to_owned()),
-        Trust::Head(hash) if *hash == last.hash() => Ok(Anchored::ByHead(*hash)),
-        Trust::Head(hash) => Err(format!(
-            "the last header is not the trusted head {}",
-            hex::encode(hash)
-        )),
-        Trust::Chain(id) if *id != last.id() => Err(format!(
-            "the last header is of chain {}, not of the trusted chain {id} (a fork or a parent of it is another chain)",
-            last.id()
-        )),
-        Trust::Chain(id) if nodes.is_empty() => Err(format!(
-            "chain {id} is trusted, but the proof shows no signatures under its genesis"
-        )),
-        Trust::Chain(id) => Ok(Anchored::ByChain(*id, nodes.to_vec())),
-    }
-}
-
-fn say_anchored(anchored: &Anchored) -> String {
-    match anchored {
-        Anchored::No => "vouched for by nobody".to_owned(),
-        Anchored::ByHead(hash) => format!(
-            "anchored: the last header is the trusted head {}",
-            hex::encode(hash)
-        ),
-        Anchored::ByChain(id, nodes) => format!(
-            "anchored: signed for the trusted chain {id} by {}",
-            say_nodes(nodes)
-        ),
-    }
 }
 
 /// A transaction whose author was not looked at yet.
@@ -519,6 +474,14 @@ impl Walk {
         }
     }
 
+    fn say_log(&mut self, last: &Header, log: Option<&LogEvidence>) {
+        let Some(log) = log else {
+            return;
+        };
+        self.say(say_logged(last, log));
+        self.sentences.extend(say_signed(log));
+    }
+
     fn show(&mut self, bytes: &[u8]) -> Result<Header, Refused> {
         let header = Header::parse(bytes)?;
         self.shown.push(header.clone());
@@ -645,12 +608,6 @@ pub(super) fn say_bytes(bytes: &[u8]) -> String {
         Ok(text) if !text.chars().any(char::is_control) => format!("{text:?}"),
         _ => hex::encode(bytes),
     }
-}
-
-fn say_nodes(nodes: &[u64]) -> String {
-    let list: Vec<String> = nodes.iter().map(u64::to_string).collect();
-    let word = if nodes.len() == 1 { "node" } else { "nodes" };
-    format!("{word} {}", list.join(", "))
 }
 
 #[cfg(test)]

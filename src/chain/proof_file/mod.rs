@@ -8,10 +8,11 @@ use self::json::{Fields, Json, NUMBER_MAX};
 use crate::chain::authority::{Certificate, HeadSignature};
 use crate::chain::hash::Hash;
 use crate::chain::proof::{
-    ChangeEvidence, Claim, HeadEvidence, ParentEvidence, Proof, StateEvidence, Step,
+    ChangeEvidence, Claim, HeadEvidence, LogEvidence, ParentEvidence, Proof, StateEvidence, Step,
     TransactionEvidence,
 };
 use crate::chain::refused::Refused;
+use crate::chain::super_log::{Checkpoint, GroupLeaf};
 
 /// Version of the proof file that this code reads and writes.
 pub const PROOF_FILE_VERSION: u64 = 1;
@@ -23,6 +24,9 @@ pub fn proof_to_json(proof: &Proof) -> String {
     put_claim(&mut file, &proof.claim);
     file.insert("steps".into(), list(&proof.steps, step_value));
     file.insert("head".into(), head_value(&proof.head));
+    if let Some(log) = &proof.log {
+        file.insert("log".into(), log_value(log));
+    }
     format!("{:#}\n", Value::Object(file))
 }
 
@@ -34,6 +38,7 @@ pub fn proof_from_json(bytes: &[u8]) -> Result<Proof, Refused> {
         claim: read_claim(&mut file)?,
         steps: file.list("steps", read_step)?,
         head: read_head(file.object("head")?)?,
+        log: file.object_if("log")?.map(read_log).transpose()?,
     };
     file.end()?;
     Ok(proof)
@@ -146,6 +151,46 @@ fn read_head(mut fields: Fields) -> Result<HeadEvidence, Refused> {
     };
     fields.end()?;
     Ok(head)
+}
+
+fn read_log(mut fields: Fields) -> Result<LogEvidence, Refused> {
+    let mut checkpoint = fields.object("checkpoint")?;
+    let group = fields.integer("group")?;
+    let log = LogEvidence {
+        group: GroupLeaf {
+            group: u32::try_from(group).map_err(|_| {
+                Refused::new(
+                    "integer",
+                    format!("log.group is {group}, at most {}", u32::MAX),
+                )
+            })?,
+            size: fields.integer("size")?,
+            root: fields.hash("root")?,
+        },
+        index: fields.integer("index")?,
+        path: fields.hashes("path")?,
+        super_index: fields.integer("super_index")?,
+        super_path: fields.hashes("super_path")?,
+        checkpoint: Checkpoint {
+            cluster_id: read_cluster(&checkpoint.hex("cluster_id")?)?,
+            size: checkpoint.integer("size")?,
+            root: checkpoint.hash("root")?,
+        },
+        signatures: checkpoint.list("signatures", read_signature)?,
+    };
+    checkpoint.end()?;
+    fields.end()?;
+    Ok(log)
+}
+
+fn read_cluster(bytes: &[u8]) -> Result<[u8; 16], Refused> {
+    bytes.try_into().map_err(|_| {
+        let why = format!(
+            "log.checkpoint.cluster_id has {} bytes, it has 16",
+            bytes.len()
+        );
+        Refused::new("hex", why)
+    })
 }
 
 fn read_signature(value: Json, place: &str) -> Result<HeadSignature, Refused> {
@@ -294,6 +339,27 @@ fn head_value(head: &HeadEvidence) -> Value {
         list(&head.authority_changes, change_value),
     );
     Value::Object(fields)
+}
+
+fn log_value(log: &LogEvidence) -> Value {
+    object([
+        ("group", log.group.group.into()),
+        ("size", number(log.group.size)),
+        ("root", hex_value(&log.group.root)),
+        ("index", number(log.index)),
+        ("path", path_value(&log.path)),
+        ("super_index", number(log.super_index)),
+        ("super_path", path_value(&log.super_path)),
+        (
+            "checkpoint",
+            object([
+                ("cluster_id", hex_value(&log.checkpoint.cluster_id)),
+                ("size", number(log.checkpoint.size)),
+                ("root", hex_value(&log.checkpoint.root)),
+                ("signatures", list(&log.signatures, signature_value)),
+            ]),
+        ),
+    ])
 }
 
 fn signature_value(signature: &HeadSignature) -> Value {

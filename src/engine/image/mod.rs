@@ -14,6 +14,7 @@ mod piece;
 mod receive;
 mod send;
 mod verify;
+mod verify_log;
 
 pub use piece::{Closing, Holding, IMAGE_PIECE_BYTES_MAX};
 pub use receive::{ImageReceiver, Progress, Put};

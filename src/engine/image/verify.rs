@@ -14,8 +14,8 @@ use super::{
     slot_bounds,
 };
 use crate::chain::{
-    Constitution, Frontier, Hash, Header, Meta, ParentRef, Systems, TYPE_CONSTITUTION_CHANGE,
-    check_next,
+    Constitution, Frontier, Hash, HashAlg, Header, Meta, ParentRef, Systems,
+    TYPE_CONSTITUTION_CHANGE, check_next,
 };
 use crate::engine::{
     hot::history_edges,
@@ -25,8 +25,8 @@ use crate::engine::{
     scrub::{Damage, Scrub, or_damage},
 };
 use crate::store::{
-    Cf, ChainNo, DATA_FAMILIES, PoolLeavesRow, QuantRow, Slot, StoreError, TILE_HASHES, TxRow,
-    View, history_edge_from, history_edge_key, history_tile_key, pool_leaves_from,
+    Cf, ChainNo, DATA_FAMILIES, Lineage, PoolLeavesRow, QuantRow, Slot, StoreError, TILE_HASHES,
+    TxRow, View, history_edge_from, history_edge_key, history_tile_key, pool_leaves_from,
 };
 
 /// The first chain that is not before `from`.
@@ -254,11 +254,13 @@ pub(super) struct Check<'a> {
 
 /// Rows of the families that hashes prove, as the chains account for them.
 #[derive(Default)]
-struct Accounted {
+pub(super) struct Accounted {
     tx: u64,
     erasable: u64,
-    tree: u64,
-    quant: u64,
+    pub tree: u64,
+    pub quant: u64,
+    /// Heads that are in the group's log.
+    pub logged: u64,
 }
 
 impl Check<'_> {
@@ -272,6 +274,7 @@ impl Check<'_> {
             self.progress.chains.fetch_add(1, Ordering::Relaxed);
             from = ChainNo(no.0.saturating_add(1));
         }
+        self.log(&mut accounted)?;
         let families = [
             (Cf::Tx, accounted.tx),
             (Cf::Erasable, accounted.erasable),
@@ -330,7 +333,7 @@ impl Check<'_> {
         let Some(chain) = reader.chain_no(no)? else {
             return differs(format!("chain number {} has a pool and no head", no.0));
         };
-        let mut history = History::new(self, &chain)?;
+        let mut history = History::new(self, &chain.lineage, chain.alg())?;
         let (mut tiles, mut sealed) = (0, 0);
         // One that can't be read is told as damage of its genesis.
         let constitution = reader.constitution(&chain);
@@ -351,6 +354,7 @@ impl Check<'_> {
         if let Some(damage) = damage {
             return Err(ImageError::Damage(damage));
         }
+        self.logged(&reader, &chain, accounted)?;
         if !history.edges()? {
             let what = "the edge of the history tree is not what it was";
             let damage = Damage::of(&chain, chain.head.height, what);
@@ -444,35 +448,40 @@ fn tiles_over(leaves: u64) -> u64 {
 }
 
 /// Compares the rows of a chain's history tree with the hashes of its Quants.
-struct History<'a> {
+pub(super) struct History<'a> {
     check: &'a Check<'a>,
-    chain: &'a ChainView,
+    no: ChainNo,
+    alg: HashAlg,
+    /// The first height of its own; what is before is its ancestors'.
+    begun: u64,
     /// Per tile level: hashes in full tiles, and those beyond; of a fork also those that it shares.
     levels: Vec<(u64, Vec<Hash>)>,
     /// Rows that are right.
-    rows: u64,
+    pub rows: u64,
 }
 
 impl<'a> History<'a> {
-    fn new(check: &'a Check<'a>, chain: &'a ChainView) -> Result<Self, StoreError> {
-        let (of, mut size) = ((&chain.lineage, chain.alg()), chain.lineage.first_height());
-        let edges = history_edges(check.view, check.slot, of, size)?;
-        let mut levels = Vec::with_capacity(edges.len());
+    pub fn new(check: &'a Check<'a>, lineage: &Lineage, alg: HashAlg) -> Result<Self, StoreError> {
+        let begun = lineage.first_height();
+        let edges = history_edges(check.view, check.slot, (lineage, alg), begun)?;
+        let (mut levels, mut size) = (Vec::with_capacity(edges.len()), begun);
         for edge in edges {
             levels.push((size / TILE_HASHES as u64 * TILE_HASHES as u64, edge));
             size /= TILE_HASHES as u64;
         }
         Ok(Self {
             check,
-            chain,
+            no: lineage.no,
+            alg,
+            begun,
             levels,
             rows: 0,
         })
     }
 
     /// Adds a Quant's hash; false where that fills a tile which is not stored as it should be.
-    fn push(&mut self, mut hash: Hash) -> Result<bool, StoreError> {
-        let (view, slot, no) = (self.check.view, self.check.slot, self.chain.no);
+    pub fn push(&mut self, mut hash: Hash) -> Result<bool, StoreError> {
+        let (view, slot, no) = (self.check.view, self.check.slot, self.no);
         for level in 0.. {
             if self.levels.len() == level {
                 self.levels.push((0, Vec::new()));
@@ -490,19 +499,18 @@ impl<'a> History<'a> {
                 return Ok(false);
             }
             self.rows += 1;
-            hash = fold(self.chain.alg(), tile);
+            hash = fold(self.alg, tile);
         }
         Ok(true)
     }
 
     /// True when beyond the full tiles, there are exactly the hashes that should be.
-    fn edges(&mut self) -> Result<bool, StoreError> {
-        let (view, slot, no) = (self.check.view, self.check.slot, self.chain.no);
+    pub fn edges(&mut self) -> Result<bool, StoreError> {
+        let (view, slot, no) = (self.check.view, self.check.slot, self.no);
         for (level, (full, edge)) in self.levels.iter().enumerate() {
             let (from, to) = history_edge_from(slot, no, level as u8, 0);
             // Those before are the ancestors' rows.
-            let begun = self.chain.lineage.first_height();
-            let begun = begun.checked_shr(8 * level as u32).unwrap_or(0);
+            let begun = self.begun.checked_shr(8 * level as u32).unwrap_or(0);
             let shared = begun.saturating_sub(*full) as usize;
             let own = edge.get(shared..).unwrap_or_default();
             let (mut position, mut whole) = ((*full).max(begun), true);
