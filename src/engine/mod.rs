@@ -24,6 +24,7 @@ mod names;
 mod outcome;
 mod quorum;
 mod read;
+mod read_keys;
 mod request;
 mod scrub;
 mod state;
