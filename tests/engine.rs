@@ -11,6 +11,8 @@ mod bounds;
 mod erase;
 #[path = "engine/fork.rs"]
 mod fork;
+#[path = "engine/fork_world.rs"]
+mod fork_world;
 #[path = "engine/heads.rs"]
 mod heads;
 #[path = "engine/image.rs"]

@@ -26,6 +26,7 @@ mod names;
 mod outcome;
 mod quorum;
 mod read;
+mod read_keys;
 mod report;
 mod request;
 mod scrub;

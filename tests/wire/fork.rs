@@ -91,84 +91,40 @@ async fn what_can_not_be_forked_is_refused_with_its_field_and_the_cure() {
     );
 }
 
+/// What stays in a fork, changed one by one.
+fn kept() -> Vec<(&'static str, Constitution)> {
+    type Change = fn(&mut Constitution);
+    let changes: [(&str, Change); 10] = [
+        ("content", |rules| {
+            rules.content = constitution::Content::Text.into()
+        }),
+        ("hash_alg", |rules| rules.hash_alg = 2),
+        ("schema", |rules| rules.schema = Bytes::from_static(b"{}")),
+        ("work_bits_min", |rules| rules.work_bits_min = Some(1)),
+        ("quorum", |rules| rules.quorum = Some(1)),
+        ("payload_bytes_max", |rules| {
+            rules.payload_bytes_max = Some(9)
+        }),
+        ("keyed", |rules| rules.keyed = true),
+        ("erasable", |rules| rules.erasable = true),
+        ("rules_ledger", |rules| rules.rules_ledger = true),
+        ("mint_account", |rules| {
+            rules.mint_account = Bytes::from_static(b"bank")
+        }),
+    ];
+    let changed = |(field, change): (&'static str, Change)| {
+        let mut rules = Constitution::default();
+        change(&mut rules);
+        (field, rules)
+    };
+    changes.into_iter().map(changed).collect()
+}
+
 #[tokio::test]
-async fn rules_that_stay_in_a_fork_are_refused_by_their_names_and_those_that_may_change_do() {
+async fn rules_that_stay_in_a_fork_are_refused_by_their_names() {
     let mut rig = Rig::with_chain("orders").await;
     orders(&mut rig).await;
-    let text = constitution::Content::Text.into();
-    let fields = [
-        (
-            "content",
-            Constitution {
-                content: text,
-                ..Constitution::default()
-            },
-        ),
-        (
-            "hash_alg",
-            Constitution {
-                hash_alg: 2,
-                ..Constitution::default()
-            },
-        ),
-        (
-            "schema",
-            Constitution {
-                schema: Bytes::from_static(b"{}"),
-                ..Constitution::default()
-            },
-        ),
-        (
-            "work_bits_min",
-            Constitution {
-                work_bits_min: Some(1),
-                ..Constitution::default()
-            },
-        ),
-        (
-            "quorum",
-            Constitution {
-                quorum: Some(1),
-                ..Constitution::default()
-            },
-        ),
-        (
-            "payload_bytes_max",
-            Constitution {
-                payload_bytes_max: Some(9),
-                ..Constitution::default()
-            },
-        ),
-        (
-            "keyed",
-            Constitution {
-                keyed: true,
-                ..Constitution::default()
-            },
-        ),
-        (
-            "erasable",
-            Constitution {
-                erasable: true,
-                ..Constitution::default()
-            },
-        ),
-        (
-            "rules_ledger",
-            Constitution {
-                rules_ledger: true,
-                ..Constitution::default()
-            },
-        ),
-        (
-            "mint_account",
-            Constitution {
-                mint_account: Bytes::from_static(b"bank"),
-                ..Constitution::default()
-            },
-        ),
-    ];
-    for (field, changed) in fields {
+    for (field, changed) in kept() {
         let asked = ForkChainRequest {
             constitution: Some(changed),
             ..request("orders", "new", 3)
@@ -176,6 +132,12 @@ async fn rules_that_stay_in_a_fork_are_refused_by_their_names_and_those_that_may
         let bad = refused(fork(&mut rig, asked).await, REFUSED, &["leave it out"]);
         names_field(&bad, &format!("constitution.{field}"));
     }
+}
+
+#[tokio::test]
+async fn authors_and_leap_rules_may_change_and_go_again() {
+    let mut rig = Rig::with_chain("orders").await;
+    orders(&mut rig).await;
     let author = Bytes::copy_from_slice(&qbc::chain::SigningKey::from_seed([3; 32]).public());
     let asked = ForkChainRequest {
         constitution: Some(Constitution {

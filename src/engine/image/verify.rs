@@ -63,7 +63,9 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(reader: &'a Reader<'a>, chain: &'a ChainView, kept: Option<&'a Keep>) -> Self {
-        let indexes = (kept.map_or(0, |keep| keep.tx_end), chain.head.tx_end());
+        // What a fork shares is hashed with the chain that owns it.
+        let first = chain.lineage.first_index();
+        let indexes = (kept.map_or(first, |keep| keep.tx_end), chain.head.tx_end());
         Self {
             reader,
             chain,
