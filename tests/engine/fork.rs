@@ -157,8 +157,8 @@ fn a_fork_writes_a_handful_of_rows_however_large_its_parent_is() {
     }
     let before = world.replica.rows().len();
     world.fork(root, 30, "fork").unwrap();
-    // Chain, pool, Quant, one edge hash, name; the counter of chains is rewritten.
-    assert_eq!(world.replica.rows().len(), before + 5);
+    // Chain, pool, Quant, one edge hash, name, the note of a head that moved; the counter of chains is rewritten.
+    assert_eq!(world.replica.rows().len(), before + 6);
 }
 
 #[test]

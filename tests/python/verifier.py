@@ -250,7 +250,9 @@ def verify_proof(raw, trust_chain=None, trust_head=None, require=()):
     need(subject, "field", "claim")
     extra = ("transaction",) if kind == "state" else ()
     names = ("qbc_proof", "claim", subject, "steps", "head") + (("next", "next_path") if kind == "parting" else ())
-    _, _, subject, steps, head, *latest = fields(proof, names, ("log", *extra))
+    _, _, subject, steps, head, *more = fields(proof, names, ("log", *extra))
+    after, log, latest = more[:len(names) - 5], more[len(names) - 5], more[len(names) - 4:]
+    need("log" not in proof or log is not None, "field", "null")
     signatures, changes, genesis = fields(head, ("signatures", "authority_changes"), ("genesis",))
     if genesis is not None or "genesis" in head:
         genesis = tuple(unhex(v) for v in fields(genesis, ("header", "meta")))
@@ -264,7 +266,7 @@ def verify_proof(raw, trust_chain=None, trust_head=None, require=()):
     elif kind in ("agreement", "parting"):
         headers, verdict = agreement_shown(subject, steps)
         if kind == "parting":
-            parting(parse_header(unhex(latest[0])), hashes(latest[1]), headers)
+            parting(parse_header(unhex(after[0])), hashes(after[1]), headers)
     else:
         old, headers = parse_header(unhex(subject)), []
         need(len(array(steps)) == 1 and isinstance(steps[0], dict) and steps[0].get("link") == "history", "grammar")
