@@ -4,22 +4,16 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use qbc::chain::{
-    Attributes, ChainId, Constitution, Content, Frontier, HashAlg, Header, Meta, Mint, StateTree,
-    TYPE_DATA, TYPE_TRANSFER, Transfer, balance_key, check_next, latest_key, state_key_hash,
-    verify_history_link, verify_inclusion,
-};
+use qbc::chain::Constitution;
 use qbc::engine::{
-    FORK_DEPTH_MAX, Fork, Forked, ImageReceiver, InjectHead, InjectItem, Injected, Move, Outcome,
-    Reader, Rejection, Seal, Settle, TemplateRequest, check_quant, entry_forks,
+    FORK_DEPTH_MAX, Forked, ImageReceiver, Injected, Outcome, Reader, Rejection, Settle,
+    entry_forks,
 };
 use qbc::store::{Cf, ChainNo, NameRow, Slot, Store, name_key, quant_key};
 
-use crate::image::{moved, pieces, take};
-use crate::model::{BangAsk, NODE, constitution};
-use crate::replica::{Replica, bang_bytes, entry};
-
 use crate::fork_world::*;
+use crate::image::{moved, pieces, take};
+use crate::replica::entry;
 
 #[derive(Clone, Debug)]
 enum Step {

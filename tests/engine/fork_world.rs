@@ -1,21 +1,17 @@
 //! A group and, of all its chains, naive copies: a fork copies its parent up to the fork, in full. What is read of the group
 //! is held against them.
 
-use std::collections::BTreeMap;
-
-use proptest::prelude::*;
 use qbc::chain::{
     Attributes, ChainId, Constitution, Content, Frontier, HashAlg, Header, Meta, Mint, StateTree,
     TYPE_DATA, TYPE_TRANSFER, Transfer, balance_key, check_next, latest_key, state_key_hash,
     verify_history_link, verify_inclusion,
 };
 use qbc::engine::{
-    FORK_DEPTH_MAX, Fork, Forked, ImageReceiver, InjectHead, InjectItem, Injected, Move, Outcome,
-    Reader, Rejection, Seal, Settle, TemplateRequest, check_quant, entry_forks,
+    Fork, InjectHead, InjectItem, Move, Outcome, Reader, Rejection, Seal, TemplateRequest,
+    check_quant,
 };
-use qbc::store::{Cf, ChainNo, NameRow, Slot, Store, name_key, quant_key};
+use qbc::store::{ChainNo, Store};
 
-use crate::image::{moved, pieces, take};
 use crate::model::{BangAsk, NODE, constitution};
 use crate::replica::{Replica, bang_bytes, entry};
 
