@@ -370,6 +370,8 @@ impl Service {
         let reads = self.reads(&request.chain)?;
         let (reader, chain) = (reads.reader(), &reads.chain);
         let newest = reads.newest()?;
+        let there = reader.transaction(chain, request.index);
+        there.map_err(|error| of_read(&error))?;
         let quant = reader.height_of(chain, request.index, newest);
         let header = quant.map_err(|error| of_read(&error))?.parse();
         let height = header.map_err(|error| of_store(&error))?.height;

@@ -60,6 +60,11 @@ impl Rig {
     /// Stops the node as an operator would, and starts it on the same folder.
     pub async fn restart(&mut self) {
         self.stop().await;
+        self.start_again().await;
+    }
+
+    /// Starts the node that was stopped on the same folder.
+    pub async fn start_again(&mut self) {
         let node = Launch::new(&self.data()).start();
         self.channel = channel(node.url()).await;
         self.chains = chains(&self.channel);

@@ -298,7 +298,7 @@ async fn a_node_that_signed_another_root_for_a_size_signs_nothing_more_of_the_lo
         store.write(batch).expect("it can be written");
         store.sync().expect("it can be synced");
     }
-    rig.restart().await;
+    rig.start_again().await;
     let refusal = rig
         .proofs()
         .get_checkpoint(GetCheckpointRequest::default())
