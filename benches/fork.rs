@@ -68,13 +68,17 @@ impl Bench {
         let key = |number: u64| (number % 1_000_000).to_be_bytes().to_vec();
         let numbers = first..first + PER_ENTRY;
         let payloads: Vec<[u8; PAYLOAD_BYTES]> = numbers.clone().map(payload).collect();
-        let attributes = numbers.map(|number| match keyed {
-            true => Attributes {
-                key: Some(key(number)),
+        let attributes = numbers.map(|number| {
+            let key = keyed.then(|| key(number));
+            let attributes = Attributes {
+                key,
                 ..Attributes::default()
+            };
+            if keyed {
+                attributes.to_bytes()
+            } else {
+                Vec::new()
             }
-            .to_bytes(),
-            false => Vec::new(),
         });
         let attributes: Vec<Vec<u8>> = attributes.collect();
         let items = payloads.iter().zip(&attributes);
@@ -180,10 +184,10 @@ fn main() {
         let began = Instant::now();
         bench.fork(parent, quants * number / FORKS, &rules);
         let made = began.elapsed();
+        let written = Instant::now();
         bench.store.sync().unwrap();
         times.record(made.as_micros() as u64).unwrap();
-        let synced = began.elapsed() - made;
-        syncs.record(synced.as_micros() as u64).unwrap();
+        syncs.record(written.elapsed().as_micros() as u64).unwrap();
         bytes = bytes.max(bench.bytes);
     }
     println!(
