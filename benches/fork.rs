@@ -1,5 +1,5 @@
-//! What a fork of a large chain costs inside the node, without gRPC: the time of all of it (template, apply, the write, the
-//! fdatasync), and the bytes that are written.
+//! What a fork of a large chain costs inside the node, without gRPC: the time of template, apply and write, that of
+//! the fdatasync behind it, and the bytes that are written.
 //!
 //! Prints one JSON line per figure. The chain has `QBC_BENCH_TRANSACTIONS` transactions (10 million), sealed by 10,000; it is
 //! keyed if `QBC_BENCH_KEYED` is set. Forks are taken at heights all over it.
@@ -68,13 +68,17 @@ impl Bench {
         let key = |number: u64| (number % 1_000_000).to_be_bytes().to_vec();
         let numbers = first..first + PER_ENTRY;
         let payloads: Vec<[u8; PAYLOAD_BYTES]> = numbers.clone().map(payload).collect();
-        let attributes = numbers.map(|number| match keyed {
-            true => Attributes {
-                key: Some(key(number)),
+        let attributes = numbers.map(|number| {
+            let key = keyed.then(|| key(number));
+            let attributes = Attributes {
+                key,
                 ..Attributes::default()
+            };
+            if keyed {
+                attributes.to_bytes()
+            } else {
+                Vec::new()
             }
-            .to_bytes(),
-            false => Vec::new(),
         });
         let attributes: Vec<Vec<u8>> = attributes.collect();
         let items = payloads.iter().zip(&attributes);
@@ -128,7 +132,6 @@ impl Bench {
         };
         let outcome = self.entry(&command.encode());
         assert!(matches!(outcome, Outcome::Forked(Ok(_))));
-        self.store.sync().unwrap();
     }
 }
 
@@ -173,19 +176,25 @@ fn main() {
         }
     }
     bench.store.sync().unwrap();
-    let (mut times, mut bytes) = (Histogram::<u64>::new(3).unwrap(), 0);
+    let histogram = || Histogram::<u64>::new(3).unwrap();
+    let (mut times, mut syncs, mut bytes) = (histogram(), histogram(), 0);
     let quants = count / PER_LEAP;
     for number in 0..FORKS {
         let rules = constitution(&format!("fork-{number}"), keyed);
         let began = Instant::now();
         bench.fork(parent, quants * number / FORKS, &rules);
-        times.record(began.elapsed().as_micros() as u64).unwrap();
+        let made = began.elapsed();
+        let written = Instant::now();
+        bench.store.sync().unwrap();
+        times.record(made.as_micros() as u64).unwrap();
+        syncs.record(written.elapsed().as_micros() as u64).unwrap();
         bytes = bytes.max(bench.bytes);
     }
     println!(
-        "{{\"fork\":{{\"transactions\":{count},\"quants\":{quants},\"keyed\":{keyed},\"p50_us\":{},\"p99_us\":{},\"max_us\":{},\"bytes_max\":{bytes}}}}}",
+        "{{\"fork\":{{\"transactions\":{count},\"quants\":{quants},\"keyed\":{keyed},\"p50_us\":{},\"p99_us\":{},\"max_us\":{},\"sync_p50_us\":{},\"bytes_max\":{bytes}}}}}",
         times.value_at_quantile(0.5),
         times.value_at_quantile(0.99),
-        times.max()
+        times.max(),
+        syncs.value_at_quantile(0.5)
     );
 }

@@ -211,6 +211,12 @@ impl chains::ChainService for Bare {
     async fn read(&self, _: Request<proto::ReadRequest>) -> Answer<Self::ReadStream> {
         absent()
     }
+    async fn fork_chain(
+        &self,
+        _: Request<proto::ForkChainRequest>,
+    ) -> Answer<proto::ForkChainResponse> {
+        absent()
+    }
     async fn list_history(
         &self,
         _: Request<proto::ListHistoryRequest>,

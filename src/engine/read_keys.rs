@@ -107,12 +107,10 @@ impl Reader<'_> {
 
     /// What an account of a ledger has after its newest transfer; none where no transfer touched it.
     pub fn balance(&self, chain: &ChainView, account: &[u8]) -> Result<Option<u128>, ReadError> {
-        match self.account(chain.no, account)? {
-            Some(row) => Ok(Some(row.balance)),
-            None => {
-                let of = (&chain.lineage, chain.alg());
-                Ok(inherited(self.view, self.slot, of, account)?)
-            }
+        if let Some(row) = self.account(chain.no, account)? {
+            return Ok(Some(row.balance));
         }
+        let of = (&chain.lineage, chain.alg());
+        Ok(inherited(self.view, self.slot, of, account)?)
     }
 }

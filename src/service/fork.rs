@@ -117,7 +117,7 @@ impl Service {
             created_ms,
             salt,
             ..
-        } = self.birth(&name.to_string())?;
+        } = self.birth(name.as_ref())?;
         let forked = Constitution {
             name,
             created_ms,
@@ -263,7 +263,7 @@ fn check_fixed(
     }
 }
 
-fn kept<T: PartialEq>(asked: Option<T>, parent: Option<T>) -> bool {
+fn kept<T: Copy + PartialEq>(asked: Option<T>, parent: Option<T>) -> bool {
     asked.is_none() || asked == parent
 }
 

@@ -144,8 +144,7 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
         ),
         Rejection::BadGenesis(_) => status("FIELD_INVALID", message, &[]),
         Rejection::UnknownChain(_) => status("CHAIN_UNKNOWN", message, &[]),
-        Rejection::Closed(_) => status("CHAIN_CLOSED", message, &[]),
-        Rejection::ForkOfClosed(_) => status("CHAIN_CLOSED", message, &[]),
+        Rejection::Closed(_) | Rejection::ForkOfClosed(_) => status("CHAIN_CLOSED", message, &[]),
         Rejection::ForkAbove { head, .. } => status_with(
             "HEIGHT_UNKNOWN",
             message.clone(),

@@ -96,20 +96,20 @@ fn kept() -> Vec<(&'static str, Constitution)> {
     type Change = fn(&mut Constitution);
     let changes: [(&str, Change); 10] = [
         ("content", |rules| {
-            rules.content = constitution::Content::Text.into()
+            rules.content = constitution::Content::Text.into();
         }),
         ("hash_alg", |rules| rules.hash_alg = 2),
         ("schema", |rules| rules.schema = Bytes::from_static(b"{}")),
         ("work_bits_min", |rules| rules.work_bits_min = Some(1)),
         ("quorum", |rules| rules.quorum = Some(1)),
         ("payload_bytes_max", |rules| {
-            rules.payload_bytes_max = Some(9)
+            rules.payload_bytes_max = Some(9);
         }),
         ("keyed", |rules| rules.keyed = true),
         ("erasable", |rules| rules.erasable = true),
         ("rules_ledger", |rules| rules.rules_ledger = true),
         ("mint_account", |rules| {
-            rules.mint_account = Bytes::from_static(b"bank")
+            rules.mint_account = Bytes::from_static(b"bank");
         }),
     ];
     let changed = |(field, change): (&'static str, Change)| {
