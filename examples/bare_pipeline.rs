@@ -172,12 +172,6 @@ impl chains::ChainService for Bare {
     async fn close(&self, _: Request<proto::CloseRequest>) -> Answer<proto::CloseResponse> {
         absent()
     }
-    async fn fork_chain(
-        &self,
-        _: Request<proto::ForkChainRequest>,
-    ) -> Answer<proto::ForkChainResponse> {
-        absent()
-    }
     async fn get_chain(
         &self,
         _: Request<proto::GetChainRequest>,

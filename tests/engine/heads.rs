@@ -282,7 +282,9 @@ impl Meta {
 
     fn apply(&self, commands: &[Vec<u8>]) -> Vec<Outcome> {
         let mut writer = CommandWriter::new(5000, 0);
-        commands.iter().for_each(|command| writer.push(command));
+        for command in commands {
+            writer.push(command);
+        }
         let mut batch = self.store.batch();
         let outcomes = self.engine.apply(&writer.finish(), &mut batch).unwrap();
         self.store.write(batch).unwrap();

@@ -109,7 +109,7 @@ fn no_corruption_of_the_way_through_the_logs_holds() {
     }
     for (what, path) in path_corruptions(&log.super_path) {
         refused(format!("super path {what}"), &|log| {
-            log.super_path.clone_from(&path)
+            log.super_path.clone_from(&path);
         });
     }
     for (i, root) in hash_flips(&log.group.root).into_iter().enumerate() {
@@ -123,7 +123,7 @@ fn no_corruption_of_the_way_through_the_logs_holds() {
     }
     for index in (0..8).filter(|index| *index != log.super_index) {
         refused(format!("super index {index}"), &|log| {
-            log.super_index = index
+            log.super_index = index;
         });
     }
     for size in (0..30).filter(|size| *size != log.group.size) {
@@ -131,13 +131,13 @@ fn no_corruption_of_the_way_through_the_logs_holds() {
     }
     for size in (0..20).filter(|size| *size != log.checkpoint.size) {
         refused(format!("super size {size}"), &|log| {
-            log.checkpoint.size = size
+            log.checkpoint.size = size;
         });
     }
     refused("another group".into(), &|log| log.group.group = 4);
     for byte in [0, 31, 63] {
         refused(format!("signature {byte}"), &|log| {
-            log.signatures[0].signature[byte] ^= 1
+            log.signatures[0].signature[byte] ^= 1;
         });
     }
     attack.at_least_twenty();
