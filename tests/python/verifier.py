@@ -174,7 +174,8 @@ def check_head(b, genesis, signatures, changes, shown, require=(), log=None):
         history_link(h, b, path)
         (seq, authority), last = authority_change(h, meta, g.hash, seq, authority), h.height
     nodes = quorum([head_signature(b, constitution[21], authority, *s) for s in signatures], constitution, require)
-    return nodes or (checkpoint_signers(log, constitution, authority) if log else [])
+    logged = checkpoint_signers(log, constitution, authority) if log else []
+    return nodes or logged
 
 
 def checkpoint_signers(log, constitution, authority):
