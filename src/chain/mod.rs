@@ -24,6 +24,7 @@ mod quorum;
 mod record;
 mod refused;
 mod sig_alg;
+mod split;
 mod state;
 mod transaction;
 mod tree;
@@ -68,14 +69,17 @@ pub use quant::{
 pub use record::{RecordWriter, Records};
 pub use refused::{CHECKS, Refused};
 pub use sig_alg::{NodeKey, SigAlg, SigAlgs};
+pub use split::{
+    SPLIT_MAX, SPLIT_MIN, SplitEvidence, Splitting, place_of, routing_key, subchain_name,
+};
 pub use state::{
     STATE_DEPTH_MAX, STATE_VALUE_BYTES_MAX, StateChange, StateError, StatePath, StatePlace,
     StateProof, StateRows, StateSubject, StateTerminal, StateTree, balance_amount, balance_key,
     balance_value, latest_index, latest_key, latest_value, state_key_hash, state_root,
 };
 pub use transaction::{
-    Attributes, ENVELOPE_BYTES, Envelope, ID_BYTES_MAX, KEY_BYTES_MAX, TYPE_CONSTITUTION_CHANGE,
-    TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER, attributes_hash, author_message, check_author_key,
+    Attributes, ENVELOPE_BYTES, Envelope, ID_BYTES_MAX, KEY_BYTES_MAX, TYPE_CLAIM,
+    TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER, attributes_hash, author_message, check_author_key,
     payload_hash, verify_author,
 };
 pub use tree::{

@@ -148,7 +148,7 @@ pub(super) fn judge(
 }
 
 /// The constitution that was hashed into Quant 0.
-fn genesis(work: &Work<'_>, no: ChainNo) -> Result<Vec<u8>, StoreError> {
+pub(super) fn genesis(work: &Work<'_>, no: ChainNo) -> Result<Vec<u8>, StoreError> {
     let key = quant_key(work.engine.slot, no, 0);
     let row = work.state.pending.quant(&work.engine.store, &key)?;
     let meta = row.and_then(|row| Meta::parse(&row.meta).ok());

@@ -55,7 +55,7 @@ pub(super) fn apply(
     Ok(Ok(chain))
 }
 
-fn read_constitution(meta: &[u8]) -> Result<Constitution, Rejection> {
+pub(super) fn read_constitution(meta: &[u8]) -> Result<Constitution, Rejection> {
     let bad = |why: String| Rejection::BadGenesis(why);
     let meta = Meta::parse(meta).map_err(|refused| bad(refused.to_string()))?;
     let bytes = meta
@@ -130,7 +130,7 @@ fn stored_constitution(
     Ok(row.and_then(|row| read_constitution(&row.meta).ok()))
 }
 
-fn make(
+pub(super) fn make(
     work: &mut Work<'_>,
     command: &Bang<'_>,
     constitution: &Constitution,

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::member::MemberCommand;
+use super::{member::MemberCommand, split_command::SplitCommand};
 use crate::chain::{Hash, HashAlg};
 use crate::store::ChainNo;
 
@@ -17,6 +17,7 @@ const SIGN: u8 = 8;
 const FOUND: u8 = 16;
 const ADD_NODE: u8 = 17;
 const MEMBER: u8 = 18;
+const SPLIT: u8 = 32;
 
 /// One command of an entry, borrowed from its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub enum Command<'a> {
     AddNode(AddNode<'a>),
     /// Change who belongs to the cluster and who holds which group (meta group).
     Member(MemberCommand),
+    /// A step of a split.
+    Split(SplitCommand<'a>),
 }
 
 /// Creates a chain. The leader made the constitution, with time and salt.
@@ -342,6 +345,13 @@ impl MemberCommand {
     }
 }
 
+impl SplitCommand<'_> {
+    /// The command's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        framed(SPLIT, 256, |out| self.put(out))
+    }
+}
+
 fn framed(kind: u8, capacity: usize, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::with_capacity(capacity + 5);
     out.extend_from_slice(&[kind, 0, 0, 0, 0]);
@@ -390,6 +400,7 @@ impl<'a> Cursor<'a> {
                 certificate: body.bytes,
             }),
             MEMBER => Command::Member(MemberCommand::parse(body.bytes)?),
+            SPLIT => Command::Split(SplitCommand::parse(body.bytes)?),
             _ => return None,
         })
     }

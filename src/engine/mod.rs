@@ -24,6 +24,8 @@ mod quorum;
 mod read;
 mod request;
 mod scrub;
+mod split;
+mod split_command;
 mod state;
 
 pub use apply::{ApplyError, Engine};
@@ -41,10 +43,12 @@ pub use image::{
 };
 pub use leap::{Template, TemplateRequest};
 pub use member::MemberCommand;
-pub use outcome::{Banged, Injected, Outcome, Rejection, Sealed, SignedBy};
+pub use outcome::{Banged, Injected, Outcome, Rejection, Sealed, SignedBy, SplitStep};
 pub use quorum::Finality;
 pub use read::{ChainView, InForce, ReadError, Reader, TransactionView};
 pub use scrub::{Damage, check_quant};
+pub use split::Before;
+pub use split_command::SplitCommand;
 
 /// A group: the replicas that share one log for many chains. Group 0 is the meta group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use super::{
     amend::{self, Amended, Place},
     outcome::Rejection,
+    split,
     state::parse_account,
 };
 use crate::chain::{
@@ -13,7 +14,7 @@ use crate::chain::{
 };
 use crate::store::{
     AccountRow, Cf, ChainNo, ChainRow, EachRow, HistoryReader, PoolRow, QuantReader, QuantRow,
-    Slot, StateAt, StoreError, TileError, TxRow, View, account_key, chain_key, decode_earlier,
+    Slot, SplitRow, StateAt, StoreError, SubchainRow, TileError, TxRow, View, account_key, chain_key, decode_earlier,
     index_of_touch, name_key, names_from, pool_key, quant_key, quant_tile_key, touches_between,
     tx_key, tx_row,
 };
@@ -292,6 +293,16 @@ impl<'a> Reader<'a> {
             pool: (chain.head.tx_end(), chain.pool),
         };
         amend::stored(self.view, place, genesis)
+    }
+
+    /// How far a chain is split; none of most.
+    pub fn split(&self, chain: &ChainView) -> Result<Option<SplitRow>, ReadError> {
+        Ok(split::stored(self.view, self.slot, chain.no)?)
+    }
+
+    /// What a chain has as a subchain; none of most.
+    pub fn subchain(&self, chain: &ChainView) -> Result<Option<SubchainRow>, ReadError> {
+        Ok(split::stored_subchain(self.view, self.slot, chain.no)?)
     }
 
     /// A transaction, sealed or pooled.

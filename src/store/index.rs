@@ -6,7 +6,8 @@
 //! came shortly before (those of an account); tag 7 `account` -> `balance u128 | index u64` each ([`AccountRow`]); tag 8 `first_index u64` -> what the transactions that
 //! one entry gave to the pool change in the chain's state, gone when a Quant seals them.
 //! Of quorum chains: tag 16 -> how far each node has signed ([`SignedRow`]); tag 17 `height u64 | node u64 | alg u8` -> a
-//! head signature; tag 18 (of the group) `chain u64` -> nothing (Quants of the chain lack signatures).
+//! head signature; tag 18 (of the group) `chain u64` -> nothing (Quants of the chain lack signatures). Tags 32 to 34 are
+//! those of splits, in `split`.
 
 use std::collections::BTreeMap;
 
