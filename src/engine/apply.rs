@@ -18,6 +18,7 @@ use super::{
     hot::{HotChain, HotChains},
     inject::{self, Accepted},
     leap::{self, Foreseen},
+    names,
     outcome::{Outcome, Rejection},
     quorum::{self, Unsigned},
     request::{self, Pending},
@@ -285,6 +286,7 @@ impl Work<'_> {
                 Outcome::Sealed(self.contain(command.chain, result)?)
             }
             Command::Sign(command) => Outcome::Signed(quorum::apply(self, command)?),
+            Command::Name(command) => Outcome::Named(names::apply(self, command)?),
             Command::Found(command) => Outcome::Cluster(cluster::found(self, command)?),
             Command::AddNode(command) => Outcome::Cluster(cluster::add_node(self, command)?),
             Command::Member(command) => Outcome::Cluster(cluster::change(self, command)?),

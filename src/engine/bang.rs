@@ -9,7 +9,7 @@ use super::{
 };
 use crate::chain::{ChainId, ChainName, Constitution, Meta, genesis_header};
 use crate::store::{
-    Cf, ChainNo, ChainRow, QuantRow, RequestRow, RequestRun, StoreError, chain_key,
+    Cf, ChainNo, ChainRow, NameRow, QuantRow, RequestRow, RequestRun, StoreError, chain_key,
     history_edge_key, name_key, pool_key, quant_key, request_key,
 };
 
@@ -103,11 +103,16 @@ fn taken(
     row: &[u8],
     asked: &Constitution,
 ) -> Result<Result<Banged, Rejection>, StoreError> {
-    let no = ChainNo(
-        row.try_into()
-            .map(u64::from_be_bytes)
-            .map_err(|_| StoreError::row("index"))?,
-    );
+    let no = match NameRow::decode(row).ok_or_else(|| StoreError::row("index"))? {
+        NameRow::Here(no) => no,
+        NameRow::Elsewhere { chain_id, .. } => {
+            return Ok(Err(Rejection::NameTaken {
+                name: asked.name.clone(),
+                chain_id,
+                same: false,
+            }));
+        }
+    };
     let stored = stored_constitution(work, no)?;
     let chain = match work.chain(no)? {
         Ok(chain) => chain,
@@ -164,7 +169,7 @@ pub(super) fn make(
         .put(Cf::Tree, history_edge_key(slot, no, 0, 0), hash);
     work.state
         .pending
-        .put(work.batch, name_key, no.0.to_be_bytes().to_vec());
+        .put(work.batch, name_key, NameRow::Here(no).encode());
     work.state.hot.insert(chain);
     Ok(Banged {
         chain: no,

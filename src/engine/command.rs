@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::{member::MemberCommand, split_command::SplitCommand};
+use super::{member::MemberCommand, names::Name, split_command::SplitCommand};
 use crate::chain::{Hash, HashAlg};
 use crate::store::ChainNo;
 
@@ -14,6 +14,7 @@ const BANG: u8 = 1;
 const INJECT: u8 = 2;
 const SEAL: u8 = 3;
 const SIGN: u8 = 8;
+pub(super) const NAME: u8 = 9;
 const FOUND: u8 = 16;
 const ADD_NODE: u8 = 17;
 const MEMBER: u8 = 18;
@@ -30,6 +31,8 @@ pub enum Command<'a> {
     Seal(Seal<'a>),
     /// Keep signatures of replicas on Quants of quorum chains.
     Sign(Sign<'a>),
+    /// Name a chain that lives in another group.
+    Name(Name<'a>),
     /// Found the cluster (meta group, first entry).
     Found(Founding<'a>),
     /// Certify a node (meta group).
@@ -352,7 +355,7 @@ impl SplitCommand<'_> {
     }
 }
 
-fn framed(kind: u8, capacity: usize, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+pub(super) fn framed(kind: u8, capacity: usize, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::with_capacity(capacity + 5);
     out.extend_from_slice(&[kind, 0, 0, 0, 0]);
     body(&mut out);
@@ -367,7 +370,7 @@ fn short(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-struct Cursor<'a> {
+pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
 }
@@ -395,6 +398,7 @@ impl<'a> Cursor<'a> {
             INJECT => Command::Inject(body.inject()?),
             SEAL => Command::Seal(body.seal()?),
             SIGN => Command::Sign(body.sign()?),
+            NAME => Command::Name(Name::read(&mut body)?),
             FOUND => Command::Found(body.founding()?),
             ADD_NODE => Command::AddNode(AddNode {
                 certificate: body.bytes,
@@ -518,7 +522,7 @@ impl<'a> Cursor<'a> {
         self.at += length;
         Some(slice)
     }
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
     fn u8(&mut self) -> Option<u8> {
@@ -527,7 +531,7 @@ impl<'a> Cursor<'a> {
     fn u16(&mut self) -> Option<u16> {
         self.array().map(u16::from_be_bytes)
     }
-    fn u32(&mut self) -> Option<u32> {
+    pub fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_be_bytes)
     }
     fn u64(&mut self) -> Option<u64> {
@@ -537,7 +541,7 @@ impl<'a> Cursor<'a> {
         let length = self.u8()?;
         self.take(length as usize)
     }
-    fn rest(&mut self) -> &'a [u8] {
+    pub fn rest(&mut self) -> &'a [u8] {
         let rest = &self.bytes[self.at..];
         self.at = self.bytes.len();
         rest

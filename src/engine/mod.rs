@@ -19,6 +19,7 @@ mod inject;
 mod leap;
 mod leaves;
 mod member;
+mod names;
 mod outcome;
 mod quorum;
 mod read;
@@ -43,6 +44,7 @@ pub use image::{
 };
 pub use leap::{Template, TemplateRequest};
 pub use member::MemberCommand;
+pub use names::Name;
 pub use outcome::{Banged, Injected, Outcome, Rejection, Sealed, SignedBy, SplitStep};
 pub use quorum::Finality;
 pub use read::{ChainView, InForce, ReadError, Reader, TransactionView};

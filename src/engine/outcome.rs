@@ -15,6 +15,8 @@ pub enum Outcome {
     Sealed(Result<Sealed, Rejection>),
     /// Of signatures: how many were wanted, and are kept.
     Signed(u64),
+    /// Of a name: it is the chain's.
+    Named(Result<(), Rejection>),
     /// Of a command to the meta group.
     Cluster(Result<u64, Rejection>),
     /// Of a step of a split.

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::{
+    GroupId,
     amend::{self, Amended, Place},
     outcome::Rejection,
     split,
@@ -13,7 +14,7 @@ use crate::chain::{
     StateSubject, TYPE_ERASURE, inclusion_path,
 };
 use crate::store::{
-    AccountRow, Cf, ChainNo, ChainRow, EachRow, HistoryReader, PoolRow, QuantReader, QuantRow,
+    AccountRow, Cf, ChainNo, ChainRow, EachRow, HistoryReader, NameRow, PoolRow, QuantReader, QuantRow,
     Slot, SplitRow, StateAt, StoreError, SubchainRow, TileError, TxRow, View, account_key, chain_key, decode_earlier,
     index_of_touch, name_key, names_from, pool_key, quant_key, quant_tile_key, touches_between,
     tx_key, tx_row,
@@ -26,6 +27,14 @@ pub enum ReadError {
     /// No chain of that name.
     #[error("chain {0} is unknown; bang it first, or look for its name with ListChains")]
     UnknownChain(String),
+    /// The chain lives in another group, which its name does not tell.
+    #[error("chain {chain} lives in group {}", group.0)]
+    Elsewhere {
+        /// The chain.
+        chain: String,
+        /// Where it lives.
+        group: GroupId,
+    },
     /// Beyond the head.
     #[error("height {height} is beyond the head at {head} of chain {chain}")]
     NoHeight {
@@ -134,16 +143,15 @@ impl<'a> Reader<'a> {
     /// The chain of a name.
     pub fn chain(&self, name: &str) -> Result<ChainView, ReadError> {
         let unknown = || ReadError::UnknownChain(name.to_owned());
-        let no = self
-            .view
-            .get(Cf::Index, &name_key(self.slot, name))?
-            .ok_or_else(unknown)?;
-        let no = no
-            .as_slice()
-            .try_into()
-            .map(u64::from_be_bytes)
-            .map_err(|_| StoreError::row("index"))?;
-        self.chain_no(ChainNo(no))?.ok_or_else(unknown)
+        let row = self.view.get(Cf::Index, &name_key(self.slot, name))?;
+        let row = NameRow::decode(&row.ok_or_else(unknown)?);
+        match row.ok_or_else(|| StoreError::row("index"))? {
+            NameRow::Here(no) => self.chain_no(no)?.ok_or_else(unknown),
+            NameRow::Elsewhere { group, .. } => Err(ReadError::Elsewhere {
+                chain: name.to_owned(),
+                group: GroupId(group),
+            }),
+        }
     }
 
     /// The chain of a number.
@@ -160,7 +168,7 @@ impl<'a> Reader<'a> {
         ))
     }
 
-    /// Names from `from` on that begin with `prefix`, ascending, at most `limit`.
+    /// Names of chains that live in this group, from `from` on, that begin with `prefix`, ascending, at most `limit`.
     pub fn names(
         &self,
         from: &str,
@@ -169,18 +177,29 @@ impl<'a> Reader<'a> {
     ) -> Result<Vec<(String, ChainNo)>, ReadError> {
         let (lower, upper) = names_from(self.slot, from);
         let head = name_key(self.slot, "").len();
-        let mut names = Vec::new();
+        let (mut names, mut whole) = (Vec::new(), true);
         self.view
             .scan(Cf::Index, &lower, &upper, &mut |key, value| {
                 let name = String::from_utf8_lossy(&key[head..]);
                 if !name.starts_with(prefix) || names.len() >= limit {
                     return ControlFlow::Break(());
                 }
-                let no = value.try_into().map_or(0, u64::from_be_bytes);
-                names.push((name.into_owned(), ChainNo(no)));
+                match NameRow::decode(value) {
+                    Some(NameRow::Here(no)) => names.push((name.into_owned(), no)),
+                    // The group that it lives in lists it.
+                    Some(NameRow::Elsewhere { .. }) => {}
+                    None => {
+                        whole = false;
+                        return ControlFlow::Break(());
+                    }
+                }
                 ControlFlow::Continue(())
             })?;
-        Ok(names)
+        if whole {
+            Ok(names)
+        } else {
+            Err(StoreError::row("index").into())
+        }
     }
 
     /// A Quant.

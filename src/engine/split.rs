@@ -25,7 +25,7 @@ use crate::chain::{
     TYPE_ERASURE, TYPE_TRANSFER, place_of, routing_key, subchain_name,
 };
 use crate::store::{
-    Branch, Cf, ChainNo, QuantRow, RequestRow, RequestRun, Slot, SplitChild, SplitPhase,
+    Branch, Cf, ChainNo, NameRow, QuantRow, RequestRow, RequestRun, Slot, SplitChild, SplitPhase,
     SplitRow, StoreError, SubchainRow, View, chain_of_splitting, name_key, quant_key,
     request_key, split_key, splitting_bounds, splitting_key, subchain_key,
 };
@@ -310,17 +310,7 @@ fn bang_subchain(work: &mut Work<'_>, command: &Bang<'_>, above: &[Branch]) -> S
     let id = crate::chain::genesis_header(command.alg, constitution.created_ms, 0, command.meta);
     let key = name_key(work.engine.slot, &constitution.name);
     if let Some(row) = work.state.pending.get(&work.engine.store, &key)? {
-        let no = row.as_slice().try_into().map(u64::from_be_bytes);
-        let no = ChainNo(no.map_err(|_| StoreError::row("index"))?);
-        return Ok(match work.chain(no)? {
-            Ok(chain) if chain.chain_id == id.id() => Ok(done(chain, true)),
-            Ok(chain) => Err(Rejection::NameTaken {
-                name: constitution.name,
-                chain_id: chain.chain_id,
-                same: false,
-            }),
-            Err(rejection) => Err(rejection),
-        });
+        return banged_before(work, &row, (constitution.name, id.id()));
     }
     let banged = bang::make(work, command, &constitution, key)?;
     let row = SubchainRow {
@@ -330,6 +320,24 @@ fn bang_subchain(work: &mut Work<'_>, command: &Bang<'_>, above: &[Branch]) -> S
     put_subchain(work, banged.chain, row);
     quorum::wanted(work, banged.chain)?;
     Ok(work.chain(banged.chain)?.map(|chain| done(chain, false)))
+}
+
+/// The name is taken: by the very subchain, or by another chain.
+fn banged_before(work: &mut Work<'_>, row: &[u8], (name, id): (String, ChainId)) -> Step {
+    let taken = |chain_id| Rejection::NameTaken {
+        name,
+        chain_id,
+        same: false,
+    };
+    let no = match NameRow::decode(row).ok_or_else(|| StoreError::row("index"))? {
+        NameRow::Here(no) => no,
+        NameRow::Elsewhere { chain_id, .. } => return Ok(Err(taken(chain_id))),
+    };
+    Ok(match work.chain(no)? {
+        Ok(chain) if chain.chain_id == id => Ok(done(chain, true)),
+        Ok(chain) => Err(taken(chain.chain_id)),
+        Err(rejection) => Err(rejection),
+    })
 }
 
 /// The chain's split row, unless it has none.

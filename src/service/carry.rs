@@ -14,6 +14,7 @@ use tonic::Status;
 
 use super::{
     Pieces, Service,
+    names::asking,
     limits::{PIECES_WAITING, READER_PAUSE_MAX},
     route::{Method, Route, Run, at_once, elsewhere, read_answer, read_call, shown, write_answer},
 };
@@ -67,6 +68,13 @@ impl Service {
                 let group = route.group;
                 self.lead(route, body, move |s, r| {
                     Box::pin(s.do_put_signatures(group, r))
+                })
+                .await
+            }
+            Method::NameChain => {
+                let group = route.group;
+                self.lead(route, body, move |s, r| {
+                    Box::pin(s.do_name_chain(group, r))
                 })
                 .await
             }
@@ -146,7 +154,9 @@ impl Service {
             .get(route.group)
             .is_some_and(|group| group.leads());
         let answer = match Q::decode(body) {
-            Ok(request) if leads => run(self, &request).await,
+            Ok(request) if leads => {
+                asking(route.group, async { run(self, &request).await }).await
+            }
             Ok(_) | Err(_) => Err(elsewhere()),
         };
         write_answer(&answer)
@@ -200,7 +210,7 @@ impl Service {
     /// A stream from this node's replica, or from another node's where there is none here.
     pub(super) async fn stream_at<Q: Message, A: Message + Default + 'static>(
         &self,
-        route: Route,
+        mut route: Route,
         any_replica: bool,
         request: &Q,
         run: impl Run<Q, Pieces<A>>,
@@ -216,6 +226,7 @@ impl Service {
                 None => self.stream_elsewhere(route, request),
             };
             match begun {
+                Err(refused) if self.follow(&refused, &mut route) => {}
                 Err(refused) if super::route::is_elsewhere(&refused) => {
                     if timeout_at(route.until, changes.changed()).await.is_err() {
                         return Err(shown(refused, route.group));

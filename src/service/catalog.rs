@@ -7,12 +7,17 @@ use std::{
 
 use tonic::Status;
 
-use super::{route, schemas::Schemas, status};
+use super::{
+    names::{self, Homes},
+    route,
+    schemas::Schemas,
+    status,
+};
 use crate::chain::{
     ChainId, ChainName, Constitution, Hash, HashAlg, HeadSignature, Schema, Systems,
 };
 use crate::consensus::{Group, Groups};
-use crate::engine::{ChainView, Finality, GroupId, Reader};
+use crate::engine::{ChainView, Finality, GroupId, ReadError, Reader};
 use crate::store::{ChainNo, Snapshot};
 
 /// Chains kept; beyond it all are forgotten and found again as they are used.
@@ -37,6 +42,8 @@ pub struct Catalog {
     groups: Groups,
     /// Read by every request, written at a chain's first use.
     known: RwLock<HashMap<String, Arc<Known>>>,
+    /// Chains that live in another group than their name.
+    pub homes: Homes,
     /// What their payloads must match, and what is about to be banged.
     pub schemas: Schemas,
 }
@@ -46,6 +53,7 @@ impl Catalog {
         Self {
             groups,
             known: RwLock::default(),
+            homes: Homes::default(),
             schemas: Schemas::default(),
         }
     }
@@ -59,7 +67,7 @@ impl Catalog {
             .get(name)
         {
             self.still_whole(known)?;
-            return Ok(known.clone());
+            return asked_there(name, known.clone());
         }
         let known = Arc::new(self.load(name)?);
         let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
@@ -67,7 +75,7 @@ impl Catalog {
             all.clear();
         }
         all.insert(name.to_owned(), known.clone());
-        Ok(known)
+        asked_there(name, known)
     }
 
     /// This node's replica of the group that the chain lives in.
@@ -103,12 +111,9 @@ impl Catalog {
 
     fn load(&self, text: &str) -> Result<Known, Status> {
         let name = ChainName::parse(text).map_err(|error| status::of_name("chain", &error))?;
-        let id = self.groups.of_name(&name).ok_or_else(route::elsewhere)?;
-        let engine = self.groups.get(id).ok_or_else(route::elsewhere)?.engine();
+        let (group, view) = self.look(&name)?;
+        let (id, engine) = (group.id(), group.engine());
         let reader = Reader::new(self.groups.store(), engine.slot());
-        let view = reader
-            .chain(text)
-            .map_err(|error| status::of_read(&error))?;
         let (_, constitution) = reader
             .constitution(&view)
             .map_err(|error| status::of_read(&error))?;
@@ -126,6 +131,63 @@ impl Catalog {
             .map_err(|error| status::of_store(&error))?;
         checked.map_err(|rejection| status::of_rejection(&rejection))?;
         Ok(known)
+    }
+}
+
+impl Catalog {
+    /// The replica on this node that has the chain: of the group that was asked, or whichever it is.
+    fn look(&self, name: &ChainName) -> Result<(Group, ChainView), Status> {
+        let owner = self.groups.of_name(name).ok_or_else(route::elsewhere)?;
+        let Some(asked) = names::asked() else {
+            return self.look_everywhere(name, owner);
+        };
+        let group = self.groups.get(asked).ok_or_else(route::elsewhere)?;
+        match self.chain_in(&group, name) {
+            // It is named before it is shown where it lives: it comes in a moment.
+            Err(ReadError::UnknownChain(_)) if asked != owner => Err(route::elsewhere()),
+            found => Ok((group, found.map_err(|error| refused(&error))?)),
+        }
+    }
+
+    fn look_everywhere(
+        &self,
+        name: &ChainName,
+        owner: GroupId,
+    ) -> Result<(Group, ChainView), Status> {
+        let mut told = None;
+        let held = self.groups.held();
+        // The owner of the name first: mostly the chain is there.
+        let (first, rest): (Vec<Group>, Vec<Group>) =
+            held.into_iter().partition(|group| group.id() == owner);
+        for group in first.into_iter().chain(rest) {
+            match self.chain_in(&group, name) {
+                Ok(view) => return Ok((group, view)),
+                Err(error) if group.id() == owner => told = Some(error),
+                Err(ReadError::UnknownChain(_)) => {}
+                Err(error) => return Err(refused(&error)),
+            }
+        }
+        Err(told.map_or_else(route::elsewhere, |error| refused(&error)))
+    }
+
+    fn chain_in(&self, group: &Group, name: &ChainName) -> Result<ChainView, ReadError> {
+        let slot = group.engine().slot();
+        Reader::new(self.groups.store(), slot).chain(&name.to_string())
+    }
+}
+
+/// A call that was brought to one group is answered by that one: by no other has it waited for its leader.
+fn asked_there(name: &str, known: Arc<Known>) -> Result<Arc<Known>, Status> {
+    match names::asked() {
+        Some(asked) if asked != known.group => Err(names::moved(name, known.group)),
+        _ => Ok(known),
+    }
+}
+
+fn refused(error: &ReadError) -> Status {
+    match error {
+        ReadError::Elsewhere { chain, group } => names::moved(chain, *group),
+        error => status::of_read(error),
     }
 }
 

@@ -17,6 +17,7 @@ mod lanes;
 mod leap;
 mod ledger;
 mod limits;
+mod names;
 mod prove;
 mod quorum;
 mod read;

@@ -11,7 +11,12 @@ use prost::Message;
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::{Code, Status, metadata::MetadataValue};
 
-use super::{Service, edge::Deadline, status};
+use super::{
+    Service,
+    edge::Deadline,
+    names::{asking, moved},
+    status,
+};
 use crate::chain::ChainName;
 use crate::consensus::{Channel, Group, Lane, ProposeError};
 use crate::engine::GroupId;
@@ -21,9 +26,11 @@ const LEADER_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long a change of leaders is waited for before the call is tried again all the same.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 /// Marks a status that only nodes see: what was asked was not done here, ask elsewhere; or nobody knows.
-const MARK: &str = "qbc-outcome";
+pub const MARK: &str = "qbc-outcome";
 const ELSEWHERE: &str = "elsewhere";
 const UNKNOWN: &str = "unknown";
+/// What was asked for lives in another group: `names.rs`.
+pub const MOVED: &str = "moved";
 
 /// What nodes ask each other on behalf of clients. The number travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,13 +57,14 @@ pub enum Method {
     ProveState = 19,
     GetMining = 20,
     PutSignatures = 24,
+    NameChain = 32,
 }
 
 impl Method {
     pub fn from_u8(byte: u8) -> Option<Self> {
         use Method::{
             Bang, Close, Export, GetBalance, GetBundle, GetChain, GetHead, GetLatest, GetMining,
-            GetQuant, GetTransaction, Inject, Leap, ListGroup, ListHistory, ListQuants,
+            GetQuant, GetTransaction, Inject, Leap, ListGroup, ListHistory, ListQuants, NameChain,
             ProveExtension, ProveInclusion, ProveState, PutSignatures, Read,
         };
         let all = [
@@ -81,6 +89,7 @@ impl Method {
             ProveState,
             GetMining,
             PutSignatures,
+            NameChain,
         ];
         all.into_iter().find(|method| *method as u8 == byte)
     }
@@ -119,15 +128,19 @@ impl Service {
         deadline: Option<Deadline>,
     ) -> Result<Route, Status> {
         let name = ChainName::parse(chain).map_err(|error| status::of_name("chain", &error))?;
+        let group = match self.catalog.homes.of(chain) {
+            Some(group) => group,
+            None => self.owner(&name)?,
+        };
         Ok(Route {
             method,
-            group: self.owner(&name)?,
+            group,
             until: until(deadline),
             repeatable: true,
         })
     }
 
-    /// The group of a name.
+    /// The group of a name: where a chain lives unless that group says otherwise.
     pub(super) fn owner(&self, name: &ChainName) -> Result<GroupId, Status> {
         self.groups.of_name(name).ok_or_else(cluster_unknown)
     }
@@ -135,7 +148,7 @@ impl Service {
     /// Does what only the leader of the group can do, on whichever node that is.
     pub(super) async fn at_leader<Q: Message, A: Message + Default>(
         &self,
-        route: Route,
+        mut route: Route,
         request: &Q,
         run: impl Run<Q, A>,
     ) -> Result<A, Status> {
@@ -143,11 +156,16 @@ impl Service {
         loop {
             changes.mark_unchanged();
             let done = match self.groups.leader(route.group) {
-                Some(node) if node == self.groups.node_id() => run(self, request).await,
+                Some(node) if node == self.groups.node_id() => {
+                    asking(route.group, async { run(self, request).await }).await
+                }
                 Some(node) => self.call(node, route, request).await,
                 None => Err(elsewhere()),
             };
             let Err(refused) = done else { return done };
+            if self.follow(&refused, &mut route) {
+                continue;
+            }
             if !may_repeat(&refused, route.repeatable) {
                 return Err(shown(refused, route.group));
             }
@@ -162,7 +180,7 @@ impl Service {
     /// none here, or a damaged one. `any_replica` does not wait.
     pub(super) async fn at_reader<Q: Message, A: Message + Default>(
         &self,
-        route: Route,
+        mut route: Route,
         any_replica: bool,
         request: &Q,
         run: impl Run<Q, A>,
@@ -178,6 +196,9 @@ impl Service {
                 None => self.read_elsewhere(route, request).await,
             };
             let Err(refused) = done else { return done };
+            if self.follow(&refused, &mut route) {
+                continue;
+            }
             if refused.code() == Code::DataLoss && self.others_hold(route.group) {
                 return self
                     .read_elsewhere(route, request)
@@ -194,6 +215,16 @@ impl Service {
         }
     }
 
+    /// Turns a route to the group that the refusal names; false where it names none, or the one that was asked.
+    pub(super) fn follow(&self, refused: &Status, route: &mut Route) -> bool {
+        let told = self.catalog.homes.learn(refused);
+        let Some(group) = told.filter(|group| *group != route.group) else {
+            return false;
+        };
+        route.group = group;
+        true
+    }
+
     /// Reads from a replica once it may be read.
     pub(super) async fn read_from<Q: Message, A>(
         &self,
@@ -203,7 +234,7 @@ impl Service {
         run: &impl Run<Q, A>,
     ) -> Result<A, Status> {
         self.readable(group, any_replica, until).await?;
-        let done = run(self, request).await;
+        let done = asking(group.id(), async { run(self, request).await }).await;
         self.still_of(group, done)
     }
 
@@ -330,6 +361,7 @@ pub fn write_answer<A: Message>(answer: &Result<A, Status>) -> Bytes {
         Err(status) => {
             let mark = match mark(status) {
                 Some(ELSEWHERE) => 1,
+                Some(MOVED) => 3,
                 Some(_) => 2,
                 None => 0,
             };
@@ -360,6 +392,10 @@ fn read_status(bytes: &[u8]) -> Option<Status> {
     Some(match mark {
         1 => marked(ELSEWHERE, message),
         2 => marked(UNKNOWN, message),
+        3 => {
+            let group = details.try_into().map(u32::from_be_bytes).ok()?;
+            moved(&message, GroupId(group))
+        }
         _ => Status::with_details(code, message, Bytes::copy_from_slice(details)),
     })
 }
@@ -403,9 +439,14 @@ pub fn is_elsewhere(status: &Status) -> bool {
     mark(status) == Some(ELSEWHERE)
 }
 
+/// True where the chain lives in another group than the one that was asked.
+pub fn is_moved(status: &Status) -> bool {
+    mark(status) == Some(MOVED)
+}
+
 fn may_repeat(status: &Status, repeatable: bool) -> bool {
     match mark(status) {
-        Some(ELSEWHERE) => true,
+        Some(ELSEWHERE | MOVED) => true,
         Some(_) => repeatable,
         None => false,
     }
@@ -415,7 +456,7 @@ fn may_repeat(status: &Status, repeatable: bool) -> bool {
 pub fn shown(refused: Status, group: GroupId) -> Status {
     match mark(&refused) {
         None => refused,
-        Some(ELSEWHERE) => status::status(
+        Some(ELSEWHERE | MOVED) => status::status(
             "NODE_UNAVAILABLE",
             format!(
                 "the chain's group {} has no leader that can be reached now, nothing was done; wait a moment and send the request again",
@@ -468,7 +509,7 @@ mod tests {
     #[test]
     fn every_method_has_a_number_of_its_own() {
         let found: Vec<Method> = (0..=u8::MAX).filter_map(Method::from_u8).collect();
-        assert_eq!(found.len(), 21);
+        assert_eq!(found.len(), 22);
         assert!(
             found
                 .iter()

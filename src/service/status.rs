@@ -251,6 +251,8 @@ pub fn of_read(error: &ReadError) -> Status {
         ReadError::NotSealed { height, .. } => {
             status("NOT_SEALED", message, &[("height", height.to_string())])
         }
+        // Nodes tell each other by a mark of its own: names.rs.
+        ReadError::Elsewhere { .. } => status("NODE_UNAVAILABLE", message, &[]),
         ReadError::Stopped(rejection) => of_rejection(rejection),
         ReadError::Store(error) | ReadError::Tile(TileError::Store(error)) => of_store(error),
         ReadError::Tile(_) => status("CHAIN_DAMAGED", message, &[]),

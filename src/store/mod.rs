@@ -15,6 +15,7 @@ mod folder;
 mod index;
 mod log;
 mod memory;
+mod names;
 mod position;
 mod quant;
 mod raft;
@@ -43,6 +44,7 @@ pub use index::{
 };
 pub use log::{LogRow, log_key, log_range};
 pub use memory::MemoryStore;
+pub use names::NameRow;
 pub use position::{Position, PositionError, PositionFile};
 pub use quant::{QuantRow, quant_key};
 pub use raft::{RaftTag, raft_key};
