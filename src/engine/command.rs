@@ -261,6 +261,17 @@ impl InjectHead<'_> {
     }
 }
 
+impl<'a> Inject<'a> {
+    /// Reads what `InjectHead::encode` made.
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let mut cursor = Cursor { bytes, at: 0 };
+        match cursor.command()? {
+            Command::Inject(inject) if cursor.at == bytes.len() => Some(inject),
+            _ => None,
+        }
+    }
+}
+
 impl InjectItem<'_> {
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.kind);

@@ -316,7 +316,12 @@ impl<'a> Reader<'a> {
 
     /// How far a chain is split; none of most.
     pub fn split(&self, chain: &ChainView) -> Result<Option<SplitRow>, ReadError> {
-        Ok(split::stored(self.view, self.slot, chain.no)?)
+        self.split_of(chain.no)
+    }
+
+    /// The same of the chain of a number.
+    pub fn split_of(&self, no: ChainNo) -> Result<Option<SplitRow>, ReadError> {
+        Ok(split::stored(self.view, self.slot, no)?)
     }
 
     /// What a chain has as a subchain; none of most.

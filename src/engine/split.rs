@@ -65,12 +65,17 @@ impl Engine {
     }
 
     /// What a chain that is split has of an inject: its ids and answers never change again.
-    pub fn before(&self, command: &Inject<'_>) -> Result<Result<Before, Rejection>, StoreError> {
+    /// `command` is one that `InjectHead::encode` made.
+    pub fn before(&self, command: &[u8]) -> Result<Result<Before, Rejection>, StoreError> {
+        let Some(command) = Inject::parse(command) else {
+            let why = "the command of an inject can't be read".to_owned();
+            return Ok(Err(Rejection::BadEvidence(why)));
+        };
         let mut state = self.lock();
         // Nothing is written: the batch takes no part in it.
         let mut batch = self.store.batch();
         let mut work = Work::new(self, &mut state, &mut batch, 0);
-        inject::before(&mut work, command)
+        inject::before(&mut work, &command)
     }
 
     /// The constitution of a chain after all its changes, as its subchains inherit it.

@@ -262,6 +262,9 @@ impl Beginning {
         let (groups, own) = self.open_groups(&member, own, parts, clock.clone()).await?;
         let facts = Arc::new(NodeFacts {
             started_ms: now_ms(),
+            fail_at: std::env::var("QBC_FAILPOINT")
+                .ok()
+                .map(|point| (point, end_now as fn() -> !)),
             ..NodeFacts::default()
         });
         Ok(Node {
@@ -401,6 +404,8 @@ impl Node {
         }));
         let stop = self.server_stop.subscribe();
         tokio::spawn(service.clone().sign_for_quorums(stop));
+        let stop = self.server_stop.subscribe();
+        tokio::spawn(service.clone().drive_splits(stop));
         let door = PeerDoor::new(self.links.clone(), trust.clone());
         let (router, health) = service
             .router(door)

@@ -3,6 +3,7 @@
 //! What needs no state is checked here before a command is made: sizes, content, signatures. The engine decides the rest.
 
 mod bang;
+mod below;
 mod carry;
 mod catalog;
 mod chains;
@@ -24,6 +25,7 @@ mod read;
 mod route;
 mod schemas;
 mod sign;
+mod split;
 mod status;
 
 use std::{sync::Arc, time::Duration};
@@ -58,6 +60,8 @@ pub struct NodeFacts {
     pub started_ms: u64,
     /// Quants that the scrub has checked.
     pub scrubbed_quants: std::sync::atomic::AtomicU64,
+    /// The point at which the process ends, and how: for tests of crashes.
+    pub fail_at: Option<(String, fn() -> !)>,
 }
 
 /// Everything the rpcs need. Clones share it.
@@ -216,6 +220,21 @@ impl chain_service_server::ChainService for Service {
         };
         self.at_leader(route, &request, |service, request| {
             Box::pin(service.do_close(request, route.until))
+        })
+        .await
+        .map(Response::new)
+    }
+    async fn split_chain(
+        &self,
+        request: Request<proto::SplitChainRequest>,
+    ) -> Answer<proto::SplitChainResponse> {
+        let (deadline, request) = opened(request);
+        let route = Route {
+            repeatable: !request.request_id.is_empty(),
+            ..self.route(Method::SplitChain, &request.chain, deadline)?
+        };
+        self.at_leader(route, &request, |service, request| {
+            Box::pin(service.do_split(request, route.until))
         })
         .await
         .map(Response::new)

@@ -58,14 +58,21 @@ pub enum Method {
     GetMining = 20,
     PutSignatures = 24,
     NameChain = 32,
+    SplitChain = 40,
+    BangSubchain = 41,
+    ActivateSubchain = 42,
+    InjectBelow = 43,
+    LookUp = 44,
+    GetReceipt = 45,
 }
 
 impl Method {
     pub fn from_u8(byte: u8) -> Option<Self> {
         use Method::{
-            Bang, Close, Export, GetBalance, GetBundle, GetChain, GetHead, GetLatest, GetMining,
-            GetQuant, GetTransaction, Inject, Leap, ListGroup, ListHistory, ListQuants, NameChain,
-            ProveExtension, ProveInclusion, ProveState, PutSignatures, Read,
+            ActivateSubchain, Bang, BangSubchain, Close, Export, GetBalance, GetBundle, GetChain,
+            GetHead, GetLatest, GetMining, GetQuant, GetReceipt, GetTransaction, Inject,
+            InjectBelow, Leap, ListGroup, ListHistory, ListQuants, LookUp, NameChain,
+            ProveExtension, ProveInclusion, ProveState, PutSignatures, Read, SplitChain,
         };
         let all = [
             Bang,
@@ -90,6 +97,12 @@ impl Method {
             GetMining,
             PutSignatures,
             NameChain,
+            SplitChain,
+            BangSubchain,
+            ActivateSubchain,
+            InjectBelow,
+            LookUp,
+            GetReceipt,
         ];
         all.into_iter().find(|method| *method as u8 == byte)
     }
@@ -509,7 +522,7 @@ mod tests {
     #[test]
     fn every_method_has_a_number_of_its_own() {
         let found: Vec<Method> = (0..=u8::MAX).filter_map(Method::from_u8).collect();
-        assert_eq!(found.len(), 22);
+        assert_eq!(found.len(), 28);
         assert!(
             found
                 .iter()
