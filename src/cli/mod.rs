@@ -36,6 +36,7 @@ mod read;
 mod serve;
 mod session;
 mod shape;
+mod split;
 mod tx;
 mod verify;
 mod wallet;
@@ -96,6 +97,8 @@ enum Verb {
     Leap(leap::LeapArgs),
     /// Seal a chain for good
     Close(close::CloseArgs),
+    /// Spread a chain over subchains in other groups
+    Split(split::SplitArgs),
     /// List chains
     Chains(chains::ChainsArgs),
     /// Show a chain
@@ -158,6 +161,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Inject(args) => online(&global, async |s| inject::run(args, s).await),
         Verb::Leap(args) => online(&global, async |s| leap::run(args, s).await),
         Verb::Close(args) => online(&global, async |s| close::run(args, s).await),
+        Verb::Split(args) => online(&global, async |s| split::run(args, s).await),
         Verb::Chains(args) => online(&global, async |s| chains::run(args, s).await),
         Verb::Chain(args) => online(&global, async |s| chain::run(args, s).await),
         Verb::Quant(args) => online(&global, async |s| quant::run(args, s).await),
@@ -214,7 +218,7 @@ mod tests {
             .get_subcommands()
             .map(clap::Command::get_name)
             .collect();
-        let contract = "serve bang inject leap close chains chain quant head tx read history latest export prove verify audit keygen amend erase wallet discover leave bench completions";
+        let contract = "serve bang inject leap close split chains chain quant head tx read history latest export prove verify audit keygen amend erase wallet discover leave bench completions";
         assert_eq!(verbs, contract.split(' ').collect::<Vec<_>>());
     }
 }

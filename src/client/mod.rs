@@ -33,6 +33,7 @@ mod query;
 mod read;
 mod receipts;
 mod request_id;
+mod split;
 mod trusted;
 mod way;
 
@@ -53,5 +54,6 @@ pub use load::{Load, LoadRequest, LoadWorker};
 pub use query::{ChainPage, ChainSummary, Mining, ServerInfo};
 pub use read::{ReadTransaction, Reader};
 pub use receipts::{KeptReceipt, ReceiptCheck};
+pub use split::{SplitDone, Subchain};
 pub use trusted::Trusted;
 pub use way::endpoints;

@@ -262,9 +262,8 @@ impl Beginning {
         let (groups, own) = self.open_groups(&member, own, parts, clock.clone()).await?;
         let facts = Arc::new(NodeFacts {
             started_ms: now_ms(),
-            fail_at: std::env::var("QBC_FAILPOINT")
-                .ok()
-                .map(|point| (point, end_now as fn() -> !)),
+            fail_at: std::env::var_os("QBC_FAILPOINT")
+                .map(|file| (file.into(), end_now as fn() -> !)),
             ..NodeFacts::default()
         });
         Ok(Node {

@@ -60,8 +60,9 @@ pub struct NodeFacts {
     pub started_ms: u64,
     /// Quants that the scrub has checked.
     pub scrubbed_quants: std::sync::atomic::AtomicU64,
-    /// The point at which the process ends, and how: for tests of crashes.
-    pub fail_at: Option<(String, fn() -> !)>,
+    /// A file that names the point at which the process ends, and how it does: for tests of crashes. Who ends takes the
+    /// file along, so of several nodes with the same one only the first does.
+    pub fail_at: Option<(std::path::PathBuf, fn() -> !)>,
 }
 
 /// Everything the rpcs need. Clones share it.

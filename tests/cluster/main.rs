@@ -47,4 +47,5 @@ mod join;
 mod post_quantum;
 mod quorum;
 mod sealing;
+mod split;
 mod strangers;

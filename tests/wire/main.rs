@@ -25,3 +25,4 @@ mod retries;
 mod schema;
 mod sealing;
 mod settings;
+mod split;
