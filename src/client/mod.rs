@@ -54,6 +54,6 @@ pub use load::{Load, LoadRequest, LoadWorker};
 pub use query::{ChainPage, ChainSummary, Mining, ServerInfo};
 pub use read::{ReadTransaction, Reader};
 pub use receipts::{KeptReceipt, ReceiptCheck};
-pub use split::{SplitDone, Subchain};
+pub use split::{Split, SplitDone, Subchain};
 pub use trusted::Trusted;
 pub use way::endpoints;

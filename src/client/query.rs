@@ -2,7 +2,7 @@
 use crate::{
     chain::{ChainId, Hash, Header, check_meta, verify_history_link},
     client::{
-        Client, ClientError, InForce, Trusted, contact::equivocation, convert, error::not_denied,
+        Client, ClientError, InForce, Split, Trusted, contact::equivocation, convert, error::not_denied,
         heads_book::other_id,
     },
     proto,
@@ -40,6 +40,8 @@ pub struct ChainSummary {
     pub created_ms: u64,
     /// How far the leader is with the work for the next Quant; none where nothing is mined, and in listings.
     pub mining: Option<Mining>,
+    /// How it is split; none of most.
+    pub split: Option<Split>,
 }
 
 /// The search for the nonce of a chain's next Quant.
@@ -156,6 +158,7 @@ impl Client {
             closed: chain.closed,
             created_ms: chain.created_ms,
             mining: chain.mining,
+            split: chain.split.as_ref().map(Split::read).transpose()?,
         })
     }
 }

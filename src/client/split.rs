@@ -32,6 +32,38 @@ pub struct Subchain {
     pub group: u32,
 }
 
+/// How a chain is split, by the node's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// The Quant that split it; none while the split is not so far yet.
+    pub height: Option<u64>,
+    /// All subchains take injects.
+    pub done: bool,
+    /// In the order of their places.
+    pub subchains: Vec<Subchain>,
+}
+
+impl Split {
+    pub(super) fn read(told: &proto::Split) -> Result<Self, ClientError> {
+        let read = |one: &proto::Subchain| {
+            Ok(Subchain {
+                name: one.name.clone(),
+                chain_id: convert::chain_id(&one.chain_id)?,
+                group: one.group,
+            })
+        };
+        Ok(Self {
+            height: told.height,
+            done: told.done,
+            subchains: told
+                .subchains
+                .iter()
+                .map(read)
+                .collect::<Result<_, ClientError>>()?,
+        })
+    }
+}
+
 impl Client {
     /// Splits a chain, and waits until its subchains take injects, however many deadlines that takes; it goes on where
     /// this is dropped.

@@ -82,9 +82,8 @@ impl Load {
                     }
                     let request = message(&chain, writer, number);
                     let answer = until_answered(&doors, &request, writer).await;
-                    let mut all = answered.lock().unwrap_or_else(PoisonError::into_inner);
-                    all.push((request, places(&answer)));
-                    drop(all);
+                    let told = (request, places(&answer));
+                    answered.lock().unwrap_or_else(PoisonError::into_inner).push(told);
                     sleep(Duration::from_millis(5)).await;
                 }
             });
@@ -283,7 +282,7 @@ async fn a_node_that_dies_at_any_step_of_a_split_loses_and_doubles_nothing() {
 async fn a_split_under_load_and_one_of_its_subchains_again_hold_nobody_up() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("point");
-    let mut story = cluster("a_split_under_load", &file).await;
+    let story = cluster("a_split_under_load", &file).await;
     bang(&story, "orders").await;
     let load = Load::on(&story, "orders");
     load.until_more(30).await;

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tonic::{Code, Status};
 
 use crate::{
+    ledger::python_agrees,
     process::qbc,
     rig::{Rig, bang_request, fact, names_field, refused, with_heads},
 };
@@ -273,6 +274,69 @@ async fn chains_with_work_quorum_salt_or_another_hash_are_split_and_their_subcha
             }
             let arguments = ["--endpoint", &url, "audit", &chain];
             qbc(&with_heads(&heads, &arguments)).well("audit");
+            let file = rig.file(&chain.replace('/', "-"));
+            let path = file.to_str().unwrap();
+            let arguments = ["--endpoint", &url, "export", &chain, "-o", path];
+            qbc(&with_heads(&heads, &arguments)).well("export");
+            python_agrees(&file);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_whole_of_a_split_chain_is_read_by_time_shown_as_a_tree_and_audited() {
+    let mut rig = Rig::with_chain("whole").await;
+    let words = |from: usize| (from..from + 6).map(|at| format!("word {at}")).collect::<Vec<_>>();
+    let mut all = Vec::new();
+    for (from, into) in [(0, Some(("whole", 3))), (6, Some(("whole/1", 2))), (12, None)] {
+        for word in words(from) {
+            inject(&mut rig, &request("whole", "", vec![one(&word, &word, "")])).await;
+            all.push(word);
+        }
+        if let Some((chain, into)) = into {
+            split(&mut rig, chain, into).await.unwrap();
+        }
+    }
+    let heads = rig.file("heads.json");
+    let url = rig.node().url().to_owned();
+    let run = |arguments: &[&str]| {
+        let mut whole = vec!["--endpoint", url.as_str(), "--output", "ndjson"];
+        whole.extend(arguments);
+        let ran = qbc(&with_heads(&heads, &whole));
+        ran.well("a verb");
+        ran
+    };
+    let read = |arguments: &[&str]| {
+        let ran = run(arguments);
+        let cursor = ran.stderr.split("--cursor ").nth(1).expect("a cursor").trim().to_owned();
+        let rows = ran.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        (rows.collect::<Vec<_>>(), cursor)
+    };
+    let (rows, _) = read(&["read", "whole"]);
+    let times: Vec<u64> = rows.iter().map(|row| row["inject_ms"].as_u64().unwrap()).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    let (mut parts, mut cursor) = (Vec::new(), None::<String>);
+    loop {
+        let mut arguments = vec!["read", "whole", "-n", "5"];
+        if let Some(cursor) = &cursor {
+            arguments.extend(["--cursor", cursor]);
+        }
+        let (rows, next) = read(&arguments);
+        if rows.is_empty() {
+            break;
+        }
+        parts.extend(rows);
+        cursor = Some(next);
+    }
+    assert_eq!(parts, rows, "read in parts it is the same");
+    let data = rows.iter().filter(|row| row.get("type").is_none());
+    assert_eq!(data.count(), all.len());
+    let tree: Value = serde_json::from_str(&run(&["chain", "whole"]).stdout).unwrap();
+    let one = &tree["split"]["subchains"][1];
+    assert_eq!(one["name"], "whole/1");
+    assert_eq!(one["split"]["subchains"][0]["name"], "whole/1/0");
+    let audited: Value = serde_json::from_str(&run(&["audit", "whole"]).stdout).unwrap();
+    assert_eq!(audited["subchains"].as_array().unwrap().len(), 3);
+    assert_eq!(audited["subchains"][1]["subchains"][1]["chain"], "whole/1/1");
+    assert_eq!(audited["subchains"][1]["subchains"][1]["verdict"], "clean");
 }
