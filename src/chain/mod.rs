@@ -79,8 +79,8 @@ pub use state::{
 };
 pub use transaction::{
     Attributes, ENVELOPE_BYTES, Envelope, ID_BYTES_MAX, KEY_BYTES_MAX, TYPE_CLAIM,
-    TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER, attributes_hash, author_message, check_author_key,
-    payload_hash, verify_author,
+    TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER, attributes_hash,
+    author_message, check_author_key, payload_hash, verify_author,
 };
 pub use tree::{
     Frontier, LeafReader, NodeReader, consistency_path, inclusion_path, range_root, tree_root,

@@ -326,7 +326,10 @@ mod tests {
         assert_eq!(meta.parent, Some(parent.clone()));
         let made = Constitution::parse(&meta.constitution.unwrap()).unwrap();
         assert_eq!(made.name, "orders/1");
-        assert_eq!((made.family_id, made.place), (Some(parent.id), Some((1, 2))));
+        assert_eq!(
+            (made.family_id, made.place),
+            (Some(parent.id), Some((1, 2)))
+        );
         assert_eq!(made.authority, constitution.authority);
         let below = Splitting {
             constitution: &made,
@@ -351,7 +354,10 @@ mod tests {
             assert_eq!(refused.check, "claim-format");
         }
         let longer = [&bytes[..], &[0]].concat();
-        assert_eq!(SplitEvidence::parse(&longer).unwrap_err().check, "claim-format");
+        assert_eq!(
+            SplitEvidence::parse(&longer).unwrap_err().check,
+            "claim-format"
+        );
         evidence.check(&ids[1], alg, &parent, (1, 2)).unwrap();
         let later = ParentRef {
             height: 1,
@@ -366,7 +372,10 @@ mod tests {
             (evidence.check(&ids[1], alg, &other, (1, 2)), "claim-parent"),
             (evidence.check(&ids[1], alg, &parent, (0, 2)), "claim-route"),
             (evidence.check(&ids[1], alg, &parent, (1, 3)), "claim-route"),
-            (evidence.check(&ids[1], HashAlg::Sha2_256, &parent, (1, 2)), "hash-alg"),
+            (
+                evidence.check(&ids[1], HashAlg::Sha2_256, &parent, (1, 2)),
+                "hash-alg",
+            ),
         ];
         for (refused, check) in refusals {
             assert_eq!(refused.unwrap_err().check, check);

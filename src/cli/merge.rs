@@ -36,7 +36,9 @@ impl Cursor {
         };
         let pairs = text.split(',').map(pair).collect::<Option<_>>();
         pairs.map(Self).ok_or_else(|| {
-            format!("{text} is no cursor; give the one that qbc read said at its end: NAME=INDEX,...")
+            format!(
+                "{text} is no cursor; give the one that qbc read said at its end: NAME=INDEX,..."
+            )
         })
     }
 }
@@ -122,7 +124,9 @@ fn of_chain(name: &str, row: Row) -> Row {
     let mut cells = vec![name.to_owned()];
     cells.extend(row.cells);
     // A chain's name needs no escapes.
-    let json = row.json.replacen('{', &format!("{{\"chain\":\"{name}\","), 1);
+    let json = row
+        .json
+        .replacen('{', &format!("{{\"chain\":\"{name}\","), 1);
     Row { json, cells }
 }
 

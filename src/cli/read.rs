@@ -37,7 +37,9 @@ pub(super) async fn run(args: ReadArgs, mut session: Session) -> Result<(), CliE
         return merge::run(&mut session, &chains, (cursor, args.count)).await;
     }
     let content = trusted.constitution.content;
-    let mut reader = session.client.read(&trusted, args.from.unwrap_or(0), args.count);
+    let mut reader = session
+        .client
+        .read(&trusted, args.from.unwrap_or(0), args.count);
     // An error before the first transaction leaves stdout empty.
     let mut batch = reader.next_batch().await?;
     let mut rows = session.printer.rows(shape::TRANSACTION_COLUMNS)?;

@@ -2,8 +2,8 @@
 use crate::{
     chain::{ChainId, Hash, Header, check_meta, verify_history_link},
     client::{
-        Client, ClientError, InForce, Split, Trusted, contact::equivocation, convert, error::not_denied,
-        heads_book::other_id,
+        Client, ClientError, InForce, Split, Trusted, contact::equivocation, convert,
+        error::not_denied, heads_book::other_id,
     },
     proto,
 };

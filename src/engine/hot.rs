@@ -13,8 +13,9 @@ use super::{
 };
 use crate::chain::{ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta, Systems};
 use crate::store::{
-    Cf, ChainNo, ChainRow, PoolLeavesRow, PoolRow, QuantRow, Slot, SplitRow, StateWrite, StoreError,
-    SubchainRow, View, chain_key, history_edge_from, pool_key, pool_leaves_key, quant_key,
+    Cf, ChainNo, ChainRow, PoolLeavesRow, PoolRow, QuantRow, Slot, SplitRow, StateWrite,
+    StoreError, SubchainRow, View, chain_key, history_edge_from, pool_key, pool_leaves_key,
+    quant_key,
 };
 
 /// Chains kept per group.

@@ -346,9 +346,7 @@ fn check(
         Ok(header) => header,
         Err(refused) => return Ok(Err(Rejection::SealDiffers(refused.to_string()))),
     };
-    let route = Meta::parse(command.meta)
-        .ok()
-        .and_then(|meta| meta.route);
+    let route = Meta::parse(command.meta).ok().and_then(|meta| meta.route);
     if let Err(rejection) = check_place(chain, &header, route.as_deref()) {
         return Ok(Err(rejection));
     }

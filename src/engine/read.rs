@@ -14,10 +14,10 @@ use crate::chain::{
     StateSubject, TYPE_ERASURE, inclusion_path,
 };
 use crate::store::{
-    AccountRow, Cf, ChainNo, ChainRow, EachRow, HistoryReader, NameRow, PoolRow, QuantReader, QuantRow,
-    Slot, SplitRow, StateAt, StoreError, SubchainRow, TileError, TxRow, View, account_key, chain_key, decode_earlier,
-    index_of_touch, name_key, names_from, pool_key, quant_key, quant_tile_key, touches_between,
-    tx_key, tx_row,
+    AccountRow, Cf, ChainNo, ChainRow, EachRow, HistoryReader, NameRow, PoolRow, QuantReader,
+    QuantRow, Slot, SplitRow, StateAt, StoreError, SubchainRow, TileError, TxRow, View,
+    account_key, chain_key, decode_earlier, index_of_touch, name_key, names_from, pool_key,
+    quant_key, quant_tile_key, touches_between, tx_key, tx_row,
 };
 
 /// A read could not be answered.

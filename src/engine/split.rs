@@ -26,8 +26,8 @@ use crate::chain::{
 };
 use crate::store::{
     Branch, Cf, ChainNo, NameRow, QuantRow, RequestRow, RequestRun, Slot, SplitChild, SplitPhase,
-    SplitRow, StoreError, SubchainRow, View, chain_of_splitting, name_key, quant_key,
-    request_key, split_key, splitting_bounds, splitting_key, subchain_key,
+    SplitRow, StoreError, SubchainRow, View, chain_of_splitting, name_key, quant_key, request_key,
+    split_key, splitting_bounds, splitting_key, subchain_key,
 };
 
 type Step = Result<Result<SplitStep, Rejection>, StoreError>;
@@ -157,12 +157,7 @@ pub(super) fn apply(work: &mut Work<'_>, command: &SplitCommand<'_>) -> Step {
     }
 }
 
-fn intend(
-    work: &mut Work<'_>,
-    no: ChainNo,
-    request_id: &[u8],
-    places: &[(u32, [u8; 16])],
-) -> Step {
+fn intend(work: &mut Work<'_>, no: ChainNo, request_id: &[u8], places: &[(u32, [u8; 16])]) -> Step {
     let body = body_hash("split", &[&(places.len() as u32).to_be_bytes()]);
     if let Some(answer) = seen(work, no, request_id, &body)? {
         return Ok(answer);
@@ -413,7 +408,10 @@ fn activate(work: &mut Work<'_>, no: ChainNo, bytes: &[u8]) -> Step {
     let genesis = genesis.and_then(|row| Meta::parse(&row.meta).ok());
     let parent = genesis.and_then(|meta| meta.parent);
     let parent = parent.ok_or_else(|| StoreError::row("quant"))?;
-    let place = sub.above.last().map_or((0, 0), |last| (last.place, last.of));
+    let place = sub
+        .above
+        .last()
+        .map_or((0, 0), |last| (last.place, last.of));
     let evidence = SplitEvidence::parse(bytes).and_then(|evidence| {
         evidence.check(&step.chain_id, alg, &parent, place)?;
         Ok(evidence)
@@ -607,11 +605,13 @@ fn led_here(
     };
     let key = attributes.key.as_deref();
     let Some(routing_key) = routing_key(key, item.id, request_id) else {
-        return Err("it has no key, no id and its request no request_id to be routed by, to a subchain");
+        return Err(
+            "it has no key, no id and its request no request_id to be routed by, to a subchain",
+        );
     };
-    let here = above.iter().all(|branch| {
-        place_of(chain.alg, &branch.id, routing_key, branch.of) == branch.place
-    });
+    let here = above
+        .iter()
+        .all(|branch| place_of(chain.alg, &branch.id, routing_key, branch.of) == branch.place);
     if here {
         Ok(())
     } else {

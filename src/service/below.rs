@@ -645,7 +645,10 @@ mod tests {
         assert_eq!(field, "transactions[7].key");
         let violation = &details.bad_request().unwrap().field_violations[0];
         assert_eq!(violation.field, "transactions[7].key");
-        assert_eq!(renumbered(refused.clone(), &[0, 1]).message(), refused.message());
+        assert_eq!(
+            renumbered(refused.clone(), &[0, 1]).message(),
+            refused.message()
+        );
     }
 
     #[test]

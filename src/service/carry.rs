@@ -14,8 +14,8 @@ use tonic::Status;
 
 use super::{
     Pieces, Service,
-    names::asking,
     limits::{PIECES_WAITING, READER_PAUSE_MAX},
+    names::asking,
     route::{Method, Route, Run, at_once, elsewhere, read_answer, read_call, shown, write_answer},
 };
 use crate::consensus::{Channel, Lane};
@@ -74,10 +74,8 @@ impl Service {
             }
             Method::NameChain => {
                 let group = route.group;
-                self.lead(route, body, move |s, r| {
-                    Box::pin(s.do_name_chain(group, r))
-                })
-                .await
+                self.lead(route, body, move |s, r| Box::pin(s.do_name_chain(group, r)))
+                    .await
             }
             Method::SplitChain
             | Method::BangSubchain
@@ -190,9 +188,7 @@ impl Service {
             .get(route.group)
             .is_some_and(|group| group.leads());
         let answer = match Q::decode(body) {
-            Ok(request) if leads => {
-                asking(route.group, async { run(self, &request).await }).await
-            }
+            Ok(request) if leads => asking(route.group, async { run(self, &request).await }).await,
             Ok(_) | Err(_) => Err(elsewhere()),
         };
         write_answer(&answer)

@@ -23,9 +23,7 @@ use crate::chain::{
     TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER, Transfer, check_author_key,
     check_content, payload_hash, tree_root, verify_author,
 };
-use crate::engine::{
-    InjectHead, InjectItem, Injected, Move, REQUEST_ID_BYTES_MAX, Rejection,
-};
+use crate::engine::{InjectHead, InjectItem, Injected, Move, REQUEST_ID_BYTES_MAX, Rejection};
 use crate::proto;
 use crate::store::RequestRun;
 

@@ -134,11 +134,7 @@ impl Service {
             Outcome::Named(named) => named
                 .map(|()| ChainNamed {})
                 .map_err(|rejection| of_rejection(&rejection)),
-            _ => Err(status(
-                "INTERNAL",
-                "the answer is not that of a name",
-                &[],
-            )),
+            _ => Err(status("INTERNAL", "the answer is not that of a name", &[])),
         }
     }
 }

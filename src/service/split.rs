@@ -158,11 +158,7 @@ impl Service {
         let outcome = group.propose(command.encode()).await;
         match outcome.map_err(|error| of_propose(&error))? {
             Outcome::Split(done) => done.map_err(|rejection| of_rejection(&rejection)),
-            _ => Err(status(
-                "INTERNAL",
-                "the answer is not that of a split",
-                &[],
-            )),
+            _ => Err(status("INTERNAL", "the answer is not that of a split", &[])),
         }
     }
 
@@ -219,9 +215,7 @@ impl Service {
             SplitEvidence::parse(&request.evidence)
                 .and_then(|evidence| evidence.verify(&known.constitution))
         });
-        verified.map_err(|refused| {
-            of_rejection(&Rejection::BadEvidence(refused.to_string()))
-        })?;
+        verified.map_err(|refused| of_rejection(&Rejection::BadEvidence(refused.to_string())))?;
         self.reach("split-activating");
         let command = SplitCommand::Activate {
             chain: known.no,
@@ -291,7 +285,8 @@ impl Service {
             SplitPhase::Intended => {
                 self.bang_all(group, &chain, &row).await?;
                 self.reach("split-banged");
-                self.step(group, &SplitCommand::Freeze { chain: no }).await?;
+                self.step(group, &SplitCommand::Freeze { chain: no })
+                    .await?;
                 self.reach("split-frozen");
             }
             SplitPhase::Frozen => {
@@ -301,7 +296,8 @@ impl Service {
             SplitPhase::Sealed => {
                 self.activate_all(&chain, &row).await?;
                 self.reach("split-activated");
-                self.step(group, &SplitCommand::Finish { chain: no }).await?;
+                self.step(group, &SplitCommand::Finish { chain: no })
+                    .await?;
                 self.reach("split-done");
             }
             SplitPhase::Done => return Ok(true),
@@ -394,9 +390,7 @@ impl Service {
             Ok(_)
             | Err(
                 SealError::Mining(_)
-                | SealError::Rejected(
-                    Rejection::NothingToSeal(_) | Rejection::HeadMoved { .. },
-                ),
+                | SealError::Rejected(Rejection::NothingToSeal(_) | Rejection::HeadMoved { .. }),
             ) => Ok(()),
             Err(error) => Err(of_seal(&error)),
         }
@@ -509,7 +503,8 @@ fn spread(
             let on_group = on_group.get(group).copied().unwrap_or(0);
             let load = written.get(node).copied().unwrap_or(0);
             // Different chains begin at different groups.
-            let turn = group.wrapping_sub(first % (leaders.len() as u32 + 1)) % (leaders.len() as u32 + 1);
+            let turn =
+                group.wrapping_sub(first % (leaders.len() as u32 + 1)) % (leaders.len() as u32 + 1);
             (on_node, Some(*node) == home, load, *node, on_group, turn)
         };
         let Some((group, node)) = fit.iter().copied().min_by_key(weight) else {
@@ -535,10 +530,7 @@ mod tests {
         let leaders = leaders(&[1, 1, 2, 2, 3, 3]);
         let written = BTreeMap::from([(1, 0), (2, 900), (3, 5)]);
         let chosen = spread(1, &leaders, &written, (0, 7));
-        let nodes: Vec<u64> = chosen
-            .iter()
-            .map(|group| leaders[group].unwrap())
-            .collect();
+        let nodes: Vec<u64> = chosen.iter().map(|group| leaders[group].unwrap()).collect();
         assert_eq!(nodes, [3, 2, 1, 3, 2, 1, 3]);
         assert!(!chosen.contains(&1), "not beside its parent");
         assert_ne!(chosen[0], chosen[3], "a node's groups in turn");
@@ -546,7 +538,10 @@ mod tests {
 
     #[test]
     fn one_group_takes_all_where_there_is_no_other() {
-        assert_eq!(spread(1, &leaders(&[1]), &BTreeMap::new(), (9, 3)), [1, 1, 1]);
+        assert_eq!(
+            spread(1, &leaders(&[1]), &BTreeMap::new(), (9, 3)),
+            [1, 1, 1]
+        );
     }
 
     #[test]

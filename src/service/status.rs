@@ -216,9 +216,7 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
             status("CHAIN_SPLIT", message, &[("into", into.to_string())])
         }
         Rejection::Splitting(_) => status("SPLIT_UNDER_WAY", message, &[]),
-        Rejection::Misrouted { item, .. } => {
-            of_item("ROUTED_ELSEWHERE", (*item, "key"), message)
-        }
+        Rejection::Misrouted { item, .. } => of_item("ROUTED_ELSEWHERE", (*item, "key"), message),
         Rejection::NotSplittable { .. } | Rejection::Inherited(_) => {
             status("NOT_SUPPORTED", message, &[])
         }

@@ -50,7 +50,12 @@ async fn until_answered(doors: &Doors, request: &InjectRequest, first: usize) ->
         match sent {
             Ok(answer) => return answer.into_inner(),
             Err(status) => {
-                let passes = [Code::Unavailable, Code::Unknown, Code::Cancelled, Code::DeadlineExceeded];
+                let passes = [
+                    Code::Unavailable,
+                    Code::Unknown,
+                    Code::Cancelled,
+                    Code::DeadlineExceeded,
+                ];
                 assert!(passes.contains(&status.code()), "{status:?}");
                 assert!(Instant::now() < until, "{status:?}");
             }
@@ -83,7 +88,10 @@ impl Load {
                     let request = message(&chain, writer, number);
                     let answer = until_answered(&doors, &request, writer).await;
                     let told = (request, places(&answer));
-                    answered.lock().unwrap_or_else(PoisonError::into_inner).push(told);
+                    answered
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(told);
                     sleep(Duration::from_millis(5)).await;
                 }
             });
@@ -125,15 +133,27 @@ fn message(chain: &str, writer: usize, number: usize) -> InjectRequest {
         let own = format!("{label} {item}");
         TransactionInput {
             payload: own.clone().into(),
-            key: if number % 4 < 2 { Bytes::from(format!("key {}", number % 50)) } else { Bytes::new() },
-            id: if number % 2 == 0 { own.into() } else { Bytes::new() },
+            key: if number % 4 < 2 {
+                Bytes::from(format!("key {}", number % 50))
+            } else {
+                Bytes::new()
+            },
+            id: if number % 2 == 0 {
+                own.into()
+            } else {
+                Bytes::new()
+            },
             ..TransactionInput::default()
         }
     };
     InjectRequest {
         chain: chain.to_owned(),
         transactions: (0..=number % 3).map(one).collect(),
-        request_id: if number % 2 == 0 { String::new() } else { label.clone() },
+        request_id: if number % 2 == 0 {
+            String::new()
+        } else {
+            label.clone()
+        },
         ..InjectRequest::default()
     }
 }
@@ -196,7 +216,10 @@ async fn holds(story: &Story, chains: &[String], answered: &[Answered]) {
     for chain in chains {
         for (index, payload) in payloads(story, chain).await {
             let twice = stands.insert(payload.clone(), (chain.clone(), index));
-            assert_eq!(twice, None, "{payload:?} stands twice, also at {chain} {index}");
+            assert_eq!(
+                twice, None,
+                "{payload:?} stands twice, also at {chain} {index}"
+            );
         }
     }
     let mut count = 0;
@@ -246,7 +269,11 @@ async fn dies_at(story: &mut Story, file: &PathBuf, point: &str) {
     assert!(!file.exists(), "who died took the point along");
     // The others finish it, or the one that comes back.
     sleep(Duration::from_millis(500)).await;
-    story.fleet.start(dead, None).await.expect("it starts again");
+    story
+        .fleet
+        .start(dead, None)
+        .await
+        .expect("it starts again");
     let subchains = splitting.await.expect("the split ends");
     load.until_more(40).await;
     let answered = load.end().await;
@@ -294,7 +321,9 @@ async fn a_split_under_load_and_one_of_its_subchains_again_hold_nobody_up() {
     chains.push("orders".to_owned());
     let deeper = answered.iter().flat_map(|(_, places)| places);
     assert!(
-        deeper.clone().any(|(chain, _)| chain.starts_with("orders/0/")),
+        deeper
+            .clone()
+            .any(|(chain, _)| chain.starts_with("orders/0/")),
         "some lead to the subchains of a subchain"
     );
     holds(&story, &chains, &answered).await;
@@ -302,9 +331,21 @@ async fn a_split_under_load_and_one_of_its_subchains_again_hold_nobody_up() {
         chain: "orders".to_owned(),
         any_replica: false,
     };
-    let shown = story.fleet.doors.chains(1).get_chain(request).await.unwrap();
+    let shown = story
+        .fleet
+        .doors
+        .chains(1)
+        .get_chain(request)
+        .await
+        .unwrap();
     let shown = shown.into_inner().chain.unwrap();
-    let groups: Vec<u32> = shown.split.unwrap().subchains.iter().map(|one| one.group).collect();
+    let groups: Vec<u32> = shown
+        .split
+        .unwrap()
+        .subchains
+        .iter()
+        .map(|one| one.group)
+        .collect();
     let mut leaders = std::collections::BTreeSet::new();
     for group in groups {
         leaders.insert(story.leader(group).await);

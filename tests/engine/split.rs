@@ -1,9 +1,7 @@
 //! Splits on replicas: the same steps in other batches and with other restarts give the same bytes, they come with images,
 //! each step that was done is answered as done, and each that is out of turn is refused.
 
-use qbc::chain::{
-    ChainId, HashAlg, Meta, SplitEvidence, TYPE_CLAIM, place_of, verify_inclusion,
-};
+use qbc::chain::{ChainId, HashAlg, Meta, SplitEvidence, TYPE_CLAIM, place_of, verify_inclusion};
 use qbc::engine::{
     Before, InjectHead, InjectItem, Outcome, Reader, Rejection, Seal, SplitCommand, SplitStep,
     TemplateRequest,
@@ -18,7 +16,11 @@ const FIRST: ChainNo = ChainNo(2);
 const SECOND: ChainNo = ChainNo(3);
 const ALG: HashAlg = HashAlg::Sha3_256;
 
-fn step(replica: &Replica, time_ms: u64, command: &SplitCommand<'_>) -> Result<SplitStep, Rejection> {
+fn step(
+    replica: &Replica,
+    time_ms: u64,
+    command: &SplitCommand<'_>,
+) -> Result<SplitStep, Rejection> {
     match replica.apply(&[entry(time_ms, &[command.encode()])])[0][..] {
         [Outcome::Split(ref done)] => done.clone(),
         ref other => panic!("{other:?}"),
@@ -91,7 +93,13 @@ fn steps() -> Steps {
     let replica = Replica::new(&open(dir.path()), 9);
     let mut entries = vec![
         entry(1000, &[bang_bytes(&plain_bang("a", ALG))]),
-        entry(2000, &[inject_bytes(PARENT, &plain_inject([b"one".to_vec()])), with_id(PARENT, "old")]),
+        entry(
+            2000,
+            &[
+                inject_bytes(PARENT, &plain_inject([b"one".to_vec()])),
+                with_id(PARENT, "old"),
+            ],
+        ),
     ];
     let intend = SplitCommand::Intend {
         chain: PARENT,
@@ -121,12 +129,19 @@ fn steps() -> Steps {
         assert_eq!(header.id(), child.id, "made again, it is the same");
         let bang = SplitCommand::Bang {
             alg: ALG,
-            above: vec![Branch { id: view.chain_id, place, of: 2 }],
+            above: vec![Branch {
+                id: view.chain_id,
+                place,
+                of: 2,
+            }],
             meta: &meta,
         };
         entries.push(entry(3500, &[bang.encode()]));
     }
-    entries.push(entry(4000, &[SplitCommand::Freeze { chain: PARENT }.encode()]));
+    entries.push(entry(
+        4000,
+        &[SplitCommand::Freeze { chain: PARENT }.encode()],
+    ));
     replica.apply(&entries[3..]);
     let sealed = seal(&replica, 5000);
     replica.apply(std::slice::from_ref(&sealed));
@@ -135,10 +150,16 @@ fn steps() -> Steps {
     let quant = reader.quant(&view, view.head.height).unwrap();
     let evidence = SplitEvidence::of(view.head, quant.meta, Vec::new()).to_bytes();
     for chain in [FIRST, SECOND] {
-        let activate = SplitCommand::Activate { chain, evidence: &evidence };
+        let activate = SplitCommand::Activate {
+            chain,
+            evidence: &evidence,
+        };
         entries.push(entry(6000, &[activate.encode()]));
     }
-    entries.push(entry(7000, &[SplitCommand::Finish { chain: PARENT }.encode()]));
+    entries.push(entry(
+        7000,
+        &[SplitCommand::Finish { chain: PARENT }.encode()],
+    ));
     let to_first = id_that_leads_to(&view.chain_id, 0);
     entries.push(entry(8000, &[with_id(FIRST, &to_first)]));
     Steps {
@@ -165,7 +186,11 @@ fn a_split_gives_the_same_bytes_in_any_batches_and_comes_with_an_image() {
     let view = reader.chain("a").unwrap();
     let row = reader.split(&view).unwrap().unwrap();
     assert_eq!((row.phase, row.height), (SplitPhase::Done, 1));
-    assert_eq!(view.head.tx_end(), view.pool.next_index, "the whole pool is sealed");
+    assert_eq!(
+        view.head.tx_end(),
+        view.pool.next_index,
+        "the whole pool is sealed"
+    );
     let meta = Meta::parse(&reader.quant(&view, 1).unwrap().meta).unwrap();
     assert_eq!(meta.route, Some(row.route()));
     let child = reader.chain("a/0").unwrap();
@@ -176,13 +201,21 @@ fn a_split_gives_the_same_bytes_in_any_batches_and_comes_with_an_image() {
     assert!(reader.subchain(&child).unwrap().unwrap().active);
     let path = reader.tx_path(&view, &view.head, 1).unwrap();
     let leaf = reader.transaction(&view, 1).unwrap();
-    let leaf = leaf.row().unwrap().envelope(ALG, view.chain_id, 1).leaf(ALG);
+    let leaf = leaf
+        .row()
+        .unwrap()
+        .envelope(ALG, view.chain_id, 1)
+        .leaf(ALG);
     verify_inclusion(ALG, &leaf, 1, 2, &path, &view.head.tx_root).unwrap();
     let fresh = tempfile::tempdir().unwrap();
     let taken = moved(&all, &open(fresh.path()), 5, None).replica;
     let id = id_that_leads_to(&steps.parent, 1);
     assert_eq!(inject(&taken, SECOND, &id), Ok(1), "it goes on from there");
-    let split = Rejection::Split { chain: "a".into(), into: 2, what: "injects go to those" };
+    let split = Rejection::Split {
+        chain: "a".into(),
+        into: 2,
+        what: "injects go to those",
+    };
     assert_eq!(inject(&taken, PARENT, "new"), Err(split));
 }
 
@@ -196,7 +229,10 @@ fn each_step_is_done_once_and_none_out_of_turn() {
     let freeze = SplitCommand::Freeze { chain: PARENT };
     let finish = SplitCommand::Finish { chain: PARENT };
     replica.apply(&steps.entries[..2]);
-    assert!(matches!(step(&replica, 2500, &freeze), Err(Rejection::NotSplittable { .. })));
+    assert!(matches!(
+        step(&replica, 2500, &freeze),
+        Err(Rejection::NotSplittable { .. })
+    ));
     replica.apply(&steps.entries[2..3]);
     assert_eq!(replica.engine.splits_open().unwrap(), [PARENT]);
     let again = SplitCommand::Intend {
@@ -204,43 +240,87 @@ fn each_step_is_done_once_and_none_out_of_turn() {
         request_id: b"r",
         places: vec![(1, [8; 16]), (1, [9; 16])],
     };
-    assert!(step(&replica, 3100, &again).unwrap().duplicate, "other salts count nothing");
+    assert!(
+        step(&replica, 3100, &again).unwrap().duplicate,
+        "other salts count nothing"
+    );
     let other = SplitCommand::Intend {
         chain: PARENT,
         request_id: b"other",
         places: vec![(1, [8; 16]); 3],
     };
-    assert!(matches!(step(&replica, 3200, &other), Err(Rejection::Splitting(_))));
-    assert_eq!(inject(&replica, PARENT, "meanwhile"), Ok(2), "it takes injects still");
-    assert!(matches!(step(&replica, 3300, &finish), Err(Rejection::BadEvidence(_))));
+    assert!(matches!(
+        step(&replica, 3200, &other),
+        Err(Rejection::Splitting(_))
+    ));
+    assert_eq!(
+        inject(&replica, PARENT, "meanwhile"),
+        Ok(2),
+        "it takes injects still"
+    );
+    assert!(matches!(
+        step(&replica, 3300, &finish),
+        Err(Rejection::BadEvidence(_))
+    ));
     replica.apply(&steps.entries[3..5]);
     let before = replica.rows();
     replica.apply(&steps.entries[3..5]);
     assert!(replica.rows() == before, "a subchain is banged once");
     let id = id_that_leads_to(&steps.parent, 0);
-    assert!(matches!(inject(&replica, FIRST, &id), Err(Rejection::Splitting(_))));
+    assert!(matches!(
+        inject(&replica, FIRST, &id),
+        Err(Rejection::Splitting(_))
+    ));
     assert!(!step(&replica, 4000, &freeze).unwrap().duplicate);
     assert!(step(&replica, 4100, &freeze).unwrap().duplicate);
-    assert!(matches!(inject(&replica, PARENT, "late"), Err(Rejection::Splitting(_))));
-    assert_eq!(inject(&replica, PARENT, "old"), Ok(1), "a retry is answered all the same");
+    assert!(matches!(
+        inject(&replica, PARENT, "late"),
+        Err(Rejection::Splitting(_))
+    ));
+    assert_eq!(
+        inject(&replica, PARENT, "old"),
+        Ok(1),
+        "a retry is answered all the same"
+    );
 
-    let early = SplitCommand::Activate { chain: FIRST, evidence: &steps.evidence };
-    let bad = SplitCommand::Activate { chain: FIRST, evidence: b"bad" };
-    assert!(matches!(step(&replica, 4200, &bad), Err(Rejection::BadEvidence(_))));
+    let early = SplitCommand::Activate {
+        chain: FIRST,
+        evidence: &steps.evidence,
+    };
+    let bad = SplitCommand::Activate {
+        chain: FIRST,
+        evidence: b"bad",
+    };
+    assert!(matches!(
+        step(&replica, 4200, &bad),
+        Err(Rejection::BadEvidence(_))
+    ));
     replica.apply(&[seal(&replica, 5000)]);
     let view = reader.chain("a").unwrap();
     let quant = reader.quant(&view, view.head.height).unwrap();
     let evidence = SplitEvidence::of(view.head.clone(), quant.meta, Vec::new()).to_bytes();
-    let activate = |chain| SplitCommand::Activate { chain, evidence: &evidence };
-    assert!(matches!(step(&replica, 5100, &activate(PARENT)), Err(Rejection::BadEvidence(_))));
+    let activate = |chain| SplitCommand::Activate {
+        chain,
+        evidence: &evidence,
+    };
+    assert!(matches!(
+        step(&replica, 5100, &activate(PARENT)),
+        Err(Rejection::BadEvidence(_))
+    ));
     assert!(!step(&replica, 6000, &activate(FIRST)).unwrap().duplicate);
-    assert!(step(&replica, 6100, &early).unwrap().duplicate, "it is there already");
+    assert!(
+        step(&replica, 6100, &early).unwrap().duplicate,
+        "it is there already"
+    );
     assert!(!step(&replica, 6200, &activate(SECOND)).unwrap().duplicate);
     assert!(!step(&replica, 7000, &finish).unwrap().duplicate);
     assert!(step(&replica, 7100, &finish).unwrap().duplicate);
     assert_eq!(replica.engine.splits_open().unwrap(), []);
     let wrong = inject(&replica, SECOND, &id);
-    assert!(matches!(wrong, Err(Rejection::Misrouted { item: 0, .. })), "{wrong:?}");
+    assert!(
+        matches!(wrong, Err(Rejection::Misrouted { item: 0, .. })),
+        "{wrong:?}"
+    );
     assert_eq!(inject(&replica, FIRST, &id), Ok(1));
     let found = replica.engine.before(&with_id(PARENT, "old")).unwrap();
     assert_eq!(found, Ok(Before::Standing(vec![Some(1)])));

@@ -67,7 +67,9 @@ fn places(answer: &InjectResponse) -> Vec<(String, u64, bool)> {
 
 fn known(places: Vec<(String, u64, bool)>) -> Vec<(String, u64, bool)> {
     let known = places.into_iter();
-    known.map(|(chain, index, _)| (chain, index, true)).collect()
+    known
+        .map(|(chain, index, _)| (chain, index, true))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -105,7 +107,11 @@ async fn what_is_injected_goes_to_the_subchain_of_its_key_and_the_answer_says_wh
         *next += 1;
     }
     assert!(counts.len() > 1, "{counts:?}");
-    assert_eq!(rig.count("orders").await, 2, "nothing more in the chain itself");
+    assert_eq!(
+        rig.count("orders").await,
+        2,
+        "nothing more in the chain itself"
+    );
     for (chain, next) in &counts {
         assert_eq!(rig.count(chain).await, *next);
         rig.leap(chain).await;
@@ -119,7 +125,11 @@ async fn what_is_injected_goes_to_the_subchain_of_its_key_and_the_answer_says_wh
     rig.kill_and_restart().await;
     let items = keys.iter().map(|key| one(key, key, "")).collect();
     let answer = inject(&mut rig, &request("orders", "", items)).await;
-    assert!(places(&answer).iter().all(|(chain, index, _)| *index >= counts[chain]));
+    assert!(
+        places(&answer)
+            .iter()
+            .all(|(chain, index, _)| *index >= counts[chain])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -136,7 +146,11 @@ async fn retries_of_what_came_before_a_split_are_answered_by_the_chain_that_took
     }
     split(&mut rig, "a", 3).await.unwrap();
     let after = [
-        request("a", "r3", vec![one("t", "", ""), one("u", "k2", ""), one("v", "", "i4")]),
+        request(
+            "a",
+            "r3",
+            vec![one("t", "", ""), one("u", "k2", ""), one("v", "", "i4")],
+        ),
         // One of them the chain had before.
         request("a", "", vec![one("p", "", "i1"), one("w", "", "i5")]),
     ];
@@ -159,7 +173,10 @@ async fn retries_of_what_came_before_a_split_are_answered_by_the_chain_that_took
     // Asked at the subchain, the answer is the same.
     let (chain, index, _) = first[4][1].clone();
     let direct = request(&chain, "", vec![one("w", "", "i5")]);
-    assert_eq!(places(&inject(&mut rig, &direct).await), [(chain.clone(), index, true)]);
+    assert_eq!(
+        places(&inject(&mut rig, &direct).await),
+        [(chain.clone(), index, true)]
+    );
     let other = request("a", "", vec![one("new", "k9", ""), one("other", "", "i1")]);
     let status = refused(
         rig.chains.inject(other).await,
@@ -168,7 +185,9 @@ async fn retries_of_what_came_before_a_split_are_answered_by_the_chain_that_took
     );
     assert_eq!(fact(&status, "item"), "1");
     refused(
-        rig.chains.inject(request("a", "r2", vec![one("x", "k", "i3")])).await,
+        rig.chains
+            .inject(request("a", "r2", vec![one("x", "k", "i3")]))
+            .await,
         ("REQUEST_ID_REUSED", Code::InvalidArgument),
         &[],
     );
@@ -181,7 +200,11 @@ async fn what_a_split_can_not_do_is_refused_clearly() {
         let status = refused(split(&mut rig, "a", into).await, FIELD, &["2 to 100"]);
         names_field(&status, "into");
     }
-    refused(split(&mut rig, "none", 2).await, ("CHAIN_UNKNOWN", Code::NotFound), &["none"]);
+    refused(
+        split(&mut rig, "none", 2).await,
+        ("CHAIN_UNKNOWN", Code::NotFound),
+        &["none"],
+    );
     rig.bang("b/1", Content::Bytes).await;
     rig.bang("b", Content::Bytes).await;
     let taken = split(&mut rig, "b", 2).await;
@@ -193,7 +216,11 @@ async fn what_a_split_can_not_do_is_refused_clearly() {
     };
     rig.chains.close(close).await.unwrap();
     let closed = split(&mut rig, "closed", 2).await;
-    refused(closed, ("CHAIN_CLOSED", Code::FailedPrecondition), &["closed"]);
+    refused(
+        closed,
+        ("CHAIN_CLOSED", Code::FailedPrecondition),
+        &["closed"],
+    );
     let mut keyed = bang_request("keyed", Content::Bytes, "");
     keyed.constitution = Some(Constitution {
         keyed: true,
@@ -201,7 +228,11 @@ async fn what_a_split_can_not_do_is_refused_clearly() {
     });
     rig.chains.bang(keyed).await.unwrap();
     let unsupported = split(&mut rig, "keyed", 2).await;
-    refused(unsupported, ("NOT_SUPPORTED", Code::Unimplemented), &["state"]);
+    refused(
+        unsupported,
+        ("NOT_SUPPORTED", Code::Unimplemented),
+        &["state"],
+    );
 
     let first = split(&mut rig, "a", 2).await.unwrap();
     let again = split(&mut rig, "a", 2).await.unwrap();
@@ -219,24 +250,50 @@ async fn what_a_split_can_not_do_is_refused_clearly() {
     refused(rig.chains.close(close).await, SPLIT, &["subchains"]);
     let mut expected = request("a", "", vec![one("p", "k", "")]);
     expected.expected_next_index = Some(0);
-    let status = refused(rig.chains.inject(expected).await, SPLIT, &["expected index"]);
+    let status = refused(
+        rig.chains.inject(expected).await,
+        SPLIT,
+        &["expected index"],
+    );
     assert_eq!(fact(&status, "into"), "2");
-    let reserved = rig.chains.bang(bang_request("a/7", Content::Bytes, "")).await;
-    refused(reserved, ("NAME_RESERVED", Code::InvalidArgument), &["subchains"]);
+    let reserved = rig
+        .chains
+        .bang(bang_request("a/7", Content::Bytes, ""))
+        .await;
+    refused(
+        reserved,
+        ("NAME_RESERVED", Code::InvalidArgument),
+        &["subchains"],
+    );
 
     let id = ChainId(rig.chain("a").await.chain_id.as_ref().try_into().unwrap());
     let place = place_of(HashAlg::Sha3_256, &id, b"k", 2);
     let wrong = format!("a/{}", 1 - place);
     let (good, bad) = (one("p", "", ""), one("q", "k", ""));
     let astray = rig.chains.inject(request(&wrong, "", vec![bad])).await;
-    let astray = refused(astray, ("ROUTED_ELSEWHERE", Code::InvalidArgument), &["key"]);
+    let astray = refused(
+        astray,
+        ("ROUTED_ELSEWHERE", Code::InvalidArgument),
+        &["key"],
+    );
     assert_eq!(fact(&astray, "item"), "0");
-    let anonymous = rig.chains.inject(request(&wrong, "", vec![good.clone()])).await;
-    refused(anonymous, ("ROUTED_ELSEWHERE", Code::InvalidArgument), &["no key"]);
+    let anonymous = rig
+        .chains
+        .inject(request(&wrong, "", vec![good.clone()]))
+        .await;
+    refused(
+        anonymous,
+        ("ROUTED_ELSEWHERE", Code::InvalidArgument),
+        &["no key"],
+    );
     let right = request(&format!("a/{place}"), "", vec![one("q", "k", "")]);
     assert_eq!(places(&inject(&mut rig, &right).await)[0].1, 1);
     let told = inject(&mut rig, &request("a", "", vec![good])).await;
-    assert_eq!(places(&told).len(), 1, "without any key of its own it goes somewhere");
+    assert_eq!(
+        places(&told).len(),
+        1,
+        "without any key of its own it goes somewhere"
+    );
     let bad = InjectRequest {
         transactions: vec![one("p", "k", ""), one("q", &"k".repeat(513), "")],
         ..request("a", "", Vec::new())
@@ -249,10 +306,34 @@ async fn what_a_split_can_not_do_is_refused_clearly() {
 async fn chains_with_work_quorum_salt_or_another_hash_are_split_and_their_subchains_audit_clean() {
     let mut rig = Rig::start().await;
     let kinds = [
-        ("work", Constitution { work_bits_min: Some(6), ..Constitution::default() }),
-        ("quorum", Constitution { quorum: Some(1), ..Constitution::default() }),
-        ("small", Constitution { payload_bytes_max: Some(8), ..Constitution::default() }),
-        ("other", Constitution { hash_alg: 2, ..Constitution::default() }),
+        (
+            "work",
+            Constitution {
+                work_bits_min: Some(6),
+                ..Constitution::default()
+            },
+        ),
+        (
+            "quorum",
+            Constitution {
+                quorum: Some(1),
+                ..Constitution::default()
+            },
+        ),
+        (
+            "small",
+            Constitution {
+                payload_bytes_max: Some(8),
+                ..Constitution::default()
+            },
+        ),
+        (
+            "other",
+            Constitution {
+                hash_alg: 2,
+                ..Constitution::default()
+            },
+        ),
     ];
     let heads = rig.file("heads.json");
     let url = rig.node().url().to_owned();
@@ -261,12 +342,23 @@ async fn chains_with_work_quorum_salt_or_another_hash_are_split_and_their_subcha
         bang.constitution = Some(constitution);
         rig.chains.bang(bang).await.unwrap();
         rig.inject(name, &[b"one"]).await;
-        let arguments = ["--endpoint", &url, "--output", "json", "split", name, "--into", "2"];
+        let arguments = [
+            "--endpoint",
+            &url,
+            "--output",
+            "json",
+            "split",
+            name,
+            "--into",
+            "2",
+        ];
         let ran = qbc(&with_heads(&heads, &arguments));
         ran.well("split");
         let shown: Value = serde_json::from_str(&ran.stdout).unwrap();
         assert_eq!(shown["subchains"][1]["name"], format!("{name}/1"));
-        let items = (0..10).map(|key| one("two", &key.to_string(), "")).collect();
+        let items = (0..10)
+            .map(|key| one("two", &key.to_string(), ""))
+            .collect();
         inject(&mut rig, &request(name, "", items)).await;
         for chain in [name.to_owned(), format!("{name}/0"), format!("{name}/1")] {
             if chain != name {
@@ -286,9 +378,17 @@ async fn chains_with_work_quorum_salt_or_another_hash_are_split_and_their_subcha
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_whole_of_a_split_chain_is_read_by_time_shown_as_a_tree_and_audited() {
     let mut rig = Rig::with_chain("whole").await;
-    let words = |from: usize| (from..from + 6).map(|at| format!("word {at}")).collect::<Vec<_>>();
+    let words = |from: usize| {
+        (from..from + 6)
+            .map(|at| format!("word {at}"))
+            .collect::<Vec<_>>()
+    };
     let mut all = Vec::new();
-    for (from, into) in [(0, Some(("whole", 3))), (6, Some(("whole/1", 2))), (12, None)] {
+    for (from, into) in [
+        (0, Some(("whole", 3))),
+        (6, Some(("whole/1", 2))),
+        (12, None),
+    ] {
         for word in words(from) {
             inject(&mut rig, &request("whole", "", vec![one(&word, &word, "")])).await;
             all.push(word);
@@ -308,12 +408,24 @@ async fn the_whole_of_a_split_chain_is_read_by_time_shown_as_a_tree_and_audited(
     };
     let read = |arguments: &[&str]| {
         let ran = run(arguments);
-        let cursor = ran.stderr.split("--cursor ").nth(1).expect("a cursor").trim().to_owned();
-        let rows = ran.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let cursor = ran
+            .stderr
+            .split("--cursor ")
+            .nth(1)
+            .expect("a cursor")
+            .trim()
+            .to_owned();
+        let rows = ran
+            .stdout
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
         (rows.collect::<Vec<_>>(), cursor)
     };
     let (rows, _) = read(&["read", "whole"]);
-    let times: Vec<u64> = rows.iter().map(|row| row["inject_ms"].as_u64().unwrap()).collect();
+    let times: Vec<u64> = rows
+        .iter()
+        .map(|row| row["inject_ms"].as_u64().unwrap())
+        .collect();
     assert!(times.is_sorted(), "{times:?}");
     let (mut parts, mut cursor) = (Vec::new(), None::<String>);
     loop {
@@ -337,6 +449,9 @@ async fn the_whole_of_a_split_chain_is_read_by_time_shown_as_a_tree_and_audited(
     assert_eq!(one["split"]["subchains"][0]["name"], "whole/1/0");
     let audited: Value = serde_json::from_str(&run(&["audit", "whole"]).stdout).unwrap();
     assert_eq!(audited["subchains"].as_array().unwrap().len(), 3);
-    assert_eq!(audited["subchains"][1]["subchains"][1]["chain"], "whole/1/1");
+    assert_eq!(
+        audited["subchains"][1]["subchains"][1]["chain"],
+        "whole/1/1"
+    );
     assert_eq!(audited["subchains"][1]["subchains"][1]["verdict"], "clean");
 }
