@@ -308,6 +308,13 @@ impl ChainService for FakeNode {
     type ReadStream = Pieces<proto::ReadResponse>;
     type ExportStream = Pieces<proto::ExportResponse>;
 
+    async fn split_chain(
+        &self,
+        _: Request<proto::SplitChainRequest>,
+    ) -> Answer<proto::SplitChainResponse> {
+        Err(absent())
+    }
+
     async fn list_history(
         &self,
         _: Request<proto::ListHistoryRequest>,

@@ -119,24 +119,21 @@ impl Service {
         }
         while !told.is_whole() {
             let (rest, numbers) = told.rest();
-            let below = self.below(known)?.filter(|_| routable(&rest));
-            let waits = match below {
-                Some(()) => {
-                    self.inject_below(known, &mut told, until).await?;
+            if routable(&rest) && self.is_split(known)? {
+                self.inject_below(known, &mut told, until).await?;
+                continue;
+            }
+            let proposed = self.propose_inject(known, &rest).await;
+            let waits = match proposed.map_err(|refused| renumbered(refused, &numbers))? {
+                Ok(injected) => {
+                    let rest = proto::InjectRequest {
+                        receipt: false,
+                        ..rest
+                    };
+                    told.take(&numbers, &self.injected(known, &rest, &injected)?)?;
                     continue;
                 }
-                None => match self.propose_inject(known, &rest).await {
-                    Err(refused) => return Err(renumbered(refused, &numbers)),
-                    Ok(Ok(injected)) => {
-                        let rest = proto::InjectRequest {
-                            receipt: false,
-                            ..rest
-                        };
-                        told.take(&numbers, &self.injected(known, &rest, &injected)?)?;
-                        continue;
-                    }
-                    Ok(Err(rejection)) => rejection,
-                },
+                Err(rejection) => rejection,
             };
             let passes = match &waits {
                 Rejection::Splitting(_) => true,
@@ -151,18 +148,18 @@ impl Service {
         self.whole(told, request.receipt, until).await
     }
 
-    /// Something where the chain is split, as far as this node's replica shows.
-    fn below(&self, known: &Known) -> Result<Option<()>, Status> {
+    /// True where the chain is split, as far as this node's replica shows.
+    fn is_split(&self, known: &Known) -> Result<bool, Status> {
         if known.below.get().is_some() {
-            return Ok(Some(()));
+            return Ok(true);
         }
         let row = self.split_row(known)?;
         let Some(row) = row.filter(|row| row.phase >= SplitPhase::Sealed) else {
-            return Ok(None);
+            return Ok(false);
         };
         let groups = row.children.iter().map(|child| GroupId(child.group));
         let _ = known.below.set(Below(groups.collect()));
-        Ok(Some(()))
+        Ok(true)
     }
 
     /// How far a chain is split.
@@ -273,7 +270,9 @@ impl Service {
     /// What this replica has of an inject to a chain that is split.
     pub(super) fn do_look_up(&self, request: &proto::InjectRequest) -> Result<FoundBefore, Status> {
         let known = self.catalog.find(&request.chain)?;
-        self.below(&known)?.ok_or_else(elsewhere)?;
+        if !self.is_split(&known)? {
+            return Err(elsewhere());
+        }
         let command = bare_command(&known, request)?;
         self.found_before(&known, &request.chain, &command)
     }

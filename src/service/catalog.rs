@@ -181,7 +181,7 @@ impl Catalog {
 
     fn chain_in(&self, group: &Group, name: &ChainName) -> Result<ChainView, ReadError> {
         let slot = group.engine().slot();
-        Reader::new(self.groups.store(), slot).chain(&name.to_string())
+        Reader::new(self.groups.store(), slot).chain(name.as_ref())
     }
 }
 

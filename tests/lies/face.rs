@@ -129,6 +129,13 @@ impl ChainService for Face {
     type ReadStream = Pieces<proto::ReadResponse>;
     type ExportStream = Pieces<proto::ExportResponse>;
 
+    async fn split_chain(
+        &self,
+        _: Request<proto::SplitChainRequest>,
+    ) -> Answer<proto::SplitChainResponse> {
+        Err(Status::unimplemented("this node splits nothing"))
+    }
+
     async fn list_history(
         &self,
         _: Request<proto::ListHistoryRequest>,

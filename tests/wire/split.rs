@@ -233,7 +233,11 @@ async fn what_a_split_can_not_do_is_refused_clearly() {
         ("NOT_SUPPORTED", Code::Unimplemented),
         &["state"],
     );
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_chain_that_is_split_no_longer_does_is_refused_clearly() {
+    let mut rig = Rig::with_chain("a").await;
     let first = split(&mut rig, "a", 2).await.unwrap();
     let again = split(&mut rig, "a", 2).await.unwrap();
     assert!(again.duplicate && again.subchains == first.subchains);
@@ -265,7 +269,12 @@ async fn what_a_split_can_not_do_is_refused_clearly() {
         ("NAME_RESERVED", Code::InvalidArgument),
         &["subchains"],
     );
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subchain_takes_only_what_leads_to_it() {
+    let mut rig = Rig::with_chain("a").await;
+    split(&mut rig, "a", 2).await.unwrap();
     let id = ChainId(rig.chain("a").await.chain_id.as_ref().try_into().unwrap());
     let place = place_of(HashAlg::Sha3_256, &id, b"k", 2);
     let wrong = format!("a/{}", 1 - place);
