@@ -81,6 +81,42 @@ fn id_that_leads_to(parent: &ChainId, place: u32) -> String {
     leads.next().expect("half of them do")
 }
 
+/// The bangs of the subchains that were decided.
+fn bangs(replica: &Replica) -> Vec<Vec<u8>> {
+    let reader = Reader::new(&replica.store, replica.slot);
+    let view = reader.chain("a").unwrap();
+    let row = reader.split(&view).unwrap().unwrap();
+    let constitution = replica.engine.inherited(PARENT).unwrap().unwrap();
+    let splitting = qbc::chain::Splitting {
+        alg: ALG,
+        name: "a",
+        constitution: &constitution,
+        parent: qbc::chain::ParentRef {
+            id: view.chain_id,
+            height: row.parent.0,
+            quant_hash: row.parent.1,
+        },
+        created_ms: row.created_ms,
+        of: 2,
+    };
+    let mut entries = Vec::new();
+    for (place, child) in (0..).zip(&row.children) {
+        let (header, meta) = splitting.genesis(place, child.salt);
+        assert_eq!(header.id(), child.id, "made again, it is the same");
+        let bang = SplitCommand::Bang {
+            alg: ALG,
+            above: vec![Branch {
+                id: view.chain_id,
+                place,
+                of: 2,
+            }],
+            meta: &meta,
+        };
+        entries.push(entry(3500, &[bang.encode()]));
+    }
+    entries
+}
+
 /// All steps in one group, as entries, made on a replica of its own.
 struct Steps {
     entries: Vec<Vec<u8>>,
@@ -108,36 +144,7 @@ fn steps() -> Steps {
     };
     entries.push(entry(3000, &[intend.encode()]));
     replica.apply(&entries);
-    let reader = Reader::new(&replica.store, replica.slot);
-    let view = reader.chain("a").unwrap();
-    let row = reader.split(&view).unwrap().unwrap();
-    let constitution = replica.engine.inherited(PARENT).unwrap().unwrap();
-    let splitting = qbc::chain::Splitting {
-        alg: ALG,
-        name: "a",
-        constitution: &constitution,
-        parent: qbc::chain::ParentRef {
-            id: view.chain_id,
-            height: row.parent.0,
-            quant_hash: row.parent.1,
-        },
-        created_ms: row.created_ms,
-        of: 2,
-    };
-    for (place, child) in (0..).zip(&row.children) {
-        let (header, meta) = splitting.genesis(place, child.salt);
-        assert_eq!(header.id(), child.id, "made again, it is the same");
-        let bang = SplitCommand::Bang {
-            alg: ALG,
-            above: vec![Branch {
-                id: view.chain_id,
-                place,
-                of: 2,
-            }],
-            meta: &meta,
-        };
-        entries.push(entry(3500, &[bang.encode()]));
-    }
+    entries.extend(bangs(&replica));
     entries.push(entry(
         4000,
         &[SplitCommand::Freeze { chain: PARENT }.encode()],
@@ -146,6 +153,7 @@ fn steps() -> Steps {
     let sealed = seal(&replica, 5000);
     replica.apply(std::slice::from_ref(&sealed));
     entries.push(sealed);
+    let reader = Reader::new(&replica.store, replica.slot);
     let view = reader.chain("a").unwrap();
     let quant = reader.quant(&view, view.head.height).unwrap();
     let evidence = SplitEvidence::of(view.head, quant.meta, Vec::new()).to_bytes();
@@ -224,8 +232,6 @@ fn each_step_is_done_once_and_none_out_of_turn() {
     let steps = steps();
     let dir = tempfile::tempdir().unwrap();
     let replica = Replica::new(&open(dir.path()), 1);
-    let reader_store = replica.store.clone();
-    let reader = Reader::new(&reader_store, replica.slot);
     let freeze = SplitCommand::Freeze { chain: PARENT };
     let finish = SplitCommand::Finish { chain: PARENT };
     replica.apply(&steps.entries[..2]);
@@ -282,7 +288,18 @@ fn each_step_is_done_once_and_none_out_of_turn() {
         Ok(1),
         "a retry is answered all the same"
     );
+}
 
+#[test]
+fn a_subchain_takes_what_leads_to_it_once_it_has_the_evidence() {
+    let steps = steps();
+    let dir = tempfile::tempdir().unwrap();
+    let replica = Replica::new(&open(dir.path()), 1);
+    let reader_store = replica.store.clone();
+    let reader = Reader::new(&reader_store, replica.slot);
+    let finish = SplitCommand::Finish { chain: PARENT };
+    let id = id_that_leads_to(&steps.parent, 0);
+    replica.apply(&steps.entries[..6]);
     let early = SplitCommand::Activate {
         chain: FIRST,
         evidence: &steps.evidence,

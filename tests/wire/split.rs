@@ -1,5 +1,8 @@
 //! A chain that is split: where injects go, what retries are answered, and which requests are refused.
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use bytes::Bytes;
 use qbc::{
@@ -14,7 +17,7 @@ use tonic::{Code, Status};
 
 use crate::{
     ledger::python_agrees,
-    process::qbc,
+    process::{Ran, qbc},
     rig::{Rig, bang_request, fact, names_field, refused, with_heads},
 };
 
@@ -311,10 +314,8 @@ async fn a_subchain_takes_only_what_leads_to_it() {
     names_field(&status, "transactions[1].key");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn chains_with_work_quorum_salt_or_another_hash_are_split_and_their_subchains_audit_clean() {
-    let mut rig = Rig::start().await;
-    let kinds = [
+fn kinds() -> [(&'static str, Constitution); 4] {
+    [
         (
             "work",
             Constitution {
@@ -343,10 +344,15 @@ async fn chains_with_work_quorum_salt_or_another_hash_are_split_and_their_subcha
                 ..Constitution::default()
             },
         ),
-    ];
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chains_with_work_quorum_salt_or_another_hash_are_split_and_their_subchains_audit_clean() {
+    let mut rig = Rig::start().await;
     let heads = rig.file("heads.json");
     let url = rig.node().url().to_owned();
-    for (name, constitution) in kinds {
+    for (name, constitution) in kinds() {
         let mut bang = bang_request(name, Content::Bytes, "");
         bang.constitution = Some(constitution);
         rig.chains.bang(bang).await.unwrap();
@@ -384,6 +390,22 @@ async fn chains_with_work_quorum_salt_or_another_hash_are_split_and_their_subcha
     }
 }
 
+fn verb(heads: &Path, url: &str, arguments: &[&str]) -> Ran {
+    let mut whole = vec!["--endpoint", url, "--output", "ndjson"];
+    whole.extend(arguments);
+    let ran = qbc(&with_heads(heads, &whole));
+    ran.well("a verb");
+    ran
+}
+
+/// The rows of a read, and where it says to go on.
+fn rows_of(ran: &Ran) -> (Vec<Value>, String) {
+    let cursor = ran.stderr.split("--cursor ").nth(1).expect("a cursor");
+    let rows = ran.stdout.lines();
+    let rows = rows.map(|line| serde_json::from_str(line).unwrap());
+    (rows.collect(), cursor.trim().to_owned())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_whole_of_a_split_chain_is_read_by_time_shown_as_a_tree_and_audited() {
     let mut rig = Rig::with_chain("whole").await;
@@ -408,28 +430,8 @@ async fn the_whole_of_a_split_chain_is_read_by_time_shown_as_a_tree_and_audited(
     }
     let heads = rig.file("heads.json");
     let url = rig.node().url().to_owned();
-    let run = |arguments: &[&str]| {
-        let mut whole = vec!["--endpoint", url.as_str(), "--output", "ndjson"];
-        whole.extend(arguments);
-        let ran = qbc(&with_heads(&heads, &whole));
-        ran.well("a verb");
-        ran
-    };
-    let read = |arguments: &[&str]| {
-        let ran = run(arguments);
-        let cursor = ran
-            .stderr
-            .split("--cursor ")
-            .nth(1)
-            .expect("a cursor")
-            .trim()
-            .to_owned();
-        let rows = ran
-            .stdout
-            .lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap());
-        (rows.collect::<Vec<_>>(), cursor)
-    };
+    let run = |arguments: &[&str]| verb(&heads, &url, arguments);
+    let read = |arguments: &[&str]| rows_of(&verb(&heads, &url, arguments));
     let (rows, _) = read(&["read", "whole"]);
     let times: Vec<u64> = rows
         .iter()
