@@ -28,13 +28,18 @@ pub(super) struct ReadArgs {
 
 pub(super) async fn run(args: ReadArgs, mut session: Session) -> Result<(), CliError> {
     let trusted = session.look(&args.name).await?;
-    let (summary, _) = session.client.chain(&trusted).await?;
-    let below = tree::flat(tree::below(&session, summary.split.as_ref()).await?);
     // From an index on it is the chain alone that is read.
-    if args.cursor.is_some() || (!below.is_empty() && args.from.is_none()) {
+    if args.from.is_none()
+        && let Some(split) = session.client.split_of(&trusted).await?
+    {
+        let below = tree::flat(tree::below(&session, Some(&split)).await?);
         let chains: Vec<_> = [trusted].into_iter().chain(below).collect();
         let cursor = args.cursor.unwrap_or_default();
         return merge::run(&mut session, &chains, (cursor, args.count)).await;
+    }
+    if args.cursor.is_some() {
+        let why = format!("{} is not split: read on with --from", trusted.name());
+        return Err(CliError::Usage(why));
     }
     let content = trusted.constitution.content;
     let mut reader = session

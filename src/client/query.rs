@@ -99,6 +99,13 @@ impl Client {
         Ok(chain.and_then(|chain| chain.mining))
     }
 
+    /// How a chain is split, by the node's word.
+    pub async fn split_of(&self, trusted: &Trusted) -> Result<Option<Split>, ClientError> {
+        let chain = self.get_chain(trusted.name()).await?;
+        let split = chain.and_then(|chain| chain.split);
+        split.as_ref().map(Split::read).transpose()
+    }
+
     async fn get_chain(&self, name: &str) -> Result<Option<proto::Chain>, ClientError> {
         let request = proto::GetChainRequest {
             any_replica: false,

@@ -402,7 +402,7 @@ fn verb(heads: &Path, url: &str, arguments: &[&str]) -> Ran {
 fn rows_of(ran: &Ran) -> (Vec<Value>, String) {
     let cursor = ran.stderr.split("--cursor ").nth(1).expect("a cursor");
     let rows = ran.stdout.lines();
-    let rows = rows.map(|line| serde_json::from_str(line).unwrap());
+    let rows = rows.map(|line| serde_json::from_str(line).expect("a row of JSON"));
     (rows.collect(), cursor.trim().to_owned())
 }
 
