@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::PathBuf,
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -138,7 +138,7 @@ fn message(chain: &str, writer: usize, number: usize) -> InjectRequest {
             } else {
                 Bytes::new()
             },
-            id: if number % 2 == 0 {
+            id: if number.is_multiple_of(2) {
                 own.into()
             } else {
                 Bytes::new()
@@ -149,7 +149,7 @@ fn message(chain: &str, writer: usize, number: usize) -> InjectRequest {
     InjectRequest {
         chain: chain.to_owned(),
         transactions: (0..=number % 3).map(one).collect(),
-        request_id: if number % 2 == 0 {
+        request_id: if number.is_multiple_of(2) {
             String::new()
         } else {
             label.clone()
@@ -237,13 +237,13 @@ async fn holds(story: &Story, chains: &[String], answered: &[Answered]) {
     }
 }
 
-async fn cluster(test: &str, point: &PathBuf) -> Story {
+async fn cluster(test: &str, point: &Path) -> Story {
     let options = Options::default().with("QBC_FAILPOINT", point.as_os_str());
     Story::with(3, options, test).await
 }
 
 /// Splits a fresh chain under load while the node that reaches the point dies, and starts it again.
-async fn dies_at(story: &mut Story, file: &PathBuf, point: &str) {
+async fn dies_at(story: &mut Story, file: &Path, point: &str) {
     let chain = format!("at-{point}");
     bang(story, &chain).await;
     let load = Load::on(story, &chain);
