@@ -35,6 +35,8 @@ mod quorum;
 mod replica;
 #[path = "engine/requests.rs"]
 mod requests;
+#[path = "engine/split.rs"]
+mod split;
 #[path = "engine/tampered.rs"]
 mod tampered;
 #[path = "engine/work.rs"]

@@ -25,6 +25,7 @@ mod quorum;
 mod record;
 mod refused;
 mod sig_alg;
+mod split;
 mod state;
 mod super_log;
 mod transaction;
@@ -71,6 +72,9 @@ pub use quant::{
 pub use record::{RecordWriter, Records};
 pub use refused::{CHECKS, Refused};
 pub use sig_alg::{NodeKey, SigAlg, SigAlgs};
+pub use split::{
+    SPLIT_MAX, SPLIT_MIN, SplitEvidence, Splitting, place_of, routing_key, subchain_name,
+};
 pub use state::{
     STATE_DEPTH_MAX, STATE_VALUE_BYTES_MAX, StateChange, StateError, StatePath, StatePlace,
     StateProof, StateRows, StateSubject, StateTerminal, StateTree, balance_amount, balance_key,
@@ -78,9 +82,9 @@ pub use state::{
 };
 pub use super_log::{Checkpoint, GroupLeaf, HeadLeaf, SUPER_LOG_ALG};
 pub use transaction::{
-    Attributes, ENVELOPE_BYTES, Envelope, ID_BYTES_MAX, KEY_BYTES_MAX, TYPE_CONSTITUTION_CHANGE,
-    TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER, attributes_hash, author_message, check_author_key,
-    payload_hash, verify_author,
+    Attributes, ENVELOPE_BYTES, Envelope, ID_BYTES_MAX, KEY_BYTES_MAX, TYPE_CLAIM,
+    TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER, attributes_hash,
+    author_message, check_author_key, payload_hash, verify_author,
 };
 pub use tree::{
     Frontier, LeafReader, NodeReader, consistency_path, inclusion_path, range_root, tree_root,

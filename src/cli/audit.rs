@@ -1,15 +1,15 @@
-//! `qbc audit`: recompute a whole chain through the API.
-use serde_json::json;
+//! `qbc audit`: recompute a whole chain through the API; of one that is split all chains below it too.
+use serde_json::{Value, json};
 
 use crate::{
-    chain::ChainName,
+    chain::{ChainId, ChainName, subchain_name},
     cli::{
         exit::CliError,
         output::say,
         progress::Progress,
         session::{Session, chain_name},
     },
-    client::{Contact, ContactKind},
+    client::{AuditReport, ClientError, Contact, ContactKind, Trusted},
 };
 
 #[derive(clap::Args)]
@@ -20,8 +20,25 @@ pub(super) struct AuditArgs {
 }
 
 pub(super) async fn run(args: AuditArgs, mut session: Session) -> Result<(), CliError> {
-    let name = args.name.as_ref();
+    let audited = audit(&session, args.name.as_ref(), None).await?;
+    session.printer.object(&audited)?;
+    Ok(())
+}
+
+/// Recomputes a chain, and all chains below it: those that its own Quant names, and no others.
+async fn audit(
+    session: &Session,
+    name: &str,
+    expected: Option<ChainId>,
+) -> Result<Value, CliError> {
     let Contact { trusted, kind } = session.client.contact(name, false).await?;
+    if let Some(expected) = expected.filter(|id| *id != trusted.chain_id) {
+        let why = format!(
+            "the node shows chain {} as {name}, the Quant that split its parent names {expected}",
+            trusted.chain_id
+        );
+        return Err(ClientError::refused("chain-id", why).into());
+    }
     let mut progress = Progress::of("audited", Some(trusted.sealed()));
     let report = session
         .client
@@ -36,7 +53,20 @@ pub(super) async fn run(args: AuditArgs, mut session: Session) -> Result<(), Cli
             "first contact: chain id {id} is trusted from now on"
         ));
     }
-    session.printer.object(&json!({
+    let mut shown = shown(&trusted, &report);
+    if let Some(route) = &report.route {
+        let mut below = Vec::new();
+        for (place, id) in (0..).zip(route) {
+            let name = subchain_name(name, place);
+            below.push(Box::pin(audit(session, &name, Some(*id))).await?);
+        }
+        shown["subchains"] = below.into();
+    }
+    Ok(shown)
+}
+
+fn shown(trusted: &Trusted, report: &AuditReport) -> Value {
+    json!({
         "chain": trusted.name(),
         "chain_id": trusted.chain_id.to_string(),
         "verdict": "clean",
@@ -48,6 +78,5 @@ pub(super) async fn run(args: AuditArgs, mut session: Session) -> Result<(), Cli
         "head": {"height": trusted.header.height, "quant_hash": hex::encode(trusted.hash)},
         "steps": report.steps,
         "receipts": {"sealed": report.receipts.sealed, "pooled": report.receipts.pooled},
-    }))?;
-    Ok(())
+    })
 }

@@ -1,5 +1,5 @@
 //! `qbc chain`: show a chain. Id, head and constitution are verified, the constitution in force too where a Quant seals its
-//! last change; the pool is the node's word.
+//! last change; the pool is the node's word. Of a chain that is split all chains below it are shown, each head verified.
 use serde_json::{Value, json};
 
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     cli::{
         exit::CliError,
         session::{Session, chain_name},
-        shape,
+        shape, tree,
     },
     client::{ChainSummary, InForce, Trusted},
 };
@@ -22,9 +22,12 @@ pub(super) struct ChainArgs {
 pub(super) async fn run(args: ChainArgs, mut session: Session) -> Result<(), CliError> {
     let trusted = session.look(&args.name).await?;
     let (summary, in_force) = session.client.chain(&trusted).await?;
-    session
-        .printer
-        .object(&shown(&trusted, &summary, &in_force))?;
+    let mut object = shown(&trusted, &summary, &in_force);
+    if let Some(split) = &summary.split {
+        let below = tree::below(&session, Some(split)).await?;
+        object["split"] = tree::split_shown(split, &below);
+    }
+    session.printer.object(&object)?;
     Ok(())
 }
 

@@ -29,6 +29,7 @@ mod keygen;
 mod latest;
 mod leap;
 mod leave;
+mod merge;
 mod output;
 mod progress;
 mod prove;
@@ -37,6 +38,8 @@ mod read;
 mod serve;
 mod session;
 mod shape;
+mod split;
+mod tree;
 mod tx;
 mod verify;
 mod wallet;
@@ -99,6 +102,8 @@ enum Verb {
     Close(close::CloseArgs),
     /// Create a chain that shares another one's history up to a height
     Fork(fork::ForkArgs),
+    /// Spread a chain over subchains in other groups
+    Split(split::SplitArgs),
     /// List chains
     Chains(chains::ChainsArgs),
     /// Show a chain
@@ -162,6 +167,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Leap(args) => online(&global, async |s| leap::run(args, s).await),
         Verb::Close(args) => online(&global, async |s| close::run(args, s).await),
         Verb::Fork(args) => online(&global, async |s| fork::run(args, s).await),
+        Verb::Split(args) => online(&global, async |s| split::run(args, s).await),
         Verb::Chains(args) => online(&global, async |s| chains::run(args, s).await),
         Verb::Chain(args) => online(&global, async |s| chain::run(args, s).await),
         Verb::Quant(args) => online(&global, async |s| quant::run(args, s).await),
@@ -218,7 +224,7 @@ mod tests {
             .get_subcommands()
             .map(clap::Command::get_name)
             .collect();
-        let contract = "serve bang inject leap close fork chains chain quant head tx read history latest export prove verify audit keygen amend erase wallet discover leave bench completions";
+        let contract = "serve bang inject leap close fork split chains chain quant head tx read history latest export prove verify audit keygen amend erase wallet discover leave bench completions";
         assert_eq!(verbs, contract.split(' ').collect::<Vec<_>>());
     }
 }

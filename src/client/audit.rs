@@ -3,7 +3,7 @@ use bytes::Bytes;
 use tonic::Streaming;
 
 use crate::{
-    chain::{Auditor, Header},
+    chain::{Auditor, ChainId, Header, Meta},
     client::{Client, ClientError, ReceiptCheck, Trusted, contact::equivocation, convert, erase},
     proto,
 };
@@ -24,6 +24,8 @@ pub struct AuditReport {
     pub changes: u64,
     /// Of these, how many are erased, each by a tombstone that one of its admins signed.
     pub erased: u64,
+    /// Where it is split: the ids of its subchains, by the Quant that split it.
+    pub route: Option<Vec<ChainId>>,
     /// Kept receipts held against the chain.
     pub receipts: ReceiptCheck,
     /// One sentence per thing that was checked, or that was left out.
@@ -57,13 +59,14 @@ impl Client {
     ) -> Result<AuditReport, ClientError> {
         let mut auditor = Auditor::new();
         let mut transactions = self.all_transactions(trusted).await?;
-        let mut height = 0;
+        let (mut height, mut route) = (0, None);
         while height <= trusted.header.height {
             for quant in self.quants_from(trusted, height).await? {
                 if height > trusted.header.height {
                     break;
                 }
                 let header = check_quant(&mut auditor, &quant, height)?;
+                route = Meta::parse(&quant.meta)?.route.or(route);
                 transactions
                     .audit(trusted, &header, &mut auditor, &mut visit)
                     .await?;
@@ -78,6 +81,7 @@ impl Client {
             changes: audited.changes,
             erased: audited.erased,
             quants: height,
+            route,
             transactions: trusted.sealed(),
             receipts: self.check_receipts(trusted).await?,
             steps: audited.steps,

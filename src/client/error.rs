@@ -12,6 +12,7 @@ const DOMAIN: &str = "qbc";
 const UNDER_WAY: &str = "WORK_UNDER_WAY";
 /// The reason that a call is answered with before its deadline, while its Quant lacks signatures of a quorum.
 const NOT_FINAL: &str = "NOT_FINAL";
+const SPLIT_UNDER_WAY: &str = "SPLIT_UNDER_WAY";
 
 /// Why a call of the SDK failed.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +83,11 @@ impl ClientError {
     /// True where the node mines what was asked for: the same request waits for the result.
     pub fn is_mining(&self) -> bool {
         matches!(self, Self::Rpc(failure) if failure.reason == UNDER_WAY)
+    }
+
+    /// True where a split is under way: the same request waits for its end.
+    pub fn is_splitting(&self) -> bool {
+        matches!(self, Self::Rpc(failure) if failure.reason == SPLIT_UNDER_WAY)
     }
 
     /// True where what was asked for is sealed and durable, and waits for signatures: the same request waits on.

@@ -2,8 +2,8 @@
 use crate::{
     chain::{ChainId, Hash, Header, check_meta, verify_history_link},
     client::{
-        Client, ClientError, InForce, Trusted, contact::equivocation, convert, error::not_denied,
-        heads_book::other_id,
+        Client, ClientError, InForce, Split, Trusted, contact::equivocation, convert,
+        error::not_denied, heads_book::other_id,
     },
     proto,
 };
@@ -42,6 +42,8 @@ pub struct ChainSummary {
     pub forked_from: Option<proto::ForkedFrom>,
     /// How far the leader is with the work for the next Quant; none where nothing is mined, and in listings.
     pub mining: Option<Mining>,
+    /// How it is split; none of most.
+    pub split: Option<Split>,
 }
 
 /// The search for the nonce of a chain's next Quant.
@@ -97,6 +99,13 @@ impl Client {
     pub async fn mining(&self, name: &str) -> Result<Option<Mining>, ClientError> {
         let chain = self.get_chain(name).await?;
         Ok(chain.and_then(|chain| chain.mining))
+    }
+
+    /// How a chain is split, by the node's word.
+    pub async fn split_of(&self, trusted: &Trusted) -> Result<Option<Split>, ClientError> {
+        let chain = self.get_chain(trusted.name()).await?;
+        let split = chain.and_then(|chain| chain.split);
+        split.as_ref().map(Split::read).transpose()
     }
 
     async fn get_chain(&self, name: &str) -> Result<Option<proto::Chain>, ClientError> {
@@ -159,6 +168,7 @@ impl Client {
             created_ms: chain.created_ms,
             mining: chain.mining,
             forked_from: chain.forked_from.clone(),
+            split: chain.split.as_ref().map(Split::read).transpose()?,
         })
     }
 }

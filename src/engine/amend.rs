@@ -150,7 +150,7 @@ pub(super) fn judge(
 }
 
 /// The constitution that was hashed into a chain's first Quant.
-fn genesis(work: &Work<'_>, (no, first): (ChainNo, u64)) -> Result<Vec<u8>, StoreError> {
+pub(super) fn genesis(work: &Work<'_>, (no, first): (ChainNo, u64)) -> Result<Vec<u8>, StoreError> {
     let key = quant_key(work.engine.slot, no, first);
     let row = work.state.pending.quant(&work.engine.store, &key)?;
     let meta = row.and_then(|row| Meta::parse(&row.meta).ok());

@@ -24,6 +24,7 @@ use super::{
     outcome::{Outcome, Rejection},
     quorum::{self, Unsigned},
     request::{self, Pending},
+    split,
     state::{Accounts, Touch},
 };
 use crate::chain::Hash;
@@ -61,6 +62,8 @@ pub struct Engine {
     pub(super) signable: AtomicBool,
     /// Heads may have moved that are not in the group's log. Saves the look, decides nothing.
     pub(super) unlogged: AtomicBool,
+    /// Splits may not be through. Saves the look, decides nothing.
+    pub(super) splitting: AtomicBool,
     /// The state that the newest template comes to. Saves the leader the second time, decides nothing.
     pub(super) foreseen: Mutex<Option<Foreseen>>,
 }
@@ -83,6 +86,8 @@ pub(super) struct State {
     pub cluster: Option<Arc<ClusterState>>,
     /// It was changed since it was shown last.
     pub cluster_changed: bool,
+    /// A split was begun that the store does not show yet.
+    pub split_intended: bool,
 }
 
 /// One entry under way.
@@ -115,6 +120,7 @@ impl Engine {
             due_floor: AtomicU64::new(1),
             signable: AtomicBool::new(true),
             unlogged: AtomicBool::new(true),
+            splitting: AtomicBool::new(true),
             foreseen: Mutex::default(),
         }
     }
@@ -139,16 +145,7 @@ impl Engine {
             return Err(ApplyError::Unwritten);
         }
         state.unwritten = true;
-        let mut work = Work {
-            engine: self,
-            state: &mut state,
-            batch,
-            time_ms,
-            accepted: Vec::new(),
-            touches: Vec::new(),
-            index_rows: Vec::new(),
-            unknown: BTreeSet::new(),
-        };
+        let mut work = Work::new(self, &mut state, batch, time_ms);
         let hashes = inject::payload_hashes(&mut work, &commands)?;
         let mut hashes = hashes.as_slice();
         let mut outcomes = Vec::with_capacity(commands.len());
@@ -168,6 +165,9 @@ impl Engine {
         state.unwritten = false;
         state.pending.clear();
         state.hot.trim();
+        if std::mem::take(&mut state.split_intended) {
+            self.look_for_splits();
+        }
         if std::mem::take(&mut state.cluster_changed)
             && let Some(cluster) = &state.cluster
         {
@@ -262,6 +262,27 @@ impl Engine {
     }
 }
 
+impl<'a> Work<'a> {
+    /// Nothing decided yet.
+    pub fn new(
+        engine: &'a Engine,
+        state: &'a mut State,
+        batch: &'a mut Batch,
+        time_ms: u64,
+    ) -> Self {
+        Self {
+            engine,
+            state,
+            batch,
+            time_ms,
+            accepted: Vec::new(),
+            touches: Vec::new(),
+            index_rows: Vec::new(),
+            unknown: BTreeSet::new(),
+        }
+    }
+}
+
 impl Work<'_> {
     fn decide(
         &mut self,
@@ -294,6 +315,10 @@ impl Work<'_> {
             Command::Found(command) => Outcome::Cluster(cluster::found(self, command)?),
             Command::AddNode(command) => Outcome::Cluster(cluster::add_node(self, command)?),
             Command::Member(command) => Outcome::Cluster(cluster::change(self, command)?),
+            Command::Split(command) => {
+                let result = split::apply(self, command);
+                Outcome::Split(self.contain(command.chain(), result)?)
+            }
         })
     }
 

@@ -138,7 +138,7 @@ pub(super) fn stored_constitution(
     Ok(row.and_then(|row| read_constitution(&row.meta).ok()))
 }
 
-fn make(
+pub(super) fn make(
     work: &mut Work<'_>,
     command: &Bang<'_>,
     constitution: &Constitution,

@@ -10,6 +10,7 @@ use super::{
     member::MemberCommand,
     names::Name,
     report::Report,
+    split_command::SplitCommand,
 };
 use crate::chain::{Hash, HashAlg};
 use crate::store::ChainNo;
@@ -27,6 +28,7 @@ const REPORT: u8 = 13;
 const FOUND: u8 = 16;
 const ADD_NODE: u8 = 17;
 const MEMBER: u8 = 18;
+const SPLIT: u8 = 32;
 
 /// One command of an entry, borrowed from its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,8 @@ pub enum Command<'a> {
     AddNode(AddNode<'a>),
     /// Change who belongs to the cluster and who holds which group (meta group).
     Member(MemberCommand),
+    /// A step of a split.
+    Split(SplitCommand<'a>),
 }
 
 /// Creates a chain. The leader made the constitution, with time and salt.
@@ -286,6 +290,17 @@ impl InjectHead<'_> {
     }
 }
 
+impl<'a> Inject<'a> {
+    /// Reads what `InjectHead::encode` made.
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let mut cursor = Cursor { bytes, at: 0 };
+        match cursor.command()? {
+            Command::Inject(inject) if cursor.at == bytes.len() => Some(inject),
+            _ => None,
+        }
+    }
+}
+
 impl InjectItem<'_> {
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.kind);
@@ -386,6 +401,13 @@ impl MemberCommand {
     }
 }
 
+impl SplitCommand<'_> {
+    /// The command's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        framed(SPLIT, 256, |out| self.put(out))
+    }
+}
+
 pub(super) fn framed(kind: u8, capacity: usize, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::with_capacity(capacity + 5);
     out.extend_from_slice(&[kind, 0, 0, 0, 0]);
@@ -439,6 +461,7 @@ impl<'a> Cursor<'a> {
                 certificate: body.bytes,
             }),
             MEMBER => Command::Member(MemberCommand::parse(body.bytes)?),
+            SPLIT => Command::Split(SplitCommand::parse(body.bytes)?),
             _ => return None,
         })
     }

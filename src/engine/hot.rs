@@ -8,12 +8,14 @@ use std::{borrow::Cow, collections::HashMap, ops::ControlFlow, sync::Arc};
 use super::{
     amend::{self, Amended, Law, Place},
     outcome::Rejection,
+    split,
     state::{self, StateRules},
 };
 use crate::chain::{ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta, Systems};
 use crate::store::{
     Cf, ChainNo, ChainRow, HistoryReader, Lineage, PoolLeavesRow, PoolRow, QuantRow, Slot,
-    StateWrite, StoreError, TILE_HASHES, View, chain_key, pool_key, pool_leaves_key, quant_key,
+    SplitRow, StateWrite, StoreError, SubchainRow, TILE_HASHES, View, chain_key, pool_key,
+    pool_leaves_key, quant_key,
 };
 
 /// Chains kept per group.
@@ -56,6 +58,10 @@ pub(super) struct HotChain {
     pub erasable: bool,
     /// What the next Quant must show, and how many nodes must sign it.
     pub systems: Systems,
+    /// How far it is split; none of most chains.
+    pub split: Option<Arc<SplitRow>>,
+    /// What it has as a subchain; none of most chains.
+    pub sub: Option<Arc<SubchainRow>>,
     /// The part of the pool's tree that came since the chain was loaded.
     pub recent: PoolParts,
     /// Payload bytes in all Quants of its own.
@@ -89,6 +95,8 @@ impl HotChain {
             amended: None,
             keeps: StateRules::of(constitution),
             erasable: constitution.erasable,
+            split: None,
+            sub: None,
             recent: PoolParts::default(),
             sealed_bytes: 0,
             edges: Some(vec![vec![head_hash]]),
@@ -145,6 +153,8 @@ impl HotChain {
             amended: self.amended.clone(),
             keeps: self.keeps.clone(),
             systems: self.systems.clone(),
+            split: self.split.clone(),
+            sub: self.sub.clone(),
             recent: PoolParts::default(),
             edges: None,
             ..*self
@@ -416,6 +426,9 @@ fn load(
             "the Quant that its proof system counts from is missing",
         )));
     }
+    if let Some(why) = split::load(view, slot, &mut chain)? {
+        return Ok(Err(chain.damaged(why)));
+    }
     let place = Place {
         slot,
         no,
@@ -471,6 +484,8 @@ fn assemble(
         keeps: StateRules::of(&constitution),
         erasable: constitution.erasable,
         systems: Systems::begin(&constitution, first),
+        split: None,
+        sub: None,
         recent: PoolParts::default(),
         sealed_bytes: row.sealed_bytes,
         edges: None,

@@ -12,6 +12,7 @@ use super::{
     hot::{HotChain, PoolPart},
     outcome::{Injected, Rejection},
     request,
+    split::{self, Before},
     state::{self, Moved},
 };
 use crate::chain::{
@@ -117,6 +118,37 @@ pub(super) fn apply(
     let injected = request.add(work, &places, (&mut moved, &erasures), amendment)?;
     request.remember(work, &injected);
     Ok(Ok(injected))
+}
+
+/// What a chain has of a request already: its answer, or per item the index where its id stands.
+pub(super) fn before(
+    work: &mut Work<'_>,
+    command: &Inject<'_>,
+) -> Result<Result<Before, Rejection>, StoreError> {
+    let (alg, erasable) = match work.chain(command.head.chain)? {
+        Ok(chain) => (chain.alg, chain.erasable),
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    let hashes = hashes_with(alg, &command.items);
+    let request = Request::of(command, (alg, erasable), &hashes);
+    if let Some(answer) = request.seen(work)? {
+        return Ok(answer.map(|answer| Before::Answered(answer.runs)));
+    }
+    Ok(request.places(work)?.map(Before::Standing))
+}
+
+/// Adds what the group's own leader wrote; nothing but its place is checked.
+pub(super) fn add_own(work: &mut Work<'_>, command: &Inject<'_>) -> Result<(), StoreError> {
+    let (alg, erasable) = match work.chain(command.head.chain)? {
+        Ok(chain) => (chain.alg, chain.erasable),
+        Err(_) => return Ok(()),
+    };
+    let hashes = hashes_with(alg, &command.items);
+    let request = Request::of(command, (alg, erasable), &hashes);
+    let places = vec![None; command.items.len()];
+    let (mut moved, erasures) = (Moved::default(), Erasures::new());
+    request.add(work, &places, (&mut moved, &erasures), None)?;
+    Ok(())
 }
 
 fn hashes_with(alg: HashAlg, items: &[InjectItem<'_>]) -> Vec<Hash> {
@@ -355,6 +387,7 @@ impl<'a> Request<'a> {
             if chain.head.is_final {
                 return Err(Rejection::Closed(chain.name.clone()));
             }
+            split::takes(chain, self.command, places)?;
             preconditions(chain, head.expected_next_index, head.expected_head)?;
             room(chain, fresh, bytes)
         }))

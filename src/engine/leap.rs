@@ -11,9 +11,10 @@ use super::{
     outcome::{Rejection, Sealed},
     quorum,
     request::{self, Pending, StatesDecided},
+    split,
     state::{self, StateNow},
 };
-use crate::chain::{Hash, HashAlg, Header, Meta, StateChange, check_meta, tree_root};
+use crate::chain::{ChainId, Hash, HashAlg, Header, Meta, StateChange, check_meta, tree_root};
 use crate::store::{
     Batch, Cf, ChainNo, ChainRow, QuantRow, QuantTree, RequestRow, RequestRun, Slot, StoreError,
     TILE_HASHES, chain_key, history_edge_key, history_tile_key, pool_key, pool_leaves_key,
@@ -168,7 +169,9 @@ fn sealable(chain: &HotChain, is_final: bool) -> Result<(), Rejection> {
     if chain.head.is_final {
         return Err(Rejection::Closed(chain.name.clone()));
     }
-    if chain.pooled() == 0 && !is_final {
+    if is_final {
+        split::closable(chain)?;
+    } else if chain.pooled() == 0 && split::route(chain).is_none() {
         return Err(Rejection::NothingToSeal(chain.name.clone()));
     }
     Ok(())
@@ -185,6 +188,7 @@ fn build(
         sealing_node: Some(request.node_id),
         constitution_in_force: in_force(chain, chain.head.tx_end() + leaves.len() as u64),
         state_root: told_root(chain, state_root),
+        route: split::route(chain),
         note,
         ..Meta::default()
     }
@@ -250,12 +254,16 @@ pub(super) fn apply(
         chain.edges = Some(edges?);
     }
     let (seal, next) = seal;
+    let row = split::seal(chain, command.meta, seal.header.height);
     let sealed = commit(work.batch, slot, chain, command, seal);
     work.engine.note_due(work.batch, chain);
     let quant = QuantRow {
         header: command.header.to_vec(),
         meta: command.meta.to_vec(),
     };
+    if let Some(row) = row {
+        split::put(work, no, &row);
+    }
     if let Some(next) = next {
         state::commit(work.batch, &mut work.state.pending, (slot, no), &next);
     }
@@ -342,7 +350,8 @@ fn check(
         Ok(header) => header,
         Err(refused) => return Ok(Err(Rejection::SealDiffers(refused.to_string()))),
     };
-    if let Err(rejection) = check_place(chain, &header) {
+    let route = Meta::parse(command.meta).ok().and_then(|meta| meta.route);
+    if let Err(rejection) = check_place(chain, &header, route.as_deref()) {
         return Ok(Err(rejection));
     }
     let pool = match hot::pool_parts(view, slot, chain)? {
@@ -383,7 +392,11 @@ fn differs(header: &Header, what: &str) -> Rejection {
 }
 
 /// Another Quant may have come first: that is no difference, the leader builds anew.
-fn check_place(chain: &HotChain, header: &Header) -> Result<(), Rejection> {
+fn check_place(
+    chain: &HotChain,
+    header: &Header,
+    route: Option<&[ChainId]>,
+) -> Result<(), Rejection> {
     if chain.head.is_final {
         return Err(Rejection::Closed(chain.name.clone()));
     }
@@ -393,7 +406,13 @@ fn check_place(chain: &HotChain, header: &Header) -> Result<(), Rejection> {
             actual: chain.head.height,
         });
     }
-    if header.tx_count == 0 && !header.is_final {
+    if header.is_final {
+        split::closable(chain)?;
+    }
+    if let Some(route) = route {
+        split::check_route(chain, route, header)?;
+    }
+    if header.tx_count == 0 && !header.is_final && route.is_none() {
         return Err(Rejection::NothingToSeal(chain.name.clone()));
     }
     if header.is_final && header.tx_end() < chain.pool.next_index {

@@ -30,6 +30,8 @@ mod read_keys;
 mod report;
 mod request;
 mod scrub;
+mod split;
+mod split_command;
 mod state;
 
 pub use apply::{ApplyError, Engine};
@@ -51,11 +53,13 @@ pub use image::{
 pub use leap::{Template, TemplateRequest};
 pub use member::MemberCommand;
 pub use names::Name;
-pub use outcome::{Banged, Forked, Injected, Outcome, Rejection, Sealed, SignedBy};
+pub use outcome::{Banged, Forked, Injected, Outcome, Rejection, Sealed, SignedBy, SplitStep};
 pub use quorum::Finality;
 pub use read::{ChainView, InForce, ReadError, Reader, TransactionView};
 pub use report::{Report, ReportItem};
 pub use scrub::{Damage, check_quant};
+pub use split::Before;
+pub use split_command::SplitCommand;
 
 /// A group: the replicas that share one log for many chains. Group 0 is the meta group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

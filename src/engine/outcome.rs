@@ -25,6 +25,8 @@ pub enum Outcome {
     Logged(u64),
     /// Of a command to the meta group.
     Cluster(Result<u64, Rejection>),
+    /// Of a step of a split.
+    Split(Result<SplitStep, Rejection>),
 }
 
 /// A chain is there.
@@ -68,6 +70,17 @@ pub struct Sealed {
     /// Its hash.
     pub quant_hash: Hash,
     /// The answer to a retry.
+    pub duplicate: bool,
+}
+
+/// A step of a split is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SplitStep {
+    /// The chain that it was about, in its group.
+    pub chain: ChainNo,
+    /// Its identity.
+    pub chain_id: ChainId,
+    /// It was done before.
     pub duplicate: bool,
 }
 
@@ -332,6 +345,50 @@ pub enum Rejection {
         /// What was found.
         why: String,
     },
+    /// A chain that is split takes nothing itself.
+    #[error(
+        "chain {chain} is split into {into} subchains, {chain}/0 to {chain}/{}: {what}",
+        into - 1
+    )]
+    Split {
+        /// Which.
+        chain: String,
+        /// How many subchains it has.
+        into: u32,
+        /// What that means for what was asked.
+        what: &'static str,
+    },
+    /// A split is under way: what was asked must wait.
+    #[error("chain {0} is being split; wait a moment and send the request again")]
+    Splitting(String),
+    /// A transaction of another subchain.
+    #[error(
+        "transactions[{item}]: {routed} of chain {chain}; inject to the chain that was split, it is routed from there"
+    )]
+    Misrouted {
+        /// Which item of the request.
+        item: usize,
+        /// The subchain.
+        chain: String,
+        /// What its routing key says.
+        routed: &'static str,
+    },
+    /// This chain can't be split, or not so.
+    #[error("chain {chain} can't be split: {why}")]
+    NotSplittable {
+        /// Which.
+        chain: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// Its constitution does not change.
+    #[error(
+        "the constitution of chain {0} does not change: one split made it what it is for all subchains, and this version takes changes to none of them"
+    )]
+    Inherited(String),
+    /// What one group says to another about a split does not hold.
+    #[error("the evidence of a split is refused: {0}")]
+    BadEvidence(String),
     /// The cluster is founded already, or the node known.
     #[error("the cluster refuses: {0}")]
     Cluster(String),

@@ -6,6 +6,7 @@ use super::{
     GroupId,
     amend::{self, Amended, Place},
     outcome::Rejection,
+    split,
 };
 use crate::chain::{
     ChainId, Constitution, Erasure, Frontier, Hash, HashAlg, Header, Meta, NodeReader,
@@ -13,8 +14,8 @@ use crate::chain::{
 };
 use crate::store::{
     Cf, ChainNo, ChainRow, HistoryReader, Lineage, NameRow, PoolRow, QuantReader, QuantRow, Slot,
-    StateAt, StoreError, TileError, TxRow, View, chain_key, chains_from, name_key, names_from,
-    pool_key, quant_key, quant_tile_key, tx_key, tx_row,
+    SplitRow, StateAt, StoreError, SubchainRow, TileError, TxRow, View, chain_key, chains_from,
+    name_key, names_from, pool_key, quant_key, quant_tile_key, tx_key, tx_row,
 };
 
 /// A read could not be answered.
@@ -357,6 +358,21 @@ impl<'a> Reader<'a> {
         genesis: &[u8],
     ) -> Result<Option<Amended>, StoreError> {
         amend::stored(self.view, self.place(chain), genesis)
+    }
+
+    /// How far a chain is split; none of most.
+    pub fn split(&self, chain: &ChainView) -> Result<Option<SplitRow>, ReadError> {
+        self.split_of(chain.no)
+    }
+
+    /// The same of the chain of a number.
+    pub fn split_of(&self, no: ChainNo) -> Result<Option<SplitRow>, ReadError> {
+        Ok(split::stored(self.view, self.slot, no)?)
+    }
+
+    /// What a chain has as a subchain; none of most.
+    pub fn subchain(&self, chain: &ChainView) -> Result<Option<SubchainRow>, ReadError> {
+        Ok(split::stored_subchain(self.view, self.slot, chain.no)?)
     }
 
     /// A transaction, sealed or pooled.

@@ -264,6 +264,8 @@ impl Beginning {
         let (groups, own) = self.open_groups(&member, own, parts, clock.clone()).await?;
         let facts = Arc::new(NodeFacts {
             started_ms: now_ms(),
+            fail_at: std::env::var_os("QBC_FAILPOINT")
+                .map(|file| (file.into(), end_now as fn() -> !)),
             ..NodeFacts::default()
         });
         Ok(Node {
@@ -404,6 +406,7 @@ impl Node {
         let stop = self.server_stop.subscribe();
         tokio::spawn(service.clone().sign_for_quorums(stop.clone()));
         tokio::spawn(service.clone().name_forks(stop.clone()));
+        tokio::spawn(service.clone().drive_splits(stop.clone()));
         tokio::spawn(service.clone().keep_logs(stop));
         let mut pages = tonic::service::Routes::default();
         *pages.axum_router_mut() = crate::http::router(Arc::new(LogFace(service.clone())));

@@ -160,7 +160,7 @@ impl Service {
     }
 
     /// True when a chain of that name exists, in whichever group.
-    async fn exists(&self, name: &str, until: Instant) -> Result<bool, Status> {
+    pub(super) async fn exists(&self, name: &str, until: Instant) -> Result<bool, Status> {
         let route = Route {
             until,
             ..self.route(Method::GetChain, name, None)?

@@ -47,7 +47,8 @@ impl Service {
                     .await
             }
             Method::Inject => {
-                self.lead(route, body, |s, r| Box::pin(s.do_inject(r)))
+                let until = route.until;
+                self.lead(route, body, |s, r| s.do_inject(r, (until, false)))
                     .await
             }
             Method::Leap => {
@@ -85,7 +86,34 @@ impl Service {
                 self.lead(route, body, |s, r| Box::pin(s.do_put_reports(r)))
                     .await
             }
+            Method::SplitChain
+            | Method::BangSubchain
+            | Method::ActivateSubchain
+            | Method::InjectBelow => self.carried_split(route, body).await,
             _ => self.carried_read(route, body).await,
+        }
+    }
+
+    /// Calls of splits.
+    async fn carried_split(&self, route: Route, body: Bytes) -> Bytes {
+        let (group, until) = (route.group, route.until);
+        match route.method {
+            Method::SplitChain => {
+                self.lead(route, body, |s, r| Box::pin(s.do_split(r, until)))
+                    .await
+            }
+            Method::BangSubchain => {
+                self.lead(route, body, |s, r| Box::pin(s.do_bang_subchain(group, r)))
+                    .await
+            }
+            Method::ActivateSubchain => {
+                self.lead(route, body, |s, r| Box::pin(s.do_activate(r)))
+                    .await
+            }
+            _ => {
+                self.lead(route, body, |s, r| s.do_inject_below(r, until))
+                    .await
+            }
         }
     }
 
@@ -139,6 +167,14 @@ impl Service {
             }
             Method::GetBalance => {
                 self.show(route, body, |s, r| at_once(s.do_get_balance(r)))
+                    .await
+            }
+            Method::LookUp => {
+                self.show(route, body, |s, r| at_once(s.do_look_up(r)))
+                    .await
+            }
+            Method::GetReceipt => {
+                self.show(route, body, |s, r| at_once(s.do_get_receipt(r)))
                     .await
             }
             Method::ProveState => {

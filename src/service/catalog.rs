@@ -2,12 +2,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
 use tonic::Status;
 
 use super::{
+    below::Below,
     names::{self, Homes},
     route,
     schemas::Schemas,
@@ -33,6 +34,10 @@ pub struct Known {
     /// Distinct nodes that must sign a Quant until it is final; 1: whoever answers signs.
     pub signers: usize,
     pub group: GroupId,
+    /// How many splits led to it.
+    pub above: usize,
+    /// Where its subchains live, once it is known to be split: that never changes.
+    pub below: OnceLock<Below>,
     /// By which the compiled schema of its payloads is found.
     schema: Option<Hash>,
 }
@@ -117,6 +122,8 @@ impl Catalog {
         let (_, constitution) = reader
             .constitution(&view)
             .map_err(|error| status::of_read(&error))?;
+        let sub = reader.subchain(&view);
+        let sub = sub.map_err(|error| status::of_read(&error))?;
         let known = Known {
             no: view.no,
             chain_id: view.chain_id,
@@ -125,6 +132,8 @@ impl Catalog {
             signers: Systems::of(&constitution).signers(),
             constitution,
             group: id,
+            above: sub.map_or(0, |row| row.above.len()),
+            below: OnceLock::new(),
         };
         let checked = engine
             .check_chain(view.no)

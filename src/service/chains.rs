@@ -15,7 +15,7 @@ use super::{
 use crate::chain::Constitution;
 use crate::engine::{ChainView, GroupId, Reader};
 use crate::proto;
-use crate::store::Slot;
+use crate::store::{Slot, SplitPhase};
 
 /// So long GetChain waits for the leader's word about mining.
 const MINING_WAIT_MAX: Duration = Duration::from_millis(500);
@@ -245,6 +245,7 @@ fn chain(reader: &Reader<'_>, view: &ChainView) -> Result<proto::Chain, Status> 
     let (constitution, parsed) = reader.constitution(view).map_err(|error| of_read(&error))?;
     let in_force = reader.in_force(view, &constitution);
     let in_force = in_force.map_err(|error| of_read(&error))?;
+    let split = reader.split(view).map_err(|error| of_read(&error))?;
     Ok(proto::Chain {
         name: view.name.clone(),
         chain_id: view.chain_id.0.to_vec().into(),
@@ -262,6 +263,11 @@ fn chain(reader: &Reader<'_>, view: &ChainView) -> Result<proto::Chain, Status> 
         amended_height: in_force.height,
         mining: None,
         forked_from: forked_from(reader, view)?,
+        split: split.map(|row| proto::Split {
+            subchains: super::split::subchains(&view.name, &row),
+            height: (row.height > 0).then_some(row.height),
+            done: row.phase == SplitPhase::Done,
+        }),
     })
 }
 

@@ -15,17 +15,15 @@ use super::{
     limits::{
         CHECKS_PER_LANE_MIN, INJECT_BATCH_MAX, PAYLOAD_BYTES_MAX, PIECES_WAITING, RECEIPT_BATCH_MAX,
     },
-    route::{Method, Route, elsewhere, of_propose},
-    status::{invalid, of_content, of_read, of_rejection, of_transport, refused_field, status},
+    route::{Method, Route, elsewhere},
+    status::{invalid, of_content, of_read, of_rejection, of_transport, refused_field},
 };
 use crate::chain::{
     Attributes, ChainId, ConstitutionChange, Edit, Erasure, ID_BYTES_MAX, KEY_BYTES_MAX, Schema,
     TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER, Transfer, check_author_key,
     check_content, payload_hash, tree_root, verify_author,
 };
-use crate::engine::{
-    InjectHead, InjectItem, Injected, Move, Outcome, REQUEST_ID_BYTES_MAX, Rejection,
-};
+use crate::engine::{InjectHead, InjectItem, Injected, Move, REQUEST_ID_BYTES_MAX, Rejection};
 use crate::proto;
 use crate::store::RequestRun;
 
@@ -42,7 +40,7 @@ impl Service {
             ..self.route(Method::Inject, &request.chain, deadline)?
         };
         self.at_leader(route, request, |service, request| {
-            Box::pin(service.do_inject(request))
+            service.do_inject(request, (route.until, false))
         })
         .await
     }
@@ -59,32 +57,7 @@ impl Service {
         self.still_of(&group, self.catalog.find(chain))
     }
 
-    pub(super) async fn do_inject(
-        &self,
-        request: &proto::InjectRequest,
-    ) -> Result<proto::InjectResponse, Status> {
-        let known = self.known_at_leader(&request.chain).await?;
-        let command = self.command(&known, request).await?;
-        match self
-            .catalog
-            .group(&known)?
-            .propose(command)
-            .await
-            .map_err(|error| of_propose(&error))?
-        {
-            Outcome::Injected(injected) => {
-                let injected = injected.map_err(|rejection| of_rejection(&rejection))?;
-                self.injected(&known, request, &injected)
-            }
-            _ => Err(status(
-                "INTERNAL",
-                "the answer is not that of an inject",
-                &[],
-            )),
-        }
-    }
-
-    async fn command(
+    pub(super) async fn command(
         &self,
         known: &Known,
         request: &proto::InjectRequest,
@@ -124,7 +97,7 @@ impl Service {
         Ok(head.encode(items, bytes))
     }
 
-    fn injected(
+    pub(super) fn injected(
         &self,
         known: &Known,
         request: &proto::InjectRequest,
@@ -149,7 +122,7 @@ impl Service {
     }
 
     /// A run, in parts where only some of what it repeats is erased, and whether each part is.
-    fn told(
+    pub(super) fn told(
         &self,
         known: &Known,
         chain: &str,
@@ -177,6 +150,16 @@ impl Service {
             }
         }
         Ok(told)
+    }
+
+    /// Of a run that was answered.
+    pub(super) fn do_get_receipt(&self, run: &proto::InjectRun) -> Result<proto::Receipt, Status> {
+        let run_of = RequestRun {
+            first: run.first_index,
+            count: run.count,
+            duplicate: run.duplicate,
+        };
+        self.receipt(&run.chain, &run_of)
     }
 
     fn receipt(&self, chain: &str, run: &RequestRun) -> Result<proto::Receipt, Status> {
@@ -263,6 +246,36 @@ impl Service {
             }
         }
     }
+}
+
+/// The command of an inject whose content nobody checks: to learn what a chain has of it.
+pub(super) fn bare_command(
+    known: &Known,
+    request: &proto::InjectRequest,
+) -> Result<Vec<u8>, Status> {
+    let head = InjectHead {
+        chain: known.no,
+        request_id: request.request_id.as_bytes(),
+        expected_next_index: request.expected_next_index,
+        expected_head: convert::optional_hash("expected_head", &request.expected_head)?,
+    };
+    let mut bare = Vec::new();
+    for (at, one) in request.transactions.iter().enumerate() {
+        check_length(at, "key", one.key.len(), KEY_BYTES_MAX)?;
+        check_length(at, "id", one.id.len(), ID_BYTES_MAX)?;
+        let salt: Option<[u8; 32]> = one.salt.as_ref().try_into().ok();
+        bare.push((attributes(at, one)?.to_bytes(), salt));
+    }
+    let items = request.transactions.iter().zip(&bare);
+    let items = items.map(|(one, (attributes, salt))| InjectItem {
+        kind: u8::try_from(one.r#type).unwrap_or(u8::MAX),
+        attributes,
+        id: &one.id,
+        salt: salt.as_ref(),
+        transfer: None,
+        payload: &one.payload,
+    });
+    Ok(head.encode(items, 0))
 }
 
 /// A request_id is 0 to 64 bytes of text.

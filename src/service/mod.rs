@@ -3,6 +3,7 @@
 //! What needs no state is checked here before a command is made: sizes, content, signatures. The engine decides the rest.
 
 mod bang;
+mod below;
 mod carry;
 mod catalog;
 mod chains;
@@ -27,6 +28,7 @@ mod read;
 mod route;
 mod schemas;
 mod sign;
+mod split;
 mod status;
 
 use std::{sync::Arc, time::Duration};
@@ -62,6 +64,9 @@ pub struct NodeFacts {
     pub started_ms: u64,
     /// Quants that the scrub has checked.
     pub scrubbed_quants: std::sync::atomic::AtomicU64,
+    /// A file that names the point at which the process ends, and how it does: for tests of crashes. Who ends takes the
+    /// file along, so of several nodes with the same one only the first does.
+    pub fail_at: Option<(std::path::PathBuf, fn() -> !)>,
 }
 
 /// Everything the rpcs need. Clones share it.
@@ -238,6 +243,22 @@ impl chain_service_server::ChainService for Service {
         };
         self.at_leader(route, &request, |service, request| {
             Box::pin(service.do_fork(request, route.until))
+        })
+        .await
+        .map(Response::new)
+    }
+
+    async fn split_chain(
+        &self,
+        request: Request<proto::SplitChainRequest>,
+    ) -> Answer<proto::SplitChainResponse> {
+        let (deadline, request) = opened(request);
+        let route = Route {
+            repeatable: !request.request_id.is_empty(),
+            ..self.route(Method::SplitChain, &request.chain, deadline)?
+        };
+        self.at_leader(route, &request, |service, request| {
+            Box::pin(service.do_split(request, route.until))
         })
         .await
         .map(Response::new)

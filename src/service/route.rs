@@ -64,15 +64,22 @@ pub enum Method {
     ProveLogged = 29,
     NameChain = 32,
     ForkChain = 33,
+    SplitChain = 40,
+    BangSubchain = 41,
+    ActivateSubchain = 42,
+    InjectBelow = 43,
+    LookUp = 44,
+    GetReceipt = 45,
 }
 
 impl Method {
     pub fn from_u8(byte: u8) -> Option<Self> {
         use Method::{
-            Bang, Close, Export, ForkChain, GetBalance, GetBundle, GetChain, GetCheckpoint,
-            GetHead, GetLatest, GetMining, GetQuant, GetReported, GetTile, GetTransaction, Inject,
-            Leap, ListGroup, ListHistory, ListQuants, NameChain, ProveExtension, ProveInclusion,
-            ProveLogged, ProveState, PutReports, PutSignatures, Read,
+            ActivateSubchain, Bang, BangSubchain, Close, Export, ForkChain, GetBalance, GetBundle,
+            GetChain, GetCheckpoint, GetHead, GetLatest, GetMining, GetQuant, GetReceipt,
+            GetReported, GetTile, GetTransaction, Inject, InjectBelow, Leap, ListGroup,
+            ListHistory, ListQuants, LookUp, NameChain, ProveExtension, ProveInclusion,
+            ProveLogged, ProveState, PutReports, PutSignatures, Read, SplitChain,
         };
         let all = [
             Bang,
@@ -103,6 +110,12 @@ impl Method {
             ProveLogged,
             NameChain,
             ForkChain,
+            SplitChain,
+            BangSubchain,
+            ActivateSubchain,
+            InjectBelow,
+            LookUp,
+            GetReceipt,
         ];
         all.into_iter().find(|method| *method as u8 == byte)
     }
@@ -522,7 +535,7 @@ mod tests {
     #[test]
     fn every_method_has_a_number_of_its_own() {
         let found: Vec<Method> = (0..=u8::MAX).filter_map(Method::from_u8).collect();
-        assert_eq!(found.len(), 28);
+        assert_eq!(found.len(), 34);
         assert!(
             found
                 .iter()

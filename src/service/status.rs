@@ -30,6 +30,7 @@ pub const REASONS: &[(&str, Code)] = &[
     ("CHAIN_CLOSED", Code::FailedPrecondition),
     ("CHAIN_DAMAGED", Code::DataLoss),
     ("CHAIN_EXISTS", Code::AlreadyExists),
+    ("CHAIN_SPLIT", Code::FailedPrecondition),
     ("CHAIN_UNKNOWN", Code::NotFound),
     ("CHANGE_REFUSED", Code::InvalidArgument),
     ("CLUSTER_REFUSES", Code::FailedPrecondition),
@@ -67,7 +68,9 @@ pub const REASONS: &[(&str, Code)] = &[
     ("OVERDRAFT", Code::FailedPrecondition),
     ("POOL_FULL", Code::ResourceExhausted),
     ("REQUEST_ID_REUSED", Code::InvalidArgument),
+    ("ROUTED_ELSEWHERE", Code::InvalidArgument),
     ("SIGNATURE_INVALID", Code::InvalidArgument),
+    ("SPLIT_UNDER_WAY", Code::Unavailable),
     ("STORE_FAILED", Code::Internal),
     ("TRANSFER_REFUSED", Code::InvalidArgument),
     ("WORK_UNDER_WAY", Code::Unavailable),
@@ -123,6 +126,7 @@ fn status_with(
             | "HEAD_MOVED"
             | "NOT_FINAL"
             | "NOT_LOGGED"
+            | "SPLIT_UNDER_WAY"
             | "WORK_UNDER_WAY"
     ) {
         details.set_retry_info(Some(RETRY_AFTER));
@@ -223,7 +227,15 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
         Rejection::SealDiffers(_) | Rejection::Damaged { .. } => {
             status("CHAIN_DAMAGED", message, &[])
         }
-        Rejection::Cluster(_) => status("INTERNAL", message, &[]),
+        Rejection::Split { into, .. } => {
+            status("CHAIN_SPLIT", message, &[("into", into.to_string())])
+        }
+        Rejection::Splitting(_) => status("SPLIT_UNDER_WAY", message, &[]),
+        Rejection::Misrouted { item, .. } => of_item("ROUTED_ELSEWHERE", (*item, "key"), message),
+        Rejection::NotSplittable { .. } | Rejection::Inherited(_) => {
+            status("NOT_SUPPORTED", message, &[])
+        }
+        Rejection::BadEvidence(_) | Rejection::Cluster(_) => status("INTERNAL", message, &[]),
     }
 }
 

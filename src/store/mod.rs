@@ -22,6 +22,7 @@ mod position;
 mod quant;
 mod raft;
 mod scour;
+mod split;
 mod state;
 mod sys;
 mod tile;
@@ -55,6 +56,10 @@ pub use position::{Position, PositionError, PositionFile};
 pub use quant::{QuantRow, quant_key};
 pub use raft::{RaftTag, raft_key};
 pub use scour::Stretch;
+pub use split::{
+    Branch, SplitChild, SplitPhase, SplitRow, SubchainRow, chain_of_splitting, split_key,
+    splitting_bounds, splitting_key, subchain_key,
+};
 pub use state::{StateAt, is_state_row_key, put_state, state_row_key};
 pub use sys::{GuardRow, PurgeKey, guard_key, slot_key};
 pub use tile::{HistoryReader, QuantReader, QuantTree, TILE_HASHES, TileError};

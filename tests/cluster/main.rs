@@ -49,4 +49,5 @@ mod join;
 mod post_quantum;
 mod quorum;
 mod sealing;
+mod split;
 mod strangers;

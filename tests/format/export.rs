@@ -16,8 +16,13 @@ fn every_chain_of_the_vectors_audits_clean() {
             &export(&chain.quants, &[]),
             4096,
             &[Trust::Head(chain.head().hash)],
-        )
-        .unwrap_or_else(|e| panic!("{name}: {e}"));
+        );
+        // They show anchors, without the transaction that a subchain begins with.
+        if name.starts_with("anchors.children") {
+            assert_eq!(verdict.unwrap_err().check, "audit-claim", "{name}");
+            continue;
+        }
+        let verdict = verdict.unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(
             (verdict.chain_id, verdict.quants),
             (chain.id, chain.quants.len() as u64),

@@ -136,6 +136,13 @@ impl ChainService for Face {
         Err(Status::unimplemented("this node forks nothing"))
     }
 
+    async fn split_chain(
+        &self,
+        _: Request<proto::SplitChainRequest>,
+    ) -> Answer<proto::SplitChainResponse> {
+        Err(Status::unimplemented("this node splits nothing"))
+    }
+
     async fn list_history(
         &self,
         _: Request<proto::ListHistoryRequest>,

@@ -7,6 +7,7 @@ import unicodedata
 
 from forms import H, bag, first_quant, parse_envelope, parse_header, parse_meta, records, root_of, u
 import state
+import subchain
 from strict_json import Refused, need
 from verifier import SIZES, anchored, authority_change, check_transaction, enough_work, head_signature, quorum
 
@@ -59,6 +60,7 @@ class Audit:
             self.last, self.constitution, self.authority = first_quant(header, meta)
             need(self.last.genesis, "audit-genesis", "an export begins with height 0")
             self.work = Work(self.constitution, self.last)
+            self.subchain = subchain.Subchain(self.last, meta, self.constitution) if 19 in self.constitution else None
             return
         self.seal()
         a, b = self.last, parse_header(header)
@@ -112,14 +114,22 @@ class Audit:
         need(e.inject_ms <= h.time_ms, "envelope-time")
         need(e.inject_ms >= self.inject_ms, "inject-order")
         ledger = 14 in self.constitution
-        need(e.type in (1, 2) or e.type == (3 if ledger else 0), "audit-type", f"type {e.type} has no place here, or is not known")
+        first = self.subchain is not None and e.index == 0
+        need(not first or e.type == 5, "audit-claim", "a subchain begins with the Quant that split its parent")
+        need(first or e.type in (1, 2) or e.type == (3 if ledger else 0), "audit-type", f"type {e.type} has no place here, or is not known")
         need(6 not in self.constitution, "audit-type", "this audit can't apply a JSON Schema")
         need(e.salted or e.type or 16 not in self.constitution, "audit-salt", "an erasable chain's data is salted")
         need(not erased or 16 in self.constitution and not e.type, "audit-payload", "this chain does not erase")
         payload, salt = (None, None) if erased else (body[rest:], body[split:rest] if e.salted else None)
         a = check_transaction(e, h.alg, payload, salt, body[132:split], self.constitution.get(18, h.id))
         self.signed += 3 in a
-        if e.type == 1:
+        if first:
+            self.subchain.begin(payload, self.constitution, self.authority)
+        elif self.subchain and e.type in (0, 3):
+            self.subchain.routed(a)
+        if first:
+            pass
+        elif e.type == 1:
             self.change(a, payload)
         elif e.type == 2:
             self.erase(e, a, payload)

@@ -26,4 +26,5 @@ mod retries;
 mod schema;
 mod sealing;
 mod settings;
+mod split;
 mod tiles;

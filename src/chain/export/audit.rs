@@ -8,6 +8,7 @@ mod sentences;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::state::StateAudit;
+use super::subchain::SubchainAudit;
 use crate::chain::authority::{HeadSignature, signers, verify_quorum, verify_required};
 use crate::chain::change::ConstitutionChange;
 use crate::chain::constitution::{Authority, Constitution};
@@ -22,8 +23,8 @@ use crate::chain::quant::{Header, check_meta, check_next};
 use crate::chain::refused::Refused;
 use crate::chain::sig_alg::{SigAlg, SigAlgs};
 use crate::chain::transaction::{
-    Attributes, Envelope, TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER,
-    verify_author,
+    Attributes, Envelope, TYPE_CLAIM, TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE,
+    TYPE_TRANSFER, verify_author,
 };
 use crate::chain::tree::{Frontier, tree_root};
 
@@ -36,6 +37,7 @@ pub struct Auditor {
     history: Frontier,
     current: Option<Current>,
     state: Option<StateAudit>,
+    subchain: Option<SubchainAudit>,
     quants: u64,
     transactions: u64,
     erased: u64,
@@ -138,6 +140,7 @@ impl Auditor {
                 let first = start(&header, meta)?;
                 let constitution = &first.rules.constitution;
                 self.state = Some(StateAudit::new(constitution, header.hash_alg));
+                self.subchain = SubchainAudit::of(&header, meta, constitution)?;
                 first
             }
             Some(previous) => self.follow(previous, header, meta)?,
@@ -177,6 +180,10 @@ impl Auditor {
         }
         let attributes = read_attributes(attributes)?;
         let matched = current.rules.check(&envelope, &attributes, payload)?;
+        if let Some(subchain) = &self.subchain {
+            let constitution = &current.rules.constitution;
+            subchain.check(&envelope, &attributes, payload, constitution)?;
+        }
         if let Some(state) = &mut self.state {
             state.transaction(&envelope, &attributes, payload)?;
         }
@@ -209,7 +216,7 @@ impl Auditor {
         let ruled = matches!(
             envelope.kind,
             TYPE_DATA | TYPE_CONSTITUTION_CHANGE | TYPE_ERASURE | TYPE_TRANSFER
-        );
+        ) || (envelope.index == 0 && self.subchain.is_some());
         self.unruled += u64::from(!ruled);
         Ok(())
     }
@@ -472,9 +479,9 @@ impl Rules {
         payload: Option<&[u8]>,
     ) -> Result<Matched, Refused> {
         let payload_max = self.constitution.payload_max;
-        // A list of authors may be longer than the records of a chain.
-        let by_admins = matches!(envelope.kind, TYPE_CONSTITUTION_CHANGE | TYPE_ERASURE);
-        let payload_max = payload_max.filter(|_| !by_admins);
+        // A list of authors may be longer than the records of a chain, and so may evidence.
+        let others = [TYPE_CONSTITUTION_CHANGE, TYPE_ERASURE, TYPE_CLAIM];
+        let payload_max = payload_max.filter(|_| !others.contains(&envelope.kind));
         if payload_max.is_some_and(|max| envelope.payload_len > u64::from(max)) {
             let why = format!(
                 "transaction {} is larger than the chain allows",

@@ -5,6 +5,7 @@
 
 mod audit;
 mod state;
+mod subchain;
 
 pub use self::audit::{Audited, Auditor};
 

@@ -28,6 +28,12 @@ impl Auditor {
         self.say_payloads(&mut steps);
         self.say_authors(&mut steps);
         self.say_state(constitution.keyed, &mut steps);
+        if self.subchain.is_some() {
+            steps.push(
+                "a subchain: it begins with the signed Quant that split its parent, and each key and id in it is routed to it"
+                    .to_owned(),
+            );
+        }
         if !nodes.is_empty() {
             steps.push(format!(
                 "the head is signed by nodes {nodes:?}, certified by the chain's authority"

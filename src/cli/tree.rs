@@ -1,0 +1,81 @@
+//! A chain that is split, with all that is below it.
+use serde_json::{Value, json};
+
+use crate::{
+    chain::ChainName,
+    cli::{
+        exit::CliError,
+        session::{Session, chain_name},
+    },
+    client::{ChainSummary, ClientError, Split, Trusted},
+};
+
+/// A chain below another one: its head is verified, its counts are the node's word.
+pub(super) struct Leaf {
+    pub(super) trusted: Trusted,
+    summary: ChainSummary,
+    /// The chains below it, each before those below itself.
+    below: Vec<Leaf>,
+}
+
+impl Leaf {
+    fn shown(&self) -> Value {
+        let mut shown = json!({
+            "name": self.trusted.name(),
+            "chain_id": self.trusted.chain_id.to_string(),
+            "head": {"height": self.trusted.header.height, "quant_hash": hex::encode(self.trusted.hash)},
+            "transactions": self.summary.transactions,
+            "pool": self.summary.transactions - self.trusted.sealed(),
+        });
+        if let Some(split) = &self.summary.split {
+            shown["split"] = split_shown(split, &self.below);
+        }
+        shown
+    }
+}
+
+/// What `qbc chain` says of a split.
+pub(super) fn split_shown(split: &Split, below: &[Leaf]) -> Value {
+    json!({
+        "height": split.height,
+        "done": split.done,
+        "subchains": below.iter().map(Leaf::shown).collect::<Vec<_>>(),
+    })
+}
+
+/// The subchains of a chain, and theirs. Each must be what the node calls it, at its place.
+pub(super) async fn below(session: &Session, split: Option<&Split>) -> Result<Vec<Leaf>, CliError> {
+    let mut leaves = Vec::new();
+    let Some(split) = split.filter(|split| split.height.is_some()) else {
+        return Ok(leaves);
+    };
+    let of = split.subchains.len() as u32;
+    for (place, one) in (0..).zip(&split.subchains) {
+        let name: ChainName = chain_name(&one.name).map_err(CliError::Failed)?;
+        let contact = session.client.contact(name.as_ref(), false).await?;
+        let trusted = contact.trusted;
+        let stands = trusted.constitution.place == Some((place, of));
+        if trusted.chain_id != one.chain_id || !stands {
+            let why = format!("{} is not subchain {place} of {of}", one.name);
+            return Err(ClientError::refused("chain-id", why).into());
+        }
+        let (summary, _) = session.client.chain(&trusted).await?;
+        let below = Box::pin(below(session, summary.split.as_ref())).await?;
+        leaves.push(Leaf {
+            trusted,
+            summary,
+            below,
+        });
+    }
+    Ok(leaves)
+}
+
+/// All chains of a tree, each before those below it.
+pub(super) fn flat(leaves: Vec<Leaf>) -> Vec<Trusted> {
+    let mut all = Vec::new();
+    for leaf in leaves {
+        all.push(leaf.trusted);
+        all.extend(flat(leaf.below));
+    }
+    all
+}

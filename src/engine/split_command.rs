@@ -1,0 +1,195 @@
+//! Commands of a split. Body: `kind u8 | fields`; integers big-endian, the request_id with a u8 length, what has no length
+//! goes to the end.
+
+use crate::chain::{ChainId, HashAlg};
+use crate::store::{Branch, ChainNo, RowReader};
+
+const INTEND: u8 = 1;
+const BANG: u8 = 2;
+const FREEZE: u8 = 3;
+const ACTIVATE: u8 = 4;
+const FINISH: u8 = 5;
+
+/// One step of a split: of the chain that is split in its group, of a subchain in its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SplitCommand<'a> {
+    /// The chain shall be split.
+    Intend {
+        /// Which.
+        chain: ChainNo,
+        /// Empty or the client's.
+        request_id: &'a [u8],
+        /// Per subchain the group that it shall live in, and its salt.
+        places: Vec<(u32, [u8; 16])>,
+    },
+    /// Makes a subchain, which takes nothing yet.
+    Bang {
+        /// The chain's hash.
+        alg: HashAlg,
+        /// The splits above it, the topmost first.
+        above: Vec<Branch>,
+        /// Meta of its genesis.
+        meta: &'a [u8],
+    },
+    /// All subchains are there: the chain takes nothing until its pool is sealed with the route.
+    Freeze {
+        /// Which.
+        chain: ChainNo,
+    },
+    /// The split Quant is sealed: the subchain takes injects.
+    Activate {
+        /// The subchain.
+        chain: ChainNo,
+        /// A [`SplitEvidence`](crate::chain::SplitEvidence), whose signatures the leader has verified.
+        evidence: &'a [u8],
+    },
+    /// All subchains take injects.
+    Finish {
+        /// Which.
+        chain: ChainNo,
+    },
+}
+
+impl<'a> SplitCommand<'a> {
+    /// The chain that it is about; number 0 of one that is to be made.
+    pub fn chain(&self) -> ChainNo {
+        match self {
+            Self::Intend { chain, .. }
+            | Self::Freeze { chain }
+            | Self::Activate { chain, .. }
+            | Self::Finish { chain } => *chain,
+            Self::Bang { .. } => ChainNo(0),
+        }
+    }
+
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Intend {
+                chain,
+                request_id,
+                places,
+            } => {
+                out.push(INTEND);
+                out.extend_from_slice(&chain.0.to_be_bytes());
+                out.push(request_id.len() as u8);
+                out.extend_from_slice(request_id);
+                for (group, salt) in places {
+                    out.extend_from_slice(&group.to_be_bytes());
+                    out.extend_from_slice(salt);
+                }
+            }
+            Self::Bang { alg, above, meta } => {
+                out.extend_from_slice(&[BANG, *alg as u8, above.len() as u8]);
+                for branch in above {
+                    out.extend_from_slice(&branch.id.0);
+                    out.extend_from_slice(&branch.place.to_be_bytes());
+                    out.extend_from_slice(&branch.of.to_be_bytes());
+                }
+                out.extend_from_slice(meta);
+            }
+            Self::Freeze { chain } => {
+                out.push(FREEZE);
+                out.extend_from_slice(&chain.0.to_be_bytes());
+            }
+            Self::Activate { chain, evidence } => {
+                out.push(ACTIVATE);
+                out.extend_from_slice(&chain.0.to_be_bytes());
+                out.extend_from_slice(evidence);
+            }
+            Self::Finish { chain } => {
+                out.push(FINISH);
+                out.extend_from_slice(&chain.0.to_be_bytes());
+            }
+        }
+    }
+
+    pub(super) fn parse(body: &'a [u8]) -> Option<Self> {
+        let mut reader = RowReader(body);
+        let kind = reader.u8()?;
+        if kind == BANG {
+            return parse_bang(reader);
+        }
+        let chain = ChainNo(reader.u64()?);
+        Some(match kind {
+            INTEND => {
+                let length = reader.u8()?;
+                let request_id = reader.take(usize::from(length))?;
+                let mut places = Vec::new();
+                while reader.end().is_none() {
+                    places.push((reader.u32()?, reader.array()?));
+                }
+                Self::Intend {
+                    chain,
+                    request_id,
+                    places,
+                }
+            }
+            ACTIVATE => Self::Activate {
+                chain,
+                evidence: reader.0,
+            },
+            FREEZE if reader.end().is_some() => Self::Freeze { chain },
+            FINISH if reader.end().is_some() => Self::Finish { chain },
+            _ => return None,
+        })
+    }
+}
+
+fn parse_bang(mut reader: RowReader<'_>) -> Option<SplitCommand<'_>> {
+    let alg = HashAlg::from_u8(reader.u8()?)?;
+    let count = reader.u8()?;
+    let above = (0..count).map(|_| {
+        Some(Branch {
+            id: ChainId(reader.array()?),
+            place: reader.u32()?,
+            of: reader.u32()?,
+        })
+    });
+    let above = above.collect::<Option<_>>()?;
+    Some(SplitCommand::Bang {
+        alg,
+        above,
+        meta: reader.0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_come_back() {
+        let chain = ChainNo(9);
+        let branch = Branch {
+            id: ChainId([7; 32]),
+            place: 1,
+            of: 4,
+        };
+        let steps = [
+            SplitCommand::Intend {
+                chain,
+                request_id: b"r",
+                places: vec![(3, [1; 16]), (4, [2; 16])],
+            },
+            SplitCommand::Bang {
+                alg: HashAlg::Sha2_256,
+                above: vec![branch, branch],
+                meta: b"meta",
+            },
+            SplitCommand::Freeze { chain },
+            SplitCommand::Activate {
+                chain,
+                evidence: b"evidence",
+            },
+            SplitCommand::Finish { chain },
+        ];
+        for step in steps {
+            let mut bytes = Vec::new();
+            step.put(&mut bytes);
+            assert_eq!(SplitCommand::parse(&bytes), Some(step));
+            for cut in 0..bytes.len() {
+                let _ = SplitCommand::parse(&bytes[..cut]);
+            }
+        }
+    }
+}
