@@ -547,6 +547,13 @@ impl ProofService for FakeNode {
         Err(Status::unimplemented("this node keeps no keys"))
     }
 
+    async fn prove_anchor(
+        &self,
+        _: Request<proto::ProveAnchorRequest>,
+    ) -> Answer<proto::ProveAnchorResponse> {
+        Err(Status::unimplemented("this node's chain is not split"))
+    }
+
     async fn get_bundle(
         &self,
         _: Request<proto::GetBundleRequest>,

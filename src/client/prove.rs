@@ -80,7 +80,7 @@ impl Client {
         Ok(transaction)
     }
 
-    async fn inclusion(
+    pub(super) async fn inclusion(
         &self,
         trusted: &Trusted,
         index: u64,
@@ -182,7 +182,7 @@ fn check_anchored(verdict: &Verdict) -> Result<(), Refused> {
     Err(Refused::new("not-anchored", why))
 }
 
-fn check_index(verdict: &Verdict, index: u64) -> Result<(), Refused> {
+pub(super) fn check_index(verdict: &Verdict, index: u64) -> Result<(), Refused> {
     match &verdict.transaction {
         Some(transaction) if transaction.envelope.index == index => Ok(()),
         Some(transaction) => Err(Refused::new(

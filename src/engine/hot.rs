@@ -7,11 +7,12 @@ use std::{borrow::Cow, collections::HashMap, ops::ControlFlow, sync::Arc};
 
 use super::{
     amend::{self, Amended, Law, Place},
+    anchor,
     outcome::Rejection,
     split,
     state::{self, StateRules},
 };
-use crate::chain::{ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta, Systems};
+use crate::chain::{AnchorBook, ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta, Systems};
 use crate::store::{
     Cf, ChainNo, ChainRow, PoolLeavesRow, PoolRow, QuantRow, Slot, SplitRow, StateWrite,
     StoreError, SubchainRow, View, chain_key, history_edge_from, pool_key, pool_leaves_key,
@@ -58,6 +59,8 @@ pub(super) struct HotChain {
     pub systems: Systems,
     /// How far it is split; none of most chains.
     pub split: Option<Arc<SplitRow>>,
+    /// What it has anchored, once it is split.
+    pub anchors: Option<Arc<AnchorBook>>,
     /// What it has as a subchain; none of most chains.
     pub sub: Option<Arc<SubchainRow>>,
     /// The part of the pool's tree that came since the chain was loaded.
@@ -93,6 +96,7 @@ impl HotChain {
             keeps: StateRules::of(constitution),
             erasable: constitution.erasable,
             split: None,
+            anchors: None,
             sub: None,
             recent: PoolParts::default(),
             sealed_bytes: 0,
@@ -125,6 +129,7 @@ impl HotChain {
             keeps: self.keeps.clone(),
             systems: self.systems.clone(),
             split: self.split.clone(),
+            anchors: self.anchors.clone(),
             sub: self.sub.clone(),
             recent: PoolParts::default(),
             edges: None,
@@ -397,6 +402,9 @@ fn load(
     if let Some(why) = split::load(view, slot, &mut chain)? {
         return Ok(Err(chain.damaged(why)));
     }
+    if let Some(why) = anchor::load(view, slot, &mut chain)? {
+        return Ok(Err(chain.damaged(why)));
+    }
     let place = Place {
         slot,
         no,
@@ -452,6 +460,7 @@ fn assemble(
         erasable: constitution.erasable,
         systems: Systems::begin(&constitution, first),
         split: None,
+        anchors: None,
         sub: None,
         recent: PoolParts::default(),
         sealed_bytes: row.sealed_bytes,

@@ -405,6 +405,8 @@ impl Node {
         tokio::spawn(service.clone().sign_for_quorums(stop));
         let stop = self.server_stop.subscribe();
         tokio::spawn(service.clone().drive_splits(stop));
+        let stop = self.server_stop.subscribe();
+        tokio::spawn(service.clone().drive_anchors(stop));
         let door = PeerDoor::new(self.links.clone(), trust.clone());
         let (router, health) = service
             .router(door)

@@ -64,15 +64,17 @@ pub enum Method {
     InjectBelow = 43,
     LookUp = 44,
     GetReceipt = 45,
+    GatherHeads = 46,
+    ProveAnchor = 47,
 }
 
 impl Method {
     pub fn from_u8(byte: u8) -> Option<Self> {
         use Method::{
-            ActivateSubchain, Bang, BangSubchain, Close, Export, GetBalance, GetBundle, GetChain,
+            ActivateSubchain, Bang, BangSubchain, Close, Export, GatherHeads, GetBalance, GetBundle, GetChain,
             GetHead, GetLatest, GetMining, GetQuant, GetReceipt, GetTransaction, Inject,
             InjectBelow, Leap, ListGroup, ListHistory, ListQuants, LookUp, NameChain,
-            ProveExtension, ProveInclusion, ProveState, PutSignatures, Read, SplitChain,
+            ProveAnchor, ProveExtension, ProveInclusion, ProveState, PutSignatures, Read, SplitChain,
         };
         let all = [
             Bang,
@@ -103,6 +105,8 @@ impl Method {
             InjectBelow,
             LookUp,
             GetReceipt,
+            GatherHeads,
+            ProveAnchor,
         ];
         all.into_iter().find(|method| *method as u8 == byte)
     }
@@ -522,7 +526,7 @@ mod tests {
     #[test]
     fn every_method_has_a_number_of_its_own() {
         let found: Vec<Method> = (0..=u8::MAX).filter_map(Method::from_u8).collect();
-        assert_eq!(found.len(), 28);
+        assert_eq!(found.len(), 30);
         assert!(
             found
                 .iter()

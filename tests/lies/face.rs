@@ -399,6 +399,13 @@ impl ProofService for Face {
         Err(Status::unimplemented("this node keeps no keys"))
     }
 
+    async fn prove_anchor(
+        &self,
+        r: Request<proto::ProveAnchorRequest>,
+    ) -> Answer<proto::ProveAnchorResponse> {
+        self.proofs.clone().prove_anchor(r).await
+    }
+
     async fn get_bundle(
         &self,
         r: Request<proto::GetBundleRequest>,
