@@ -6,15 +6,19 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use qbc::chain::{
-    Authority, Certificate, Hash, HashAlg, HeadSignature, Header, LeafReader, NodeKey, NodeReader,
-    SigAlg, SigningKey, StatePath, StatePlace, StateRows, StateTree, bare_kernel, find_nonce,
-    genesis_header, head_message, inclusion_path, latest_value, tree_root, verify_inclusion,
+    Authority, Certificate, Claim, Envelope, Hash, HashAlg, HeadEvidence, HeadSignature, Header,
+    LeafReader, NodeKey, NodeReader, Proof, SigAlg, SigningKey, StatePath, StatePlace, StateRows,
+    StateTree, Step, TransactionEvidence, Trust, anchor_leaf, bare_kernel, find_nonce,
+    genesis_header, head_message, inclusion_path, latest_value, payload_hash, tree_root, verify,
+    verify_inclusion,
 };
 
 const ALG: HashAlg = HashAlg::Sha3_256;
 const BATCH: usize = 1000;
 
-criterion_group!(benches, hashing, trees, states, headers, mining, signatures);
+criterion_group!(
+    benches, hashing, trees, composed, states, headers, mining, signatures
+);
 criterion_main!(benches);
 
 fn hashing(c: &mut Criterion) {
@@ -58,6 +62,123 @@ fn trees(c: &mut Criterion) {
     c.bench_function("inclusion_path/1000-leaves", |b| {
         b.iter(|| inclusion_path(ALG, &reader, black_box(421), 1000));
     });
+}
+
+/// A transaction of a subchain of a subchain, proved over two anchors into the topmost head. Each chain has a million
+/// Quants, the transaction's one 1,000 transactions, each Quant with anchors 100 of them.
+fn composed(c: &mut Criterion) {
+    const QUANTS: u64 = 1_000_000;
+    let [child, middle, top] = [1, 2, 3].map(|time_ms| genesis_header(ALG, time_ms, 0, b""));
+    let (claim, mut steps, mut last) = sealed_transaction(&child);
+    for (level, id) in [&child, &middle, &top]
+        .into_iter()
+        .map(Header::id)
+        .enumerate()
+    {
+        if level > 0 {
+            let leaf = ALG.leaf(&anchor_leaf(&last));
+            let (root, path) = among(leaf, 100, 41);
+            last = Header {
+                anchor_count: 100,
+                anchors_root: root,
+                ..quant(id, QUANTS / 2, last.time_ms)
+            };
+            steps.push(Step::Anchor {
+                header: last.to_bytes().to_vec(),
+                index: 41,
+                path,
+            });
+        }
+        let (root, path) = among(last.hash(), QUANTS, last.height);
+        last = Header {
+            hist_root: root,
+            tx_start: last.tx_end(),
+            ..quant(id, QUANTS, last.time_ms)
+        };
+        steps.push(Step::History {
+            header: last.to_bytes().to_vec(),
+            path,
+            borders: Vec::new(),
+        });
+    }
+    let bytes = binary_bytes(&steps);
+    assert!(bytes <= 5 << 10, "{bytes} bytes");
+    eprintln!("a composed proof of depth 2: {bytes} bytes without payload and signatures");
+    let proof = Proof {
+        claim,
+        steps,
+        head: HeadEvidence::default(),
+    };
+    let trust = [Trust::Head(last.hash())];
+    verify(&proof, &trust).expect("the proof holds");
+    c.bench_function("verify/composed-2-over-1m", |b| {
+        b.iter(|| verify(black_box(&proof), &trust));
+    });
+}
+
+/// A transaction and the link to its Quant, which has 1,000.
+fn sealed_transaction(child: &Header) -> (Claim, Vec<Step>, Header) {
+    let payload = vec![7; 256];
+    let envelope = Envelope {
+        kind: 0,
+        salted: false,
+        chain_id: child.id(),
+        index: 421,
+        inject_ms: 5,
+        payload_len: payload.len() as u64,
+        payload_hash: payload_hash(ALG, &payload, None),
+        attributes_hash: [0; 32],
+    };
+    let (root, path) = among(envelope.leaf(ALG), 1000, 421);
+    let header = Header {
+        tx_count: 1000,
+        tx_root: root,
+        ..quant(child.id(), 400_000, 5)
+    };
+    let evidence = TransactionEvidence {
+        envelope: envelope.to_bytes().to_vec(),
+        attributes: None,
+        payload: Some(payload),
+        salt: None,
+    };
+    let step = Step::Quant {
+        header: header.to_bytes().to_vec(),
+        path,
+    };
+    (Claim::Inclusion(evidence), vec![step], header)
+}
+
+/// A later Quant of a chain, without anything in it.
+fn quant(chain_id: qbc::chain::ChainId, height: u64, time_ms: u64) -> Header {
+    Header {
+        genesis: false,
+        chain_id,
+        height,
+        ..genesis_header(ALG, time_ms, 0, b"")
+    }
+}
+
+/// The root of a tree that has a leaf among others, and the leaf's path.
+fn among(leaf: Hash, size: u64, index: u64) -> (Hash, Vec<Hash>) {
+    let mut all = leaves(size as usize);
+    all[index as usize] = leaf;
+    let reader = LeafReader {
+        alg: ALG,
+        leaves: &all,
+    };
+    let Ok(path) = inclusion_path(ALG, &reader, index, size);
+    (tree_root(ALG, &all), path)
+}
+
+/// Envelope, headers and paths, with two bytes for what each step is.
+fn binary_bytes(steps: &[Step]) -> usize {
+    let of = |step: &Step| match step {
+        Step::Quant { header, path } | Step::History { header, path, .. } => {
+            header.len() + 32 * path.len() + 2
+        }
+        Step::Anchor { header, path, .. } => header.len() + 32 * path.len() + 6,
+    };
+    128 + steps.iter().map(of).sum::<usize>()
 }
 
 /// A batch of 100,000 keys into states of none and of a million, rows in memory; and proofs in the larger one.

@@ -172,6 +172,12 @@ impl chains::ChainService for Bare {
     async fn close(&self, _: Request<proto::CloseRequest>) -> Answer<proto::CloseResponse> {
         absent()
     }
+    async fn split_chain(
+        &self,
+        _: Request<proto::SplitChainRequest>,
+    ) -> Answer<proto::SplitChainResponse> {
+        absent()
+    }
     async fn get_chain(
         &self,
         _: Request<proto::GetChainRequest>,

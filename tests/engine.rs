@@ -5,6 +5,8 @@
 
 #[path = "engine/amend.rs"]
 mod amend;
+#[path = "engine/anchor.rs"]
+mod anchor;
 #[path = "engine/bounds.rs"]
 mod bounds;
 #[path = "engine/erase.rs"]

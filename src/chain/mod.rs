@@ -3,6 +3,7 @@
 //! Pure: no clock, no disk, no async, no randomness, and no input makes it panic. What is hashed, signed and
 //! proved is written down byte by byte in docs/FORMAT.md.
 
+mod anchor;
 mod authority;
 mod change;
 mod constitution;
@@ -32,6 +33,10 @@ mod transaction;
 mod tree;
 mod work;
 
+pub use anchor::{
+    ANCHOR_BYTES, AnchorBook, AnchorEvidence, AnchorLeaf, anchor_hashes, check_evidence,
+    read_anchors,
+};
 pub(crate) use authority::verify_ed25519;
 pub use authority::{
     AuthorityChange, CHANGE_SIGNATURES_MAX, Certificate, HeadSignature, Receipt, RootSignature,
@@ -44,8 +49,9 @@ pub use content::{
 };
 pub use erasure::{ERASURE_REASON_BYTES_MAX, Erasure};
 pub use export::{
-    Audited, Auditor, EXPORT_END, EXPORT_FRAME_BYTES_MAX, EXPORT_QUANT, EXPORT_SIGNATURE,
-    EXPORT_TRANSACTION, ExportVerdict, ExportVerifier, export_frame, export_magic,
+    Audited, Auditor, EXPORT_ANCHORS, EXPORT_END, EXPORT_FRAME_BYTES_MAX, EXPORT_QUANT,
+    EXPORT_SIGNATURE, EXPORT_TRANSACTION, ExportVerdict, ExportVerifier, export_frame,
+    export_magic,
 };
 pub use fork::{fork_header, fork_meta};
 pub use hash::{Hash, HashAlg};

@@ -22,6 +22,12 @@ impl Refused {
 
 /// The name of every check that exists, in the order of the alphabet.
 pub const CHECKS: &[&str] = &[
+    "anchor-back",
+    "anchor-child",
+    "anchor-form",
+    "anchor-last",
+    "anchor-order",
+    "anchor-root",
     "answer",
     "attributes",
     "attributes-hash",

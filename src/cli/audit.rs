@@ -58,7 +58,13 @@ async fn audit(
         let mut below = Vec::new();
         for (place, id) in (0..).zip(route) {
             let name = subchain_name(name, place);
-            below.push(Box::pin(audit(session, &name, Some(*id))).await?);
+            let audited = Box::pin(audit(session, &name, Some(*id))).await?;
+            let book = report.anchored.as_ref();
+            if let Some(last) = book.and_then(|book| book.last(place as usize)) {
+                let trusted = session.client.contact(&name, false).await?.trusted;
+                session.client.check_anchor(&trusted, last).await?;
+            }
+            below.push(audited);
         }
         shown["subchains"] = below.into();
     }

@@ -12,7 +12,7 @@ use crate::{
         shape,
         wallet::{Account, account},
     },
-    client::{Subject, Trusted, write_atomic},
+    client::{Subject, Trusted, parent_name, write_atomic},
 };
 
 #[derive(clap::Args)]
@@ -29,7 +29,10 @@ pub(super) struct ProveArgs {
     /// Prove what this account (a name, or @FILE of qbc wallet new) has; only on ledgers
     #[arg(long, value_name = "ACCOUNT", conflicts_with_all = ["extend", "agree"], value_parser = account)]
     account: Option<Account>,
-    /// Prove into the head of this height [default: the newest]
+    /// Of a subchain: prove up to the head of this chain above it, or only to its own [default: the topmost chain]
+    #[arg(long, value_name = "CHAIN", conflicts_with_all = ["extend", "agree", "key", "account"], value_parser = chain_name)]
+    to: Option<ChainName>,
+    /// Prove into the head of this height, of the chain that the proof leads to [default: the newest]
     #[arg(long, value_name = "HEIGHT", conflicts_with_all = ["extend", "agree"])]
     at: Option<u64>,
     /// Prove it into the log of all chains, whose root qbc head --all gives
@@ -110,5 +113,35 @@ async fn prove(
     if args.all {
         return Ok(client.prove_logged(trusted, index).await?);
     }
-    Ok(client.prove_inclusion(trusted, index, args.at).await?)
+    let above = above(args, session, trusted).await?;
+    let composed = client.prove_composed(trusted, &above, (index, args.at));
+    Ok(composed.await?)
+}
+
+/// The chains above a subchain, from its parent up to the one that is asked for, else the topmost.
+async fn above(
+    args: &ProveArgs,
+    session: &Session,
+    trusted: &Trusted,
+) -> Result<Vec<Trusted>, CliError> {
+    let mut above: Vec<Trusted> = Vec::new();
+    loop {
+        let last = above.last().unwrap_or(trusted);
+        let reached = args.to.as_ref().map(|to| to.as_ref() == last.name());
+        let parent = match (parent_name(last), reached) {
+            (_, Some(true)) | (None, None) => return Ok(above),
+            (Some(parent), _) => parent.to_owned(),
+            (None, Some(false)) => {
+                let to = args.to.as_ref().map_or("", ChainName::as_ref);
+                let why = format!(
+                    "--to {to}: it is not {} nor a chain above it",
+                    trusted.name()
+                );
+                return Err(CliError::Usage(why));
+            }
+        };
+        let parent =
+            ChainName::parse(&parent).map_err(|error| CliError::Usage(error.to_string()))?;
+        above.push(session.look(&parent).await?);
+    }
 }

@@ -3,7 +3,7 @@ use bytes::Bytes;
 use tonic::Streaming;
 
 use crate::{
-    chain::{Auditor, ChainId, Header, Meta},
+    chain::{AnchorBook, Auditor, ChainId, Hash, Header, Meta},
     client::{Client, ClientError, ReceiptCheck, Trusted, contact::equivocation, convert, erase},
     proto,
 };
@@ -26,6 +26,8 @@ pub struct AuditReport {
     pub erased: u64,
     /// Where it is split: the ids of its subchains, by the Quant that split it.
     pub route: Option<Vec<ChainId>>,
+    /// The heads of its subchains that it has anchored.
+    pub anchored: Option<AnchorBook>,
     /// Kept receipts held against the chain.
     pub receipts: ReceiptCheck,
     /// One sentence per thing that was checked, or that was left out.
@@ -80,12 +82,32 @@ impl Client {
             signed: audited.signed,
             changes: audited.changes,
             erased: audited.erased,
+            anchored: audited.anchored,
             quants: height,
             route,
             transactions: trusted.sealed(),
             receipts: self.check_receipts(trusted).await?,
             steps: audited.steps,
         })
+    }
+
+    /// Checks that the head which a parent has anchored is the chain's own.
+    pub async fn check_anchor(
+        &self,
+        trusted: &Trusted,
+        (height, hash): (u64, Hash),
+    ) -> Result<(), ClientError> {
+        let (own, _) = self.quant(trusted, height).await?;
+        if own.hash() == hash {
+            return Ok(());
+        }
+        let why = format!(
+            "the parent of chain {} has anchored {} as its height {height}, which is {}: two histories, keep both as evidence",
+            trusted.chain_id,
+            hex::encode(hash),
+            hex::encode(own.hash())
+        );
+        Err(ClientError::refused("head-equivocation", why))
     }
 
     async fn all_transactions(&self, trusted: &Trusted) -> Result<Transactions<'_>, ClientError> {
@@ -190,6 +212,9 @@ fn check_quant(
         return Err(ClientError::refused("read-gap", why));
     }
     auditor.quant(&quant.header, &quant.meta)?;
+    if header.anchor_count > 0 {
+        auditor.anchors(&quant.anchors)?;
+    }
     Ok(header)
 }
 

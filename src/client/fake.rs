@@ -573,6 +573,13 @@ impl ProofService for FakeNode {
         ))
     }
 
+    async fn prove_anchor(
+        &self,
+        _: Request<proto::ProveAnchorRequest>,
+    ) -> Answer<proto::ProveAnchorResponse> {
+        Err(Status::unimplemented("this node's chain is not split"))
+    }
+
     async fn get_bundle(
         &self,
         _: Request<proto::GetBundleRequest>,

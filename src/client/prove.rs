@@ -80,7 +80,7 @@ impl Client {
         Ok(transaction)
     }
 
-    async fn inclusion(
+    pub(super) async fn inclusion(
         &self,
         trusted: &Trusted,
         index: u64,

@@ -12,7 +12,9 @@ use std::{
 };
 
 use super::{
-    GroupId, bang,
+    GroupId,
+    anchor::Anchoring,
+    bang,
     cluster::{self, ClusterState},
     command::{Command, CommandError, entry_forks},
     fork,
@@ -300,7 +302,7 @@ impl Work<'_> {
             Command::Seal(command) => {
                 // The Quant may seal what this very entry added.
                 inject::finish(self);
-                let result = leap::apply(self, command);
+                let result = leap::apply(self, command, &[]);
                 Outcome::Sealed(self.contain(command.chain, result)?)
             }
             Command::Fork(command) => {
@@ -308,6 +310,11 @@ impl Work<'_> {
                 Outcome::Forked(fork::apply(self, command)?)
             }
             Command::Settle(command) => Outcome::Settled(fork::settle(self, command)?),
+            Command::Anchor(Anchoring { seal, evidence }) => {
+                inject::finish(self);
+                let result = leap::apply(self, seal, evidence);
+                Outcome::Sealed(self.contain(seal.chain, result)?)
+            }
             Command::Sign(command) => Outcome::Signed(quorum::apply(self, command)?),
             Command::Name(command) => Outcome::Named(names::apply(self, command)?),
             Command::Tick => Outcome::Logged(heads::tick(self)?),

@@ -165,6 +165,7 @@ pub(super) fn make(
     let quant = QuantRow {
         header: bytes,
         meta: command.meta.to_vec(),
+        anchors: Vec::new(),
     };
     work.state
         .pending

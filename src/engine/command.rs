@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::{
+    anchor::Anchoring,
     fork::{Fork, Settle},
     member::MemberCommand,
     names::Name,
@@ -29,6 +30,7 @@ const FOUND: u8 = 16;
 const ADD_NODE: u8 = 17;
 const MEMBER: u8 = 18;
 const SPLIT: u8 = 32;
+pub(super) const ANCHOR: u8 = 33;
 
 /// One command of an entry, borrowed from its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +61,8 @@ pub enum Command<'a> {
     Member(MemberCommand),
     /// A step of a split.
     Split(SplitCommand<'a>),
+    /// Seal a pool, and anchor heads of subchains.
+    Anchor(Anchoring<'a>),
 }
 
 /// Creates a chain. The leader made the constitution, with time and salt.
@@ -198,8 +202,8 @@ impl<'a> Command<'a> {
 /// True when a command of the entry seals a pool: a few hundred bytes that ask for the hashing of millions.
 pub fn entry_seals(entry: &[u8]) -> bool {
     let mut rest = entry.get(9..).unwrap_or_default();
-    while let [SEAL, ..] | [_, _, _, _, _, ..] = rest {
-        if rest[0] == SEAL {
+    while let [SEAL | ANCHOR, ..] | [_, _, _, _, _, ..] = rest {
+        if matches!(rest[0], SEAL | ANCHOR) {
             return true;
         }
         let length = u32::from_be_bytes([rest[1], rest[2], rest[3], rest[4]]) as usize;
@@ -324,13 +328,15 @@ impl InjectItem<'_> {
 impl Seal<'_> {
     /// The command's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        framed(SEAL, 400 + self.meta.len(), |out| {
-            out.extend_from_slice(&self.chain.0.to_be_bytes());
-            short(out, self.request_id);
-            out.extend_from_slice(&self.request_body);
-            out.extend_from_slice(self.header);
-            out.extend_from_slice(self.meta);
-        })
+        framed(SEAL, 400 + self.meta.len(), |out| self.put(out))
+    }
+
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.chain.0.to_be_bytes());
+        short(out, self.request_id);
+        out.extend_from_slice(&self.request_body);
+        out.extend_from_slice(self.header);
+        out.extend_from_slice(self.meta);
     }
 }
 
@@ -462,6 +468,7 @@ impl<'a> Cursor<'a> {
             }),
             MEMBER => Command::Member(MemberCommand::parse(body.bytes)?),
             SPLIT => Command::Split(SplitCommand::parse(body.bytes)?),
+            ANCHOR => Command::Anchor(body.anchoring()?),
             _ => return None,
         })
     }
@@ -543,6 +550,14 @@ impl<'a> Cursor<'a> {
             request_body,
             header: self.take(256)?,
             meta: self.rest(),
+        })
+    }
+
+    fn anchoring(&mut self) -> Option<Anchoring<'a>> {
+        let length = self.u32()? as usize;
+        Some(Anchoring {
+            evidence: self.take(length)?,
+            seal: self.seal()?,
         })
     }
 

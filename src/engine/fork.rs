@@ -415,6 +415,7 @@ fn make(
     let quant = QuantRow {
         header: command.header.to_vec(),
         meta: command.meta.to_vec(),
+        anchors: Vec::new(),
     };
     let (key, pending) = (quant_key(slot, no, height), &mut work.state.pending);
     pending.put_quant(work.batch, key, quant.encode());

@@ -7,11 +7,14 @@ use std::{borrow::Cow, collections::HashMap, ops::ControlFlow, sync::Arc};
 
 use super::{
     amend::{self, Amended, Law, Place},
+    anchor,
     outcome::Rejection,
     split,
     state::{self, StateRules},
 };
-use crate::chain::{ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta, Systems};
+use crate::chain::{
+    AnchorBook, ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta, Systems,
+};
 use crate::store::{
     Cf, ChainNo, ChainRow, HistoryReader, Lineage, PoolLeavesRow, PoolRow, QuantRow, Slot,
     SplitRow, StateWrite, StoreError, SubchainRow, TILE_HASHES, View, chain_key, pool_key,
@@ -60,6 +63,8 @@ pub(super) struct HotChain {
     pub systems: Systems,
     /// How far it is split; none of most chains.
     pub split: Option<Arc<SplitRow>>,
+    /// What it has anchored, once it is split.
+    pub anchors: Option<Arc<AnchorBook>>,
     /// What it has as a subchain; none of most chains.
     pub sub: Option<Arc<SubchainRow>>,
     /// The part of the pool's tree that came since the chain was loaded.
@@ -96,6 +101,7 @@ impl HotChain {
             keeps: StateRules::of(constitution),
             erasable: constitution.erasable,
             split: None,
+            anchors: None,
             sub: None,
             recent: PoolParts::default(),
             sealed_bytes: 0,
@@ -154,6 +160,7 @@ impl HotChain {
             keeps: self.keeps.clone(),
             systems: self.systems.clone(),
             split: self.split.clone(),
+            anchors: self.anchors.clone(),
             sub: self.sub.clone(),
             recent: PoolParts::default(),
             edges: None,
@@ -429,6 +436,9 @@ fn load(
     if let Some(why) = split::load(view, slot, &mut chain)? {
         return Ok(Err(chain.damaged(why)));
     }
+    if let Some(why) = anchor::load(view, slot, &mut chain)? {
+        return Ok(Err(chain.damaged(why)));
+    }
     let place = Place {
         slot,
         no,
@@ -485,6 +495,7 @@ fn assemble(
         erasable: constitution.erasable,
         systems: Systems::begin(&constitution, first),
         split: None,
+        anchors: None,
         sub: None,
         recent: PoolParts::default(),
         sealed_bytes: row.sealed_bytes,

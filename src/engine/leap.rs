@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::PoisonError};
 
 use super::{
-    amend,
+    amend, anchor,
     apply::{Engine, Work},
     command::{Seal, body_hash},
     due, heads,
@@ -14,7 +14,10 @@ use super::{
     split,
     state::{self, StateNow},
 };
-use crate::chain::{ChainId, Hash, HashAlg, Header, Meta, StateChange, check_meta, tree_root};
+use crate::chain::{
+    AnchorEvidence, AnchorLeaf, ChainId, Hash, HashAlg, Header, Meta, StateChange, check_meta,
+    tree_root,
+};
 use crate::store::{
     Batch, Cf, ChainNo, ChainRow, QuantRow, QuantTree, RequestRow, RequestRun, Slot, StoreError,
     TILE_HASHES, chain_key, history_edge_key, history_tile_key, pool_key, pool_leaves_key,
@@ -64,14 +67,27 @@ impl Engine {
         no: ChainNo,
         request: &TemplateRequest<'_>,
     ) -> Result<Result<Template, Rejection>, StoreError> {
+        self.template_anchoring(no, request, &[])
+    }
+
+    /// The same of a Quant that anchors heads of subchains, with or without transactions.
+    pub fn template_anchoring(
+        &self,
+        no: ChainNo,
+        request: &TemplateRequest<'_>,
+        evidence: &[AnchorEvidence],
+    ) -> Result<Result<Template, Rejection>, StoreError> {
         let mut state = self.lock();
         let chain = match self.hot_chain(&mut state, no)? {
             Ok(chain) => chain,
             Err(rejection) => return Ok(Err(rejection)),
         };
-        if let Err(rejection) = sealable(chain, request.is_final) {
-            return Ok(Err(rejection));
-        }
+        let anchors = sealable(chain, request.is_final, evidence.len())
+            .and_then(|()| anchor::check(chain, evidence));
+        let anchors = match anchors {
+            Ok(anchors) => anchors,
+            Err(rejection) => return Ok(Err(rejection)),
+        };
         let pool = match hot::pool_parts(&self.store, self.slot, chain)? {
             Ok(parts) => parts.into_owned(),
             Err(rejection) => return Ok(Err(rejection)),
@@ -91,7 +107,7 @@ impl Engine {
                 change,
             });
         }
-        Ok(Ok(build(&chain, &pool.hashes, root, request)))
+        Ok(Ok(build(&chain, (&pool.hashes, &anchors), root, request)))
     }
 
     /// Keeps what a template found, in place of what the one before did.
@@ -165,13 +181,13 @@ impl Engine {
     }
 }
 
-fn sealable(chain: &HotChain, is_final: bool) -> Result<(), Rejection> {
+fn sealable(chain: &HotChain, is_final: bool, anchors: usize) -> Result<(), Rejection> {
     if chain.head.is_final {
         return Err(Rejection::Closed(chain.name.clone()));
     }
     if is_final {
         split::closable(chain)?;
-    } else if chain.pooled() == 0 && split::route(chain).is_none() {
+    } else if chain.pooled() == 0 && anchors == 0 && split::route(chain).is_none() {
         return Err(Rejection::NothingToSeal(chain.name.clone()));
     }
     Ok(())
@@ -179,7 +195,7 @@ fn sealable(chain: &HotChain, is_final: bool) -> Result<(), Rejection> {
 
 fn build(
     chain: &HotChain,
-    leaves: &[Hash],
+    (leaves, anchors): (&[Hash], &[AnchorLeaf]),
     state_root: Option<Hash>,
     request: &TemplateRequest<'_>,
 ) -> Template {
@@ -210,11 +226,11 @@ fn build(
         tx_start: chain.head.tx_end(),
         tx_count: leaves.len() as u32,
         meta_len: meta.len() as u32,
-        anchor_count: 0,
+        anchor_count: anchors.len() as u32,
         prev_hash: chain.head_hash,
         tx_root: tree_root(chain.alg, leaves),
         hist_root: history.root(chain.alg),
-        anchors_root: chain.alg.empty(),
+        anchors_root: anchor::root(chain, anchors),
         meta_hash: chain.alg.hash(&[&meta]),
         nonce: 0,
     };
@@ -230,6 +246,7 @@ fn in_force(chain: &HotChain, end: u64) -> Option<(Hash, u64)> {
 pub(super) fn apply(
     work: &mut Work<'_>,
     command: &Seal<'_>,
+    evidence: &[u8],
 ) -> Result<Result<Sealed, Rejection>, StoreError> {
     let no = command.chain;
     if let Some(answer) = seen(work, command)? {
@@ -243,7 +260,7 @@ pub(super) fn apply(
         Err(rejection) => return Ok(Err(rejection)),
     };
     let now = work.engine.state_now(chain, &decided);
-    let checked = check(work.engine, &now, chain, command)?;
+    let checked = check(work.engine, &now, chain, (command, evidence))?;
     let seal = match checked {
         Ok(seal) => seal,
         Err(rejection) => return Ok(Err(work.engine.note_damage(work.state, no, rejection))),
@@ -254,15 +271,17 @@ pub(super) fn apply(
         chain.edges = Some(edges?);
     }
     let (seal, next) = seal;
+    let anchors = anchor::to_bytes(&seal.anchors);
     let row = split::seal(chain, command.meta, seal.header.height);
     let sealed = commit(work.batch, slot, chain, command, seal);
     work.engine.note_due(work.batch, chain);
     let quant = QuantRow {
         header: command.header.to_vec(),
         meta: command.meta.to_vec(),
+        anchors,
     };
     if let Some(row) = row {
-        split::put(work, no, &row);
+        anchor::begin(work, no, &row);
     }
     if let Some(next) = next {
         state::commit(work.batch, &mut work.state.pending, (slot, no), &next);
@@ -333,6 +352,7 @@ fn seen(
 struct CheckedSeal {
     header: Header,
     tree: QuantTree,
+    anchors: Vec<AnchorLeaf>,
     /// The whole pool, where a part of it had to be read from the store.
     stored: Option<PoolParts>,
     /// The first part that stays in the pool.
@@ -343,7 +363,7 @@ fn check(
     engine: &Engine,
     now: &StateNow<'_>,
     chain: &HotChain,
-    command: &Seal<'_>,
+    (command, evidence): (&Seal<'_>, &[u8]),
 ) -> Result<Result<(CheckedSeal, Option<StateChange>), Rejection>, StoreError> {
     let (view, slot) = (now.view, now.slot);
     let header = match Header::parse(command.header) {
@@ -351,9 +371,12 @@ fn check(
         Err(refused) => return Ok(Err(Rejection::SealDiffers(refused.to_string()))),
     };
     let route = Meta::parse(command.meta).ok().and_then(|meta| meta.route);
-    if let Err(rejection) = check_place(chain, &header, route.as_deref()) {
-        return Ok(Err(rejection));
-    }
+    let anchors = check_place(chain, &header, route.as_deref())
+        .and_then(|()| check_anchors(chain, &header, evidence));
+    let anchors = match anchors {
+        Ok(anchors) => anchors,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
     let pool = match hot::pool_parts(view, slot, chain)? {
         Ok(pool) => pool,
         Err(rejection) => return Ok(Err(rejection)),
@@ -376,6 +399,7 @@ fn check(
     let seal = CheckedSeal {
         header,
         tree,
+        anchors,
         stored,
         rest,
     };
@@ -412,7 +436,8 @@ fn check_place(
     if let Some(route) = route {
         split::check_route(chain, route, header)?;
     }
-    if header.tx_count == 0 && !header.is_final && route.is_none() {
+    let empty = (header.tx_count, header.anchor_count) == (0, 0);
+    if empty && !header.is_final && route.is_none() {
         return Err(Rejection::NothingToSeal(chain.name.clone()));
     }
     if header.is_final && header.tx_end() < chain.pool.next_index {
@@ -423,6 +448,22 @@ fn check_place(
         });
     }
     Ok(())
+}
+
+/// The anchors of a Quant are those that the evidence makes, and no others.
+fn check_anchors(
+    chain: &HotChain,
+    header: &Header,
+    evidence: &[u8],
+) -> Result<Vec<AnchorLeaf>, Rejection> {
+    let anchors = anchor::read(chain, evidence)?;
+    if header.anchor_count as usize != anchors.len() {
+        return Err(differs(header, "anchor_count"));
+    }
+    if header.anchors_root != anchor::root(chain, &anchors) {
+        return Err(differs(header, "anchors_root"));
+    }
+    Ok(anchors)
 }
 
 /// All but the state root: that one takes reading the state.
@@ -449,9 +490,6 @@ fn check_content(
     let tree = QuantTree::new(chain.alg, &pool.hashes[..count]);
     if tree.root != header.tx_root {
         return Err(differs("tx_root"));
-    }
-    if header.anchor_count != 0 {
-        return Err(differs("anchor_count"));
     }
     check_systems(chain, header)?;
     let newest = pool
@@ -495,6 +533,7 @@ fn commit(
     let CheckedSeal {
         header,
         tree,
+        anchors,
         stored,
         rest,
     } = seal;
@@ -518,6 +557,7 @@ fn commit(
     chain.pool.first_ms = rest.map_or(0, |part| part.inject_ms);
     chain.recent.seal(header.tx_end());
     chain.systems.push(&header);
+    anchor::commit(batch, slot, chain, (header.height, &anchors));
     chain.head = header.clone();
     chain.head_hash = quant_hash;
     write_rows(batch, slot, chain, command.header);

@@ -5,6 +5,7 @@
 //! log id. Timers and miners live outside and ask `due` and `template` what there is to do.
 
 mod amend;
+mod anchor;
 mod apply;
 mod bang;
 mod cluster;
@@ -34,6 +35,7 @@ mod split;
 mod split_command;
 mod state;
 
+pub use anchor::{AnchorFound, Anchoring};
 pub use apply::{ApplyError, Engine};
 pub use cluster::{
     ClusterRow, ClusterState, NodeRow, SeatRow, SeatsRow, Standing, node_of, replica_id,

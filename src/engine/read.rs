@@ -65,6 +65,28 @@ pub enum ReadError {
         /// The head that was to prove it.
         height: u64,
     },
+    /// No Quant anchors that much of a subchain yet.
+    #[error(
+        "chain {chain} has not anchored height {from} of its subchain {child} yet, nor a later one, up to its height {height}; anchors follow within seconds, send the request again"
+    )]
+    NotAnchored {
+        /// The parent.
+        chain: String,
+        /// The subchain.
+        child: ChainId,
+        /// Asked.
+        from: u64,
+        /// The parent's head that was to show it.
+        height: u64,
+    },
+    /// No subchain of that id.
+    #[error("chain {child} is no subchain of chain {chain}")]
+    NoSubchain {
+        /// The chain that was to anchor it.
+        chain: String,
+        /// Asked.
+        child: ChainId,
+    },
     /// The chain is stopped here.
     #[error(transparent)]
     Stopped(#[from] Rejection),

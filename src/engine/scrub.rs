@@ -106,6 +106,9 @@ impl<'a> Scrub<'a> {
             let index = first_difference(self.reader, chain, header, leaves)?;
             return damage(index, "its transactions do not give its tx_root");
         }
+        if let Some(what) = self.reader.anchor_flaw(chain, quant, header)? {
+            return damage(None, what);
+        }
         let mut whole = Ok(true);
         tree.tiles(leaves, |level, tile, hashes| {
             if let Ok(true) = whole {

@@ -14,9 +14,11 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use crate::chain::Hash;
+use crate::chain::{AnchorEvidence, Hash};
 use crate::consensus::{Clock, Group, Groups, ProposeError};
-use crate::engine::{Engine, GroupId, Outcome, Rejection, Seal, Sealed, Template, TemplateRequest};
+use crate::engine::{
+    Anchoring, Engine, GroupId, Outcome, Rejection, Seal, Sealed, Template, TemplateRequest,
+};
 use crate::store::{ChainNo, StoreError};
 
 use miner::{MINED_MAX, Miner, MinerError, Search};
@@ -54,6 +56,8 @@ pub struct SealRequest {
     pub expected_head: Option<Hash>,
     /// Close the chain.
     pub is_final: bool,
+    /// Of a chain that is split: heads of subchains to be anchored.
+    pub anchors: Vec<AnchorEvidence>,
 }
 
 /// A pool was not sealed.
@@ -209,7 +213,16 @@ impl Sealer {
             header: &template.header.to_bytes(),
             meta: &template.meta,
         };
-        match group.propose(command.encode()).await? {
+        let command = if request.anchors.is_empty() {
+            command.encode()
+        } else {
+            Anchoring {
+                seal: command,
+                evidence: &AnchorEvidence::all_to_bytes(&request.anchors),
+            }
+            .encode()
+        };
+        match group.propose(command).await? {
             Outcome::Sealed(sealed) => Ok(sealed?),
             _ => Err(ProposeError::Unavailable("the answer is not that of a seal".into()).into()),
         }
@@ -227,7 +240,11 @@ impl Sealer {
             note: &request.note,
             is_final: request.is_final,
         };
-        let template = tokio::task::block_in_place(|| group.engine().template(chain, &asked))??;
+        let anchors = &request.anchors;
+        let template = tokio::task::block_in_place(|| {
+            let engine = group.engine();
+            engine.template_anchoring(chain, &asked, anchors)
+        })??;
         if let Some(expected) = request.expected_head
             && expected != template.header.prev_hash
         {

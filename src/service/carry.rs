@@ -89,6 +89,7 @@ impl Service {
             Method::SplitChain
             | Method::BangSubchain
             | Method::ActivateSubchain
+            | Method::GatherHeads
             | Method::InjectBelow => self.carried_split(route, body).await,
             _ => self.carried_read(route, body).await,
         }
@@ -108,6 +109,10 @@ impl Service {
             }
             Method::ActivateSubchain => {
                 self.lead(route, body, |s, r| Box::pin(s.do_activate(r)))
+                    .await
+            }
+            Method::GatherHeads => {
+                self.lead(route, body, |s, r| Box::pin(s.do_gather_heads(r)))
                     .await
             }
             _ => {
@@ -175,6 +180,10 @@ impl Service {
             }
             Method::GetReceipt => {
                 self.show(route, body, |s, r| at_once(s.do_get_receipt(r)))
+                    .await
+            }
+            Method::ProveAnchor => {
+                self.show(route, body, |s, r| at_once(s.do_prove_anchor(r)))
                     .await
             }
             Method::ProveState => {

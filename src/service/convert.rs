@@ -40,19 +40,20 @@ pub fn paths(hashes: Vec<Hash>) -> Vec<Bytes> {
 
 pub fn quant(row: QuantRow) -> Result<proto::Quant, Status> {
     let header = row.parse().map_err(|error| of_store(&error))?;
-    Ok(quant_of(&header, row.meta))
+    Ok(quant_of(&header, row))
 }
 
-pub fn quant_of(header: &Header, meta: Vec<u8>) -> proto::Quant {
+pub fn quant_of(header: &Header, row: QuantRow) -> proto::Quant {
     proto::Quant {
         header: Bytes::copy_from_slice(&header.to_bytes()),
-        meta: meta.into(),
+        meta: row.meta.into(),
         quant_hash: Bytes::copy_from_slice(&header.hash()),
         height: header.height,
         time_ms: header.time_ms,
         tx_start: header.tx_start,
         tx_count: header.tx_count,
         r#final: header.is_final,
+        anchors: row.anchors.into(),
     }
 }
 

@@ -11,8 +11,8 @@ use super::{
     status::{of_read, of_store},
 };
 use crate::chain::{
-    EXPORT_END, EXPORT_QUANT, EXPORT_SIGNATURE, EXPORT_TRANSACTION, HeadSignature, Header,
-    export_frame, export_magic,
+    EXPORT_ANCHORS, EXPORT_END, EXPORT_QUANT, EXPORT_SIGNATURE, EXPORT_TRANSACTION, HeadSignature,
+    Header, export_frame, export_magic,
 };
 use crate::proto;
 
@@ -121,6 +121,9 @@ impl Service {
             .quant(&reads.chain, progress.height)
             .map_err(|error| of_read(&error))?;
         data.extend_from_slice(&export_frame(EXPORT_QUANT, &[&row.header, &row.meta]));
+        if !row.anchors.is_empty() {
+            data.extend_from_slice(&export_frame(EXPORT_ANCHORS, &[&row.anchors]));
+        }
         progress.quant = Some(row.parse().map_err(|error| of_store(&error))?);
         progress.height += 1;
         Ok(())

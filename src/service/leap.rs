@@ -91,7 +91,7 @@ impl Service {
             None => self.sign(chain, &header).await?,
         };
         Ok(proto::Head {
-            quant: Some(convert::quant_of(&header, row.meta)),
+            quant: Some(convert::quant_of(&header, row)),
             signatures: signatures.iter().map(convert::signature).collect(),
             quorum: quorum as u32,
         })
@@ -122,5 +122,6 @@ fn seal_request(
         request_id: request_id.as_bytes().to_vec(),
         expected_head,
         is_final,
+        anchors: Vec::new(),
     })
 }

@@ -2,6 +2,7 @@
 //!
 //! What needs no state is checked here before a command is made: sizes, content, signatures. The engine decides the rest.
 
+mod anchor;
 mod bang;
 mod below;
 mod carry;
@@ -421,6 +422,18 @@ impl proof_service_server::ProofService for Service {
         let route = self.route(Method::ProveState, &request.chain, deadline)?;
         self.at_reader(route, false, &request, |service, request| {
             Box::pin(service.do_prove_state(request))
+        })
+        .await
+        .map(Response::new)
+    }
+    async fn prove_anchor(
+        &self,
+        request: Request<proto::ProveAnchorRequest>,
+    ) -> Answer<proto::ProveAnchorResponse> {
+        let (deadline, request) = opened(request);
+        let route = self.route(Method::ProveAnchor, &request.chain, deadline)?;
+        self.at_reader(route, false, &request, |service, request| {
+            at_once(service.do_prove_anchor(request))
         })
         .await
         .map(Response::new)

@@ -70,16 +70,18 @@ pub enum Method {
     InjectBelow = 43,
     LookUp = 44,
     GetReceipt = 45,
+    GatherHeads = 46,
+    ProveAnchor = 47,
 }
 
 impl Method {
     pub fn from_u8(byte: u8) -> Option<Self> {
         use Method::{
-            ActivateSubchain, Bang, BangSubchain, Close, Export, ForkChain, GetBalance, GetBundle,
-            GetChain, GetCheckpoint, GetHead, GetLatest, GetMining, GetQuant, GetReceipt,
-            GetReported, GetTile, GetTransaction, Inject, InjectBelow, Leap, ListGroup,
-            ListHistory, ListQuants, LookUp, NameChain, ProveExtension, ProveInclusion,
-            ProveLogged, ProveState, PutReports, PutSignatures, Read, SplitChain,
+            ActivateSubchain, Bang, BangSubchain, Close, Export, ForkChain, GatherHeads,
+            GetBalance, GetBundle, GetChain, GetCheckpoint, GetHead, GetLatest, GetMining,
+            GetQuant, GetReceipt, GetReported, GetTile, GetTransaction, Inject, InjectBelow, Leap,
+            ListGroup, ListHistory, ListQuants, LookUp, NameChain, ProveAnchor, ProveExtension,
+            ProveInclusion, ProveLogged, ProveState, PutReports, PutSignatures, Read, SplitChain,
         };
         let all = [
             Bang,
@@ -116,6 +118,8 @@ impl Method {
             InjectBelow,
             LookUp,
             GetReceipt,
+            GatherHeads,
+            ProveAnchor,
         ];
         all.into_iter().find(|method| *method as u8 == byte)
     }
@@ -535,7 +539,7 @@ mod tests {
     #[test]
     fn every_method_has_a_number_of_its_own() {
         let found: Vec<Method> = (0..=u8::MAX).filter_map(Method::from_u8).collect();
-        assert_eq!(found.len(), 34);
+        assert_eq!(found.len(), 36);
         assert!(
             found
                 .iter()

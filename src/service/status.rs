@@ -56,6 +56,7 @@ pub const REASONS: &[(&str, Code)] = &[
     ("NODE_UNAVAILABLE", Code::Unavailable),
     ("NOTHING_TO_SEAL", Code::FailedPrecondition),
     ("NOT_ADMIN", Code::PermissionDenied),
+    ("NOT_ANCHORED", Code::FailedPrecondition),
     ("NOT_A_LEDGER", Code::FailedPrecondition),
     ("NOT_ERASABLE", Code::FailedPrecondition),
     ("NOT_FINAL", Code::Unavailable),
@@ -264,6 +265,10 @@ pub fn of_read(error: &ReadError) -> Status {
         ReadError::NotSealed { height, .. } => {
             status("NOT_SEALED", message, &[("height", height.to_string())])
         }
+        ReadError::NotAnchored { height, .. } => {
+            status("NOT_ANCHORED", message, &[("height", height.to_string())])
+        }
+        ReadError::NoSubchain { .. } => invalid("child_id", message),
         // Nodes tell each other by a mark of its own: names.rs.
         ReadError::Elsewhere { .. } => status("NODE_UNAVAILABLE", message, &[]),
         ReadError::Stopped(rejection) => of_rejection(rejection),

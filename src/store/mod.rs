@@ -7,6 +7,7 @@
 //! Every key of a data family begins with `slot u32 | chain u64`: the slot is the local, never reused number of one
 //! replica of a group, the chain is numbered within its group. All integers are big-endian.
 
+mod anchor;
 mod chain;
 #[cfg(test)]
 mod contract;
@@ -29,6 +30,10 @@ mod tile;
 mod tree;
 mod tx;
 
+pub use anchor::{
+    AnchorRow, all_anchors, anchor_key, anchoring_bounds, anchoring_key, anchors_from,
+    height_of_anchor,
+};
 pub use chain::{
     AmendedRow, ChainRow, PoolRow, amended_before, amended_bounds, amended_key, chain_key,
     chains_from, change_key, earlier_key, pool_key,

@@ -36,6 +36,7 @@ mod plot;
 mod process;
 mod story;
 
+mod anchor;
 mod authors;
 mod claims;
 mod cut;

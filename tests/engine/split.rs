@@ -11,9 +11,9 @@ use qbc::store::{Branch, ChainNo, SplitPhase};
 use crate::image::moved;
 use crate::replica::{Replica, bang_bytes, entry, inject_bytes, open, plain_bang, plain_inject};
 
-const PARENT: ChainNo = ChainNo(1);
-const FIRST: ChainNo = ChainNo(2);
-const SECOND: ChainNo = ChainNo(3);
+pub const PARENT: ChainNo = ChainNo(1);
+pub const FIRST: ChainNo = ChainNo(2);
+pub const SECOND: ChainNo = ChainNo(3);
 const ALG: HashAlg = HashAlg::Sha3_256;
 
 fn step(
@@ -34,7 +34,7 @@ fn inject(replica: &Replica, chain: ChainNo, id: &str) -> Result<u64, Rejection>
     }
 }
 
-fn with_id(chain: ChainNo, id: &str) -> Vec<u8> {
+pub fn with_id(chain: ChainNo, id: &str) -> Vec<u8> {
     let head = InjectHead {
         chain,
         request_id: b"",
@@ -75,7 +75,7 @@ fn seal(replica: &Replica, time_ms: u64) -> Vec<u8> {
     entry(time_ms, &[seal.encode()])
 }
 
-fn id_that_leads_to(parent: &ChainId, place: u32) -> String {
+pub fn id_that_leads_to(parent: &ChainId, place: u32) -> String {
     let ids = (0..).map(|number| format!("id {number}"));
     let mut leads = ids.filter(|id| place_of(ALG, parent, id.as_bytes(), 2) == place);
     leads.next().expect("half of them do")
@@ -118,13 +118,13 @@ fn bangs(replica: &Replica) -> Vec<Vec<u8>> {
 }
 
 /// All steps in one group, as entries, made on a replica of its own.
-struct Steps {
-    entries: Vec<Vec<u8>>,
+pub struct Steps {
+    pub entries: Vec<Vec<u8>>,
     parent: ChainId,
     evidence: Vec<u8>,
 }
 
-fn steps() -> Steps {
+pub fn steps() -> Steps {
     let dir = tempfile::tempdir().unwrap();
     let replica = Replica::new(&open(dir.path()), 9);
     let mut entries = vec![

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 use qbc::proto::{
     chain_service_client::ChainServiceClient,
     cluster::{DiscoverRequest, DiscoverResponse, cluster_service_client::ClusterServiceClient},
+    proof_service_client::ProofServiceClient,
 };
 use tonic::{
     Request, Status,
@@ -50,6 +51,10 @@ impl Doors {
     pub fn chains(&self, slot: usize) -> Chains {
         ChainServiceClient::new(self.channels[slot].clone())
             .max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    pub fn proofs(&self, slot: usize) -> ProofServiceClient<Channel> {
+        ProofServiceClient::new(self.channels[slot].clone())
     }
 
     pub fn cluster(&self, slot: usize) -> ClusterServiceClient<Channel> {

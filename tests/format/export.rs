@@ -1,13 +1,13 @@
 //! Export files: a whole chain verified in one pass, in any pieces; every flipped bit and every cut refused.
 
 use qbc::chain::{
-    Anchored, Auditor, EXPORT_END, EXPORT_QUANT, EXPORT_SIGNATURE, EXPORT_TRANSACTION,
-    ExportVerdict, ExportVerifier, Refused, Trust, export_frame, export_magic,
+    Anchored, Auditor, EXPORT_ANCHORS, EXPORT_END, EXPORT_QUANT, EXPORT_SIGNATURE,
+    EXPORT_TRANSACTION, ExportVerdict, ExportVerifier, Refused, Trust, export_frame, export_magic,
 };
 
 use super::attack::Attack;
 use super::authority::signatures;
-use super::vectors::{Chain, MORE, Quant, V1, lineage, list, number, whole_chains};
+use super::vectors::{Chain, MORE, Quant, V1, anchors_parent, lineage, list, number, whole_chains};
 
 #[test]
 fn every_chain_of_the_vectors_audits_clean() {
@@ -153,6 +153,47 @@ fn an_export_of_other_frames_is_refused_by_name() {
 }
 
 #[test]
+fn anchors_of_an_export_that_are_not_their_quants_are_refused_by_name() {
+    let with = |change: &dyn Fn(&mut Vec<Quant>)| {
+        let mut parent = anchors_parent();
+        change(&mut parent.quants);
+        check(&export(&parent.quants, &[]), 4096, &[])
+    };
+    with(&|_| {}).unwrap();
+    let mut attack = Attack::on("anchors");
+    for at in [3, 4, 5] {
+        let whole = anchors_parent().quants[at].anchors.len();
+        attack.refuses_by("anchor-form", "none", with(&|all| all[at].anchors.clear()));
+        for cut in [1, 75, 76, 77, whole - 1] {
+            let cut = with(&|all| all[at].anchors.truncate(cut));
+            attack.refuses_by("anchor-form", "cut", cut);
+        }
+        let more = with(&|all| all[at].anchors.extend([0; 76]));
+        attack.refuses_by("anchor-form", "more", more);
+        let swapped = with(&|all| all[at].anchors.rotate_left(76));
+        attack.refuses_by("anchor-order", "swapped", swapped);
+        for byte in (4..whole).step_by(13) {
+            let flipped = with(&|all| all[at].anchors[byte] ^= 1);
+            attack.refuses(&format!("byte {byte}"), flipped);
+        }
+    }
+    let other = with(&|all| all[4].anchors = all[5].anchors.clone());
+    attack.refuses("of another Quant", other);
+    let frames = frames(&anchors_parent().quants, &[]);
+    let kinds: Vec<u8> = frames.iter().map(|frame| frame[0]).collect();
+    let at = kinds
+        .iter()
+        .position(|kind| *kind == EXPORT_ANCHORS)
+        .unwrap();
+    assert_eq!(kinds[at + 1], EXPORT_TRANSACTION);
+    let mut late = frames.clone();
+    late.swap(at, at + 1);
+    let late = [&export_magic()[..], &late.concat()].concat();
+    attack.refuses_by("audit-order", "late", check(&late, 4096, &[]));
+    attack.at_least_twenty();
+}
+
+#[test]
 fn after_a_refusal_a_verifier_stays_refusing() {
     let mut verifier = ExportVerifier::new(Vec::new());
     let first = verifier.push(b"garbage, and no export").unwrap_err();
@@ -193,6 +234,9 @@ fn frames(quants: &[Quant], signed: &[(u64, Vec<Vec<u8>>)]) -> Vec<Vec<u8>> {
     let mut transactions = 0u64;
     for (height, quant) in quants.iter().enumerate() {
         frames.push(export_frame(EXPORT_QUANT, &[&quant.header, &quant.meta]));
+        if !quant.anchors.is_empty() {
+            frames.push(export_frame(EXPORT_ANCHORS, &[&quant.anchors]));
+        }
         for transaction in &quant.transactions {
             let evidence = &transaction.evidence;
             let attributes = evidence.attributes.as_deref().unwrap_or_default();

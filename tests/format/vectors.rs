@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use qbc::chain::{
     ChainId, Claim, Hash, HashAlg, HeadEvidence, Header, LeafReader, Proof, Step,
-    TransactionEvidence, inclusion_path,
+    TransactionEvidence, anchor_leaf, inclusion_path,
 };
 use serde_json::Value;
 
@@ -27,6 +27,8 @@ pub struct Chain {
 pub struct Quant {
     pub header: Vec<u8>,
     pub meta: Vec<u8>,
+    /// The anchor leaves; only those of [`anchors_parent`].
+    pub anchors: Vec<u8>,
     pub hash: Hash,
     pub transactions: Vec<Transaction>,
 }
@@ -65,6 +67,21 @@ impl Quant {
     }
 }
 
+/// The chain that anchors others, with its anchor leaves.
+pub fn anchors_parent() -> Chain {
+    let mut parent = Chain::of(&V1["anchors"]["parent"]);
+    let children = list(&V1["anchors"]["children"]).iter().map(Chain::of);
+    let children: Vec<Chain> = children.collect();
+    for case in list(&V1["anchors"]["anchors"]) {
+        let at = |name: &str| number(&case[name]) as usize;
+        let child = &children[at("child")].quants[at("child_height")];
+        let anchors = &mut parent.quants[at("parent_height")].anchors;
+        assert_eq!(anchors.len(), 76 * at("index"), "in their order");
+        anchors.extend(anchor_leaf(&child.parsed()));
+    }
+    parent
+}
+
 /// The chains that stand on their own, with a name for messages.
 pub fn whole_chains() -> Vec<(String, Chain)> {
     let mut chains = Vec::new();
@@ -74,10 +91,7 @@ pub fn whole_chains() -> Vec<(String, Chain)> {
     for name in ["signed", "work"] {
         chains.push((name.to_owned(), Chain::of(&V1[name])));
     }
-    chains.push((
-        "anchors.parent".to_owned(),
-        Chain::of(&V1["anchors"]["parent"]),
-    ));
+    chains.push(("anchors.parent".to_owned(), anchors_parent()));
     for (i, value) in list(&V1["anchors"]["children"]).iter().enumerate() {
         chains.push((format!("anchors.children[{i}]"), Chain::of(value)));
     }
@@ -167,6 +181,7 @@ fn quant(value: &Value) -> Quant {
     Quant {
         header: bytes(&value["header"]),
         meta: bytes(&value["meta"]),
+        anchors: Vec::new(),
         hash: hash(&value["quant_hash"]),
         transactions: list(&value["transactions"])
             .iter()

@@ -420,6 +420,13 @@ impl ProofService for Face {
         self.proofs.clone().prove_logged(r.into_inner()).await
     }
 
+    async fn prove_anchor(
+        &self,
+        r: Request<proto::ProveAnchorRequest>,
+    ) -> Answer<proto::ProveAnchorResponse> {
+        self.proofs.clone().prove_anchor(r).await
+    }
+
     async fn get_bundle(
         &self,
         r: Request<proto::GetBundleRequest>,

@@ -225,6 +225,7 @@ impl Ledger {
             tx_start: header.tx_start,
             tx_count: header.tx_count,
             r#final: header.is_final,
+            anchors: Bytes::new(),
         })
     }
 

@@ -25,7 +25,7 @@ def verify_export(raw, trust_chain=None, trust_head=None, require=()):
         kind, body = raw[at], raw[at + 5:at + 5 + u(raw, at + 1, 4)]
         need(len(body) == u(raw, at + 1, 4), "export-end", "a cut frame")
         at += 5 + len(body)
-        need(kind in (1, 2, 3, 4), "export-frame", f"kind {kind}")
+        need(kind in (1, 2, 3, 4, 5), "export-frame", f"kind {kind}")
         need(audit or kind == 1, "audit-order", "the genesis comes first")
         if kind == 1:
             audit = audit or Audit()
@@ -34,6 +34,8 @@ def verify_export(raw, trust_chain=None, trust_head=None, require=()):
             audit.transaction(body)
         elif kind == 3:
             audit.signature(body)
+        elif kind == 5:
+            audit.anchor(body)
         else:
             audit.seal()
             ended = body == (audit.last.height + 1).to_bytes(8, "big") + audit.count.to_bytes(8, "big")
@@ -54,6 +56,7 @@ class Audit:
         self.leaves, self.signers, self.sealed = [], [], False
         self.signed, self.changed, self.change_ids, self.state = 0, False, set(), {}
         self.work, self.erased, self.unexplained = None, 0, {}
+        self.anchors, self.anchored = subchain.Anchors(), False
 
     def quant(self, header, meta):
         if self.last is None:
@@ -64,6 +67,8 @@ class Audit:
             return
         self.seal()
         a, b = self.last, parse_header(header)
+        if self.meta and 5 in parse_meta(a, self.meta):
+            self.anchors = subchain.Anchors(parse_meta(a, self.meta)[5])
         if self.meta and 6 in parse_meta(a, self.meta):
             self.seq, self.authority = authority_change(a, self.meta, a.id, self.seq, self.authority)
         self.push(a)
@@ -82,7 +87,7 @@ class Audit:
             need(self.work.bits in (None, b.pow_bits), "work-retarget", f"{b.pow_bits} bits where {self.work.bits} are due")
             parse_meta(b, meta)
             self.work.follow(b.height, b.time_ms)
-        self.changed = False
+        self.changed, self.anchored = False, False
         self.last, self.meta, self.leaves, self.signers, self.sealed = b, meta, [], [], False
 
     def check_fork(self, g, meta, before):
@@ -101,6 +106,12 @@ class Audit:
         while len(self.peaks) > 1 and self.peaks[-1][1] == self.peaks[-2][1]:
             (right, _), (left, size) = self.peaks.pop(), self.peaks.pop()
             self.peaks.append((H(h.alg, b"\1", left, right), size * 2))
+
+    def anchor(self, body):
+        """The anchor leaves of the last Quant."""
+        need(self.last.anchor_count and not (self.anchored or self.leaves or self.sealed), "audit-order", "anchors elsewhere than after their Quant")
+        self.anchors.take(self.last, body)
+        self.anchored = True
 
     def transaction(self, body):
         e, h = parse_envelope(body[:128]), self.last
@@ -205,6 +216,7 @@ class Audit:
 
     def seal(self):
         """The Quant is complete: its transactions make its tx_root."""
+        need(self.anchored or not self.last.anchor_count, "anchor-form", "anchors are missing")
         need(len(self.leaves) == self.last.tx_count, "audit-count", "transactions are missing")
         need(root_of(self.last.alg, self.leaves) == self.last.tx_root, "audit-root")
         if not (self.last.genesis or self.last.fork):

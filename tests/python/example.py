@@ -68,16 +68,16 @@ class Chain:
         self.id = ZERO
         self.id = self.leap([], meta, flags=1)
 
-    def leap(self, transactions, meta=record(3, be(1, 8)), flags=0):
-        """Seals (payload, attributes, salt, type) items; gives the quant_hash."""
+    def leap(self, transactions, meta=record(3, be(1, 8)), flags=0, anchors=()):
+        """Seals (payload, attributes, salt, type) items and anchor leaves; gives the quant_hash."""
         height, hashes = len(self.quants), [leaf(q["header"]) for q in self.quants]
         time_ms = START_MS + 1000 * height
         items = [self.item(i, time_ms, *t) for i, t in enumerate(transactions)]
         header = b"".join([
             b"QHD1", bytes([ALG, flags, 0, 0]), self.id, be(height, 8), be(time_ms, 8), be(self.count, 8), be(len(items), 4),
-            be(len(meta), 4), bytes(4), bytes(12), hashes[-1] if hashes else ZERO, tree([leaf(i["envelope"]) for i in items]),
-            tree(hashes), H(ALG, b""), H(ALG, meta), bytes(8)])
-        self.quants.append({"header": header, "meta": meta, "items": items})
+            be(len(meta), 4), be(len(anchors), 4), bytes(12), hashes[-1] if hashes else ZERO, tree([leaf(i["envelope"]) for i in items]),
+            tree(hashes), tree([leaf(a) for a in anchors]), H(ALG, meta), bytes(8)])
+        self.quants.append({"header": header, "meta": meta, "items": items, "anchors": b"".join(anchors)})
         self.count += len(items)
         return leaf(header)
 
@@ -130,6 +130,7 @@ class Chain:
         frames = [b"QBCEXP1\n"]
         for quant in self.quants:
             frames.append(frame(1, quant["header"] + quant["meta"]))
+            frames += [frame(5, quant["anchors"])] if quant["anchors"] else []
             frames += [frame(2, i["envelope"] + be(len(i["attributes"]), 4) + i["attributes"] + (i["salt"] or b"") + i["payload"])
                        for i in quant["items"]]
         frames += [frame(3, signature_record(self.signature(len(self.quants) - 1, alg=alg))) for alg in algs]

@@ -269,7 +269,7 @@ def audit_rules():
     raw = c.export()
     head = 8 + 5 + 256 + len(c.quants[0]["meta"])
     yield "a magic of later", "export-magic", lambda: v.verify(put(raw, 6, b"2"))
-    yield "a frame of a kind that is none", "export-frame", lambda: v.verify(put(raw, head, b"\5"))
+    yield "a frame of a kind that is none", "export-frame", lambda: v.verify(put(raw, head, b"\6"))
     yield "a transaction first", "audit-order", lambda: v.verify(put(raw, 8, b"\2"))
     yield "counts that differ", "export-count", lambda: v.verify(raw[:-1] + b"\4")
     yield "no end", "export-end", lambda: v.verify(raw[:-21])
@@ -281,6 +281,39 @@ def audit_rules():
     yield "a short transaction", "export-frame", lambda: v.verify(raw[:head] + example.frame(1, c.quants[1]["header"] + c.quants[1]["meta"]) + example.frame(2, c.quants[1]["items"][0]["envelope"]))
     yield from next_rules(c)
     yield from content_rules()
+    yield from anchor_rules()
+
+
+def anchor_rules():
+    """The anchors of a chain that is split."""
+    ids = [v.H(1, bytes([i])) for i in range(3)]
+    route = record(3, be(1, 8)) + record(5, be(2, 4) + ids[0] + ids[1])
+
+    def anchor(child, height):
+        return b"QAN1" + ids[child] + be(height, 8) + v.H(1, be(height, 8))
+
+    def export(*quants, change=lambda frames: frames):
+        c = example.Chain()
+        c.leap([(b"x",)], route)
+        for anchors in quants:
+            c.leap([(b"y",)], anchors=sorted(anchors))
+        for quant in c.quants[2:]:
+            quant["anchors"] = change(quant["anchors"])
+        return lambda: v.verify(c.export())
+    both = [anchor(0, 1), anchor(1, 3)]
+    assert export(both, [anchor(1, 4)], [anchor(0, 2)])()["transactions"] == 4, "anchors that hold"
+    yield "an anchor that goes back", "anchor-back", export(both, [anchor(1, 2)])
+    yield "an anchor twice", "anchor-back", export(both, [anchor(1, 3)])
+    yield "an anchor of a strange chain", "anchor-child", export([anchor(2, 1)])
+    yield "an anchor missing", "anchor-form", export(both, change=lambda raw: raw[:76])
+    yield "no anchors", "anchor-form", export(both, change=lambda raw: b"")
+    yield "another magic", "anchor-form", export(both, change=lambda raw: put(raw, 0, b"X"))
+    yield "anchors in another order", "anchor-order", export(both, change=lambda raw: raw[76:] + raw[:76])
+    yield "another height", "anchor-root", export(both, change=lambda raw: put(raw, 43, b"\7"))
+    plain = example.Chain()
+    plain.leap([(b"x",)])
+    plain.quants[1]["anchors"] = anchor(0, 1)
+    yield "anchors that no header counts", "audit-order", lambda: v.verify(plain.export())
 
 
 def next_rules(c):

@@ -1,6 +1,6 @@
 """Subchains: docs/FORMAT.md section 11, Split. Python 3, nothing else."""
 
-from forms import H, parse_header, parse_meta, u
+from forms import H, parse_header, parse_meta, root_of, u
 from strict_json import need
 from verifier import SIZES, head_signature, quorum
 
@@ -47,6 +47,25 @@ class Subchain:
         """A request id, by which the others were routed, is in no transaction."""
         key = attributes.get(1) or attributes.get(2)
         need(not key or place_of(self.alg, self.parent, key, self.of) == self.place, "audit-route")
+
+
+class Anchors:
+    """The heads of its subchains that a chain which is split has anchored."""
+
+    def __init__(self, route=b""):
+        self.last = {route[at:at + 32]: -1 for at in range(4, len(route), 32)}
+
+    def take(self, h, raw):
+        """The anchor leaves of a Quant."""
+        leaves = [raw[at:at + 76] for at in range(0, len(raw), 76)]
+        need(len(raw) == 76 * h.anchor_count and all(leaf[:4] == b"QAN1" for leaf in leaves), "anchor-form", f"height {h.height}")
+        ids = [leaf[4:36] for leaf in leaves]
+        need(ids == sorted(set(ids)), "anchor-order", f"height {h.height}")
+        need(root_of(h.alg, [H(h.alg, b"\0", leaf) for leaf in leaves]) == h.anchors_root, "anchor-root", f"height {h.height}")
+        for leaf, child in zip(leaves, ids):
+            need(child in self.last, "anchor-child", "no subchain of the route")
+            need(u(leaf, 36, 8) > self.last[child], "anchor-back", f"height {h.height}")
+            self.last[child] = u(leaf, 36, 8)
 
 
 def evidence(raw):

@@ -8,6 +8,7 @@
 mod process;
 mod rig;
 
+mod anchor;
 mod authors;
 mod beyond;
 mod connections;

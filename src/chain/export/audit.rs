@@ -3,12 +3,14 @@
 //! It holds the history's peaks and the leaf hashes of one Quant, whatever the length of the chain; of a keyed chain or a
 //! ledger, also its state.
 
+mod anchors;
 mod sentences;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::state::StateAudit;
 use super::subchain::SubchainAudit;
+use crate::chain::anchor::AnchorBook;
 use crate::chain::authority::{HeadSignature, signers, verify_quorum, verify_required};
 use crate::chain::change::ConstitutionChange;
 use crate::chain::constitution::{Authority, Constitution};
@@ -38,6 +40,9 @@ pub struct Auditor {
     current: Option<Current>,
     state: Option<StateAudit>,
     subchain: Option<SubchainAudit>,
+    /// Since the Quant that split the chain.
+    anchors: Option<AnchorBook>,
+    anchored: u64,
     quants: u64,
     transactions: u64,
     erased: u64,
@@ -77,6 +82,8 @@ pub struct Audited {
     pub signed: u64,
     /// How many of them changed the constitution.
     pub changes: u64,
+    /// The heads of its subchains that it has anchored; none where it is not split.
+    pub anchored: Option<AnchorBook>,
     /// The constitution in force after the last header.
     pub constitution: Constitution,
     /// Nodes that signed the last header, ascending; empty where no signature was fed.
@@ -91,6 +98,10 @@ struct Current {
     hash: Hash,
     leaves: Vec<Hash>,
     signatures: Vec<HeadSignature>,
+    /// Its anchors were fed.
+    anchored: bool,
+    /// The subchains that it splits the chain into.
+    route: Option<Vec<ChainId>>,
     rules: Rules,
     /// The authority from the next height on.
     next_authority: Option<(Authority, u32)>,
@@ -134,6 +145,7 @@ impl Auditor {
     /// The next Quant: the genesis first. Closes the one before.
     pub fn quant(&mut self, header: &[u8], meta: &[u8]) -> Result<(), Refused> {
         self.finish_quant()?;
+        self.follow_route();
         let header = Header::parse(header)?;
         let current = match self.current.take() {
             None => {
@@ -279,6 +291,7 @@ impl Auditor {
             return Ok(());
         };
         let header = &current.header;
+        current.check_anchored()?;
         if current.leaves.len() as u64 != u64::from(header.tx_count) {
             let why = format!(
                 "Quant {} has {} of {} transactions",
@@ -323,6 +336,7 @@ impl Auditor {
             unexplained: self.unexplained.len() as u64,
             signed: self.signed,
             changes: self.changes,
+            anchored: self.anchors,
             constitution: current.rules.constitution,
             nodes,
             steps,
@@ -373,6 +387,8 @@ impl Auditor {
             header,
             leaves: Vec::new(),
             signatures: Vec::new(),
+            anchored: false,
+            route: meta.route,
             rules,
             next_authority,
             in_force: meta.constitution_in_force,
@@ -405,6 +421,8 @@ impl Current {
             hash,
             leaves: Vec::new(),
             signatures: Vec::new(),
+            anchored: false,
+            route: None,
             rules,
             next_authority: None,
             in_force: None,

@@ -27,6 +27,8 @@ pub const EXPORT_TRANSACTION: u8 = 2;
 pub const EXPORT_SIGNATURE: u8 = 3;
 /// Frame at the end: number of Quants u64, number of transactions u64.
 pub const EXPORT_END: u8 = 4;
+/// Frame of the anchors of the last Quant: its anchor leaves, right after it; only where it has some.
+pub const EXPORT_ANCHORS: u8 = 5;
 /// Largest body of a frame: what a verifier must be ready to hold.
 pub const EXPORT_FRAME_BYTES_MAX: usize = 64 << 20;
 
@@ -200,6 +202,7 @@ impl ExportVerifier {
         }
         match kind {
             EXPORT_QUANT => self.quant(body),
+            EXPORT_ANCHORS => self.auditor.anchors(body),
             EXPORT_TRANSACTION => self.transaction(body),
             EXPORT_SIGNATURE => self.auditor.signature(&HeadSignature::parse(body)?),
             EXPORT_END => self.end(body),

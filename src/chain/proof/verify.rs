@@ -314,8 +314,10 @@ impl Walk {
         let parent = self.show(parent)?;
         verify_anchor(child, &parent, index, path)?;
         self.say(format!(
-            "{} is anchor {index} in {}",
+            "subchain {}: its {} is anchor {index} of {} in its parent's {}",
+            child.id(),
             say_quant(child),
+            parent.anchor_count,
             say_quant(&parent)
         ));
         Ok(parent)

@@ -59,6 +59,7 @@ struct Walk<'a> {
     last: Option<(Header, Hash)>,
     /// What the next Quant must show.
     systems: Option<Systems>,
+    anchors: u64,
 }
 
 impl<'a> Walk<'a> {
@@ -74,6 +75,7 @@ impl<'a> Walk<'a> {
             history: Frontier::new(),
             last: None,
             systems: None,
+            anchors: 0,
         }
     }
 
@@ -102,9 +104,13 @@ impl<'a> Walk<'a> {
                 height += 1;
             }
         }
-        Ok(self
-            .head()
-            .map(|what| self.damage(self.chain.head.height, what)))
+        let mut what = self.head();
+        if self.anchors != self.reader.anchors_counted(self.chain)? {
+            what = what.or(Some(
+                "rows of anchors are there that no Quant has, or are missing",
+            ));
+        }
+        Ok(what.map(|what| self.damage(self.chain.head.height, what)))
     }
 
     /// Goes on behind the last Quant that a fork shares; how the fork does not follow from what it says it came from.
@@ -143,6 +149,10 @@ impl<'a> Walk<'a> {
         if let Some(what) = self.demands(row, &header) {
             return Ok(Some(self.damage(height, what)));
         }
+        if let Some(what) = self.reader.anchor_flaw(self.chain, row, &header)? {
+            return Ok(Some(self.damage(height, what)));
+        }
+        self.anchors += u64::from(header.anchor_count);
         if self.kept.is_none_or(|keep| height > keep.height)
             && let Some(damage) = self.scrub.check(row, &header)?
         {

@@ -34,6 +34,12 @@ impl Auditor {
                     .to_owned(),
             );
         }
+        if self.anchored > 0 {
+            steps.push(format!(
+                "{} heads of its subchains are anchored, each above the one before",
+                self.anchored
+            ));
+        }
         if !nodes.is_empty() {
             steps.push(format!(
                 "the head is signed by nodes {nodes:?}, certified by the chain's authority"
