@@ -70,7 +70,11 @@ fn composed(c: &mut Criterion) {
     const QUANTS: u64 = 1_000_000;
     let [child, middle, top] = [1, 2, 3].map(|time_ms| genesis_header(ALG, time_ms, 0, b""));
     let (claim, mut steps, mut last) = sealed_transaction(&child);
-    for (level, id) in [&child, &middle, &top].into_iter().map(Header::id).enumerate() {
+    for (level, id) in [&child, &middle, &top]
+        .into_iter()
+        .map(Header::id)
+        .enumerate()
+    {
         if level > 0 {
             let leaf = ALG.leaf(&anchor_leaf(&last));
             let (root, path) = among(leaf, 100, 41);

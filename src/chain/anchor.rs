@@ -82,10 +82,7 @@ pub fn read_anchors(header: &Header, bytes: &[u8]) -> Result<Vec<AnchorLeaf>, Re
         );
         return Err(Refused::new("anchor-order", why));
     }
-    let root = tree_root(
-        header.hash_alg,
-        &anchor_hashes(header.hash_alg, &leaves),
-    );
+    let root = tree_root(header.hash_alg, &anchor_hashes(header.hash_alg, &leaves));
     if root != header.anchors_root {
         let why = format!(
             "the anchors of Quant {} do not give its anchors_root",

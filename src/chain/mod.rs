@@ -32,7 +32,8 @@ mod tree;
 mod work;
 
 pub use anchor::{
-    ANCHOR_BYTES, AnchorBook, AnchorEvidence, AnchorLeaf, anchor_hashes, check_evidence, read_anchors,
+    ANCHOR_BYTES, AnchorBook, AnchorEvidence, AnchorLeaf, anchor_hashes, check_evidence,
+    read_anchors,
 };
 pub(crate) use authority::verify_ed25519;
 pub use authority::{
@@ -46,8 +47,9 @@ pub use content::{
 };
 pub use erasure::{ERASURE_REASON_BYTES_MAX, Erasure};
 pub use export::{
-    Audited, Auditor, EXPORT_ANCHORS, EXPORT_END, EXPORT_FRAME_BYTES_MAX, EXPORT_QUANT, EXPORT_SIGNATURE,
-    EXPORT_TRANSACTION, ExportVerdict, ExportVerifier, export_frame, export_magic,
+    Audited, Auditor, EXPORT_ANCHORS, EXPORT_END, EXPORT_FRAME_BYTES_MAX, EXPORT_QUANT,
+    EXPORT_SIGNATURE, EXPORT_TRANSACTION, ExportVerdict, ExportVerifier, export_frame,
+    export_magic,
 };
 pub use hash::{Hash, HashAlg};
 pub use id::{ChainId, ChainIdError};

@@ -118,11 +118,15 @@ async fn above(
             (Some(parent), _) => parent.to_owned(),
             (None, Some(false)) => {
                 let to = args.to.as_ref().map_or("", ChainName::as_ref);
-                let why = format!("--to {to}: it is not {} nor a chain above it", trusted.name());
+                let why = format!(
+                    "--to {to}: it is not {} nor a chain above it",
+                    trusted.name()
+                );
                 return Err(CliError::Usage(why));
             }
         };
-        let parent = ChainName::parse(&parent).map_err(|error| CliError::Usage(error.to_string()))?;
+        let parent =
+            ChainName::parse(&parent).map_err(|error| CliError::Usage(error.to_string()))?;
         above.push(session.look(&parent).await?);
     }
 }

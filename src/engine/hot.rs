@@ -12,7 +12,9 @@ use super::{
     split,
     state::{self, StateRules},
 };
-use crate::chain::{AnchorBook, ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta, Systems};
+use crate::chain::{
+    AnchorBook, ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta, Systems,
+};
 use crate::store::{
     Cf, ChainNo, ChainRow, PoolLeavesRow, PoolRow, QuantRow, Slot, SplitRow, StateWrite,
     StoreError, SubchainRow, View, chain_key, history_edge_from, pool_key, pool_leaves_key,

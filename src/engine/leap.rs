@@ -14,7 +14,10 @@ use super::{
     split,
     state::{self, StateNow},
 };
-use crate::chain::{AnchorEvidence, AnchorLeaf, ChainId, Hash, HashAlg, Header, Meta, StateChange, check_meta, tree_root};
+use crate::chain::{
+    AnchorEvidence, AnchorLeaf, ChainId, Hash, HashAlg, Header, Meta, StateChange, check_meta,
+    tree_root,
+};
 use crate::store::{
     Batch, Cf, ChainNo, ChainRow, QuantRow, QuantTree, RequestRow, RequestRun, Slot, StoreError,
     TILE_HASHES, chain_key, history_edge_key, history_tile_key, pool_key, pool_leaves_key,

@@ -16,7 +16,9 @@ use tokio::{
 
 use crate::chain::{AnchorEvidence, Hash};
 use crate::consensus::{Clock, Group, Groups, ProposeError};
-use crate::engine::{Anchoring, Engine, GroupId, Outcome, Rejection, Seal, Sealed, Template, TemplateRequest};
+use crate::engine::{
+    Anchoring, Engine, GroupId, Outcome, Rejection, Seal, Sealed, Template, TemplateRequest,
+};
 use crate::store::{ChainNo, StoreError};
 
 use miner::{MINED_MAX, Miner, MinerError, Search};

@@ -225,7 +225,9 @@ impl Service {
             parts.map(|part| (*group, part))
         });
         let calls = parts.map(|(group, part)| async move {
-            let heads = part.iter().map(|(number, place)| parents[*number].asked(*place));
+            let heads = part
+                .iter()
+                .map(|(number, place)| parents[*number].asked(*place));
             let request = GatherHeads {
                 heads: heads.collect(),
                 evidence: false,
@@ -296,7 +298,11 @@ impl Service {
             Err(error) => {
                 let (chain, why) = (&parent.name, of_seal(&error));
                 let why = why.message();
-                tracing::warn!(chain, why, "heads of subchains are not anchored; tried again");
+                tracing::warn!(
+                    chain,
+                    why,
+                    "heads of subchains are not anchored; tried again"
+                );
             }
         }
     }
@@ -319,7 +325,9 @@ impl Service {
             self.gather(group, &request, SEAL_MAX).await
         });
         let found = futures::future::join_all(calls).await.concat();
-        let verified = found.iter().map(|head| verified(&parent.constitution, head));
+        let verified = found
+            .iter()
+            .map(|head| verified(&parent.constitution, head));
         let verified = verified.filter_map(|one| {
             one.inspect_err(|refused| {
                 let (chain, why) = (&parent.name, refused.to_string());
@@ -442,12 +450,7 @@ fn verified(
     let signatures = head.signatures.iter().map(|one| HeadSignature::parse(one));
     let signatures = signatures.collect::<Result<Vec<_>, _>>()?;
     for one in &evidence {
-        verify_quorum(
-            &signatures,
-            &one.new,
-            constitution,
-            &constitution.authority,
-        )?;
+        verify_quorum(&signatures, &one.new, constitution, &constitution.authority)?;
     }
     Ok(evidence)
 }

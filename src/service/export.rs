@@ -11,8 +11,8 @@ use super::{
     status::{of_read, of_store},
 };
 use crate::chain::{
-    EXPORT_ANCHORS, EXPORT_END, EXPORT_QUANT, EXPORT_SIGNATURE, EXPORT_TRANSACTION, HeadSignature, Header,
-    export_frame, export_magic,
+    EXPORT_ANCHORS, EXPORT_END, EXPORT_QUANT, EXPORT_SIGNATURE, EXPORT_TRANSACTION, HeadSignature,
+    Header, export_frame, export_magic,
 };
 use crate::proto;
 

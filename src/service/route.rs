@@ -71,10 +71,11 @@ pub enum Method {
 impl Method {
     pub fn from_u8(byte: u8) -> Option<Self> {
         use Method::{
-            ActivateSubchain, Bang, BangSubchain, Close, Export, GatherHeads, GetBalance, GetBundle, GetChain,
-            GetHead, GetLatest, GetMining, GetQuant, GetReceipt, GetTransaction, Inject,
-            InjectBelow, Leap, ListGroup, ListHistory, ListQuants, LookUp, NameChain,
-            ProveAnchor, ProveExtension, ProveInclusion, ProveState, PutSignatures, Read, SplitChain,
+            ActivateSubchain, Bang, BangSubchain, Close, Export, GatherHeads, GetBalance,
+            GetBundle, GetChain, GetHead, GetLatest, GetMining, GetQuant, GetReceipt,
+            GetTransaction, Inject, InjectBelow, Leap, ListGroup, ListHistory, ListQuants, LookUp,
+            NameChain, ProveAnchor, ProveExtension, ProveInclusion, ProveState, PutSignatures,
+            Read, SplitChain,
         };
         let all = [
             Bang,

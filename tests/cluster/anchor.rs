@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use qbc::{
     chain::{AnchorBook, ChainId, Header, Meta, read_anchors, verify_anchor},
     proto::{
-        BangRequest, GetChainRequest, GetQuantRequest, InjectRequest, LeapRequest, ListQuantsRequest, ProveAnchorRequest, Quant,
-        SplitChainRequest, TransactionInput,
+        BangRequest, GetChainRequest, GetQuantRequest, InjectRequest, LeapRequest,
+        ListQuantsRequest, ProveAnchorRequest, Quant, SplitChainRequest, TransactionInput,
     },
 };
 use tokio::time::sleep;
@@ -123,7 +123,11 @@ async fn subchains_on_other_nodes_are_anchored_whoever_leads_their_parent() {
     for slot in story.fleet.slots() {
         story.fleet.member(slot).kill9();
         inject_and_leap(&story, 1 + slot).await;
-        story.fleet.start(slot, None).await.expect("it starts again");
+        story
+            .fleet
+            .start(slot, None)
+            .await
+            .expect("it starts again");
         story.fleet.whole(WHOLE_MAX).await.expect("all are whole");
         all_anchored(&story, &ids).await;
     }

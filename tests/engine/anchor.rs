@@ -55,9 +55,8 @@ fn grow(replica: &Replica, no: ChainNo, time_ms: u64) -> Vec<Vec<u8>> {
     let place = if no == FIRST { 0 } else { 1 };
     let id = format!("{} {time_ms}", id_that_leads_to(&parent, place));
     let ids = (0..).map(|n| format!("{id} {n}"));
-    let mut leads = ids.filter(|id| {
-        qbc::chain::place_of(HashAlg::Sha3_256, &parent, id.as_bytes(), 2) == place
-    });
+    let mut leads = ids
+        .filter(|id| qbc::chain::place_of(HashAlg::Sha3_256, &parent, id.as_bytes(), 2) == place);
     let injected = entry(time_ms, &[with_id(no, &leads.next().unwrap())]);
     replica.apply(std::slice::from_ref(&injected));
     let template = replica.engine.template(no, &asked(time_ms)).unwrap();
@@ -95,7 +94,10 @@ fn anchor(replica: &Replica, time_ms: u64, evidence: &[AnchorEvidence]) -> Vec<u
     let command = anchoring(&template.unwrap().unwrap(), evidence);
     let entry = entry(time_ms, &[command]);
     let outcome = replica.apply(std::slice::from_ref(&entry));
-    assert!(matches!(outcome[0][0], Outcome::Sealed(Ok(_))), "{outcome:?}");
+    assert!(
+        matches!(outcome[0][0], Outcome::Sealed(Ok(_))),
+        "{outcome:?}"
+    );
     entry
 }
 
@@ -147,18 +149,30 @@ fn anchors_give_the_same_bytes_in_any_batches_come_with_an_image_and_prove_their
         let child = header(replica, FIRST, 1).id();
         // Its first Quant is held by the anchor of its second.
         let found = reader.anchor(&view, &child, (1, 3)).unwrap();
-        assert_eq!((found.child_height, found.quant.header.clone()), (2, first.header));
+        assert_eq!(
+            (found.child_height, found.quant.header.clone()),
+            (2, first.header)
+        );
         let below = header(replica, FIRST, found.child_height);
         let parent = found.quant.parse().unwrap();
         verify_anchor(&below, &parent, found.index, &found.path).unwrap();
         let path = reader.history_path(&view, 2, 3).unwrap();
         verify_history_link(&parent, &view.head, &[], &path).unwrap();
         let found = reader.anchor(&view, &child, (3, 3)).unwrap();
-        assert_eq!((found.child_height, found.index, found.path.len()), (3, 0, 0));
+        assert_eq!(
+            (found.child_height, found.index, found.path.len()),
+            (3, 0, 0)
+        );
         let missing = reader.anchor(&view, &child, (3, 2)).unwrap_err();
-        assert!(matches!(missing, ReadError::NotAnchored { height: 2, .. }), "{missing}");
+        assert!(
+            matches!(missing, ReadError::NotAnchored { height: 2, .. }),
+            "{missing}"
+        );
         let missing = reader.anchor(&view, &child, (4, 3)).unwrap_err();
-        assert!(matches!(missing, ReadError::NotAnchored { from: 4, .. }), "{missing}");
+        assert!(
+            matches!(missing, ReadError::NotAnchored { from: 4, .. }),
+            "{missing}"
+        );
         let strange = reader.anchor(&view, &view.chain_id, (0, 3)).unwrap_err();
         assert!(matches!(strange, ReadError::NoSubchain { .. }), "{strange}");
     }
@@ -212,7 +226,10 @@ fn evidence_that_does_not_hold_is_refused_and_nothing_changes() {
     let none = entry(16_000, &[anchoring(&honest, &[])]);
     let outcome = replica.apply(&[none]);
     assert!(
-        matches!(outcome[0][0], Outcome::Sealed(Err(Rejection::SealDiffers(_)))),
+        matches!(
+            outcome[0][0],
+            Outcome::Sealed(Err(Rejection::SealDiffers(_)))
+        ),
         "anchors without evidence: {outcome:?}"
     );
     assert!(replica.rows() == before, "nothing is changed");
@@ -224,7 +241,10 @@ fn a_chain_that_is_not_split_anchors_nothing_and_nothing_is_sealed_where_nothing
     let replica = Replica::new(&open(dir.path()), 1);
     replica.apply(&anchored());
     let template = replica.engine.template(PARENT, &asked(16_000)).unwrap();
-    assert!(matches!(template, Err(Rejection::NothingToSeal(_))), "{template:?}");
+    assert!(
+        matches!(template, Err(Rejection::NothingToSeal(_))),
+        "{template:?}"
+    );
     let good = [evidence(&replica, SECOND, 0, 1)];
     let made = replica
         .engine
@@ -252,13 +272,19 @@ fn another_count_or_root_of_anchors_stops_the_chain_on_the_replica() {
     for wrong in [other, more] {
         let outcome = replica.apply(&[entry(16_000, &[anchoring(&wrong, &good)])]);
         assert!(
-            matches!(outcome[0][0], Outcome::Sealed(Err(Rejection::SealDiffers(_)))),
+            matches!(
+                outcome[0][0],
+                Outcome::Sealed(Err(Rejection::SealDiffers(_)))
+            ),
             "{outcome:?}"
         );
         replica.restart();
     }
     let outcome = replica.apply(&[entry(16_000, &[anchoring(&honest, &good)])]);
-    assert!(matches!(outcome[0][0], Outcome::Sealed(Ok(_))), "{outcome:?}");
+    assert!(
+        matches!(outcome[0][0], Outcome::Sealed(Ok(_))),
+        "{outcome:?}"
+    );
 }
 
 #[test]
@@ -274,7 +300,9 @@ fn a_damaged_anchor_is_found_at_load_by_the_scrub_and_by_who_takes_an_image() {
     let damages: [(&str, fn(&Replica)); 3] = [
         ("a leaf", |replica| {
             let key = qbc::store::quant_key(replica.slot, PARENT, 2);
-            change(replica, Cf::Quant, &key, |row| *row.last_mut().unwrap() ^= 1);
+            change(replica, Cf::Quant, &key, |row| {
+                *row.last_mut().unwrap() ^= 1
+            });
         }),
         ("a leaf missing", |replica| {
             let key = qbc::store::quant_key(replica.slot, PARENT, 2);
@@ -295,7 +323,10 @@ fn a_damaged_anchor_is_found_at_load_by_the_scrub_and_by_who_takes_an_image() {
         assert_eq!((found.chain.as_str(), found.height), ("a", 2), "{what}");
         replica.restart();
         let loaded = replica.engine.check_chain(PARENT).unwrap();
-        assert!(matches!(loaded, Err(Rejection::Damaged { .. })), "{what}: {loaded:?}");
+        assert!(
+            matches!(loaded, Err(Rejection::Damaged { .. })),
+            "{what}: {loaded:?}"
+        );
         let fresh = tempfile::tempdir().unwrap();
         let mut receiver = ImageReceiver::new(open(fresh.path()), Slot(5), None).unwrap();
         let (all, _) = pieces(&replica, &mut receiver);

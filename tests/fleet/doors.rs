@@ -3,8 +3,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use qbc::proto::{
     chain_service_client::ChainServiceClient,
-    proof_service_client::ProofServiceClient,
     cluster::{DiscoverRequest, DiscoverResponse, cluster_service_client::ClusterServiceClient},
+    proof_service_client::ProofServiceClient,
 };
 use tonic::{
     Request, Status,

@@ -1,8 +1,8 @@
 //! Export files: a whole chain verified in one pass, in any pieces; every flipped bit and every cut refused.
 
 use qbc::chain::{
-    Anchored, Auditor, EXPORT_ANCHORS, EXPORT_END, EXPORT_QUANT, EXPORT_SIGNATURE, EXPORT_TRANSACTION,
-    ExportVerdict, ExportVerifier, Refused, Trust, export_frame, export_magic,
+    Anchored, Auditor, EXPORT_ANCHORS, EXPORT_END, EXPORT_QUANT, EXPORT_SIGNATURE,
+    EXPORT_TRANSACTION, ExportVerdict, ExportVerifier, Refused, Trust, export_frame, export_magic,
 };
 
 use super::attack::Attack;
@@ -181,7 +181,10 @@ fn anchors_of_an_export_that_are_not_their_quants_are_refused_by_name() {
     attack.refuses("of another Quant", other);
     let frames = frames(&anchors_parent().quants, &[]);
     let kinds: Vec<u8> = frames.iter().map(|frame| frame[0]).collect();
-    let at = kinds.iter().position(|kind| *kind == EXPORT_ANCHORS).unwrap();
+    let at = kinds
+        .iter()
+        .position(|kind| *kind == EXPORT_ANCHORS)
+        .unwrap();
     assert_eq!(kinds[at + 1], EXPORT_TRANSACTION);
     let mut late = frames.clone();
     late.swap(at, at + 1);

@@ -63,7 +63,8 @@ fn verb(rig: &Rig, arguments: &[&str]) -> Ran {
 
 /// Proves a transaction up to the head of a chain above it, once that has anchored it: where the proof ends, and its file.
 async fn proved(rig: &Rig, (chain, index): &(String, u64), more: &[&str]) -> (String, PathBuf) {
-    let file = rig.file(&format!("{} {index} {}", chain.replace('/', "-"), more.len()));
+    let name = format!("{chain} {index} {}", more.join(" "));
+    let file = rig.file(&name.replace('/', "-"));
     let (path, index) = (file.to_str().unwrap(), index.to_string());
     let arguments = [&["prove", chain, &index, "-o", path], more].concat();
     let until = Instant::now() + ANCHORED_MAX;
@@ -163,7 +164,11 @@ async fn a_transaction_of_a_subchain_is_proved_up_to_the_chain_that_was_split_of
 }
 
 /// What is done to a proof, and the checks that may refuse it.
-type Change<'a> = (&'static str, &'a dyn Fn(&mut Vec<Value>), &'static [&'static str]);
+type Change<'a> = (
+    &'static str,
+    &'a dyn Fn(&mut Vec<Value>),
+    &'static [&'static str],
+);
 
 fn swapped_cut_and_strange_links_are_refused(rig: &Rig, flat: &Value, deep: &Value) {
     let at = |proof: &Value, link: &str, from: usize| {

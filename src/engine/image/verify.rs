@@ -99,7 +99,9 @@ impl<'a> Walk<'a> {
         }
         let mut what = self.head();
         if self.anchors != self.reader.anchors_counted(self.chain)? {
-            what = what.or(Some("rows of anchors are there that no Quant has, or are missing"));
+            what = what.or(Some(
+                "rows of anchors are there that no Quant has, or are missing",
+            ));
         }
         Ok(what.map(|what| self.damage(self.chain.head.height, what)))
     }
