@@ -92,12 +92,15 @@ async fn all_anchored(story: &Story, ids: &[ChainId]) {
             ..GetQuantRequest::default()
         };
         let child = answered!(story, chains, get_quant, request.clone()).quant;
-        let child = Header::parse(&child.expect("a Quant").header).unwrap();
-        let parent = Header::parse(&found.header).unwrap();
-        let path = found.path.iter().map(|hash| hash[..].try_into().unwrap());
+        let child = Header::parse(&child.expect("a Quant").header).expect("a header");
+        let parent = Header::parse(&found.header).expect("a header");
+        let path = found
+            .path
+            .iter()
+            .map(|hash| hash[..].try_into().expect("a hash"));
         let path: Vec<[u8; 32]> = path.collect();
         assert_eq!(child.id(), *id);
-        verify_anchor(&child, &parent, found.index, &path).unwrap();
+        verify_anchor(&child, &parent, found.index, &path).expect("an anchor");
     }
 }
 
