@@ -164,7 +164,9 @@ impl AnchorEvidence {
     /// The bytes of several, in the order of the anchors that they make.
     pub fn all_to_bytes(all: &[Self]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        all.iter().for_each(|one| one.put(&mut bytes));
+        for one in all {
+            one.put(&mut bytes);
+        }
         bytes
     }
 

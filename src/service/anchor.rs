@@ -160,6 +160,9 @@ impl Service {
             }
             let _ = timeout(LOOK_EVERY, stop.changed()).await;
         }
+        for sealing in watched.into_values().filter_map(|one| one.sealing) {
+            sealing.abort();
+        }
     }
 
     /// The chains that anchor subchains in the groups that this node leads.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use qbc::{
     chain::{AnchorBook, ChainId, Header, Meta, read_anchors, verify_anchor},
     proto::{
-        GetQuantRequest, InjectRequest, LeapRequest, ListQuantsRequest, ProveAnchorRequest, Quant,
-        SplitChainRequest, TransactionInput,
+        BangRequest, GetChainRequest, GetQuantRequest, InjectRequest, LeapRequest,
+        ListQuantsRequest, ProveAnchorRequest, Quant, SplitChainRequest, TransactionInput,
     },
 };
 use tokio::time::sleep;
@@ -73,15 +73,12 @@ async fn quants(story: &Story) -> Vec<Quant> {
 async fn all_anchored(story: &Story, ids: &[ChainId]) {
     for (place, id) in ids.iter().enumerate() {
         let chain = format!("orders/{place}");
-        let newest = story.fleet.doors.chains(0);
-        let head = newest
-            .clone()
-            .get_chain(in_time(qbc::proto::GetChainRequest {
-                chain: chain.clone(),
-                any_replica: false,
-            }));
-        let head = head.await.expect("a whole cluster reads").into_inner();
-        let height = head.chain.expect("a chain").height;
+        let request = GetChainRequest {
+            chain: chain.clone(),
+            any_replica: false,
+        };
+        let shown = answered!(story, chains, get_chain, request.clone());
+        let height = shown.chain.expect("a chain").height;
         let request = ProveAnchorRequest {
             chain: "orders".to_owned(),
             child_id: id.0.to_vec().into(),
@@ -95,22 +92,25 @@ async fn all_anchored(story: &Story, ids: &[ChainId]) {
             ..GetQuantRequest::default()
         };
         let child = answered!(story, chains, get_quant, request.clone()).quant;
-        let child = Header::parse(&child.expect("a Quant").header).unwrap();
-        let parent = Header::parse(&found.header).unwrap();
-        let path = found.path.iter().map(|hash| hash[..].try_into().unwrap());
+        let child = Header::parse(&child.expect("a Quant").header).expect("a header");
+        let parent = Header::parse(&found.header).expect("a header");
+        let path = found
+            .path
+            .iter()
+            .map(|hash| hash[..].try_into().expect("a hash"));
         let path: Vec<[u8; 32]> = path.collect();
         assert_eq!(child.id(), *id);
-        verify_anchor(&child, &parent, found.index, &path).unwrap();
+        verify_anchor(&child, &parent, found.index, &path).expect("an anchor");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn subchains_on_other_nodes_are_anchored_whoever_leads_their_parent() {
     let mut story = Story::with(3, Options::default(), "subchains_are_anchored").await;
-    let request = qbc::proto::BangRequest {
+    let request = BangRequest {
         name: "orders".to_owned(),
         request_id: "orders".to_owned(),
-        ..qbc::proto::BangRequest::default()
+        ..BangRequest::default()
     };
     answered!(story, chains, bang, request.clone());
     let request = SplitChainRequest {

@@ -52,7 +52,7 @@ fn anchoring(template: &Template, evidence: &[AnchorEvidence]) -> Vec<u8> {
 /// Injects into a subchain and seals it: the entry that did it.
 fn grow(replica: &Replica, no: ChainNo, time_ms: u64) -> Vec<Vec<u8>> {
     let parent = chain_id(replica);
-    let place = if no == FIRST { 0 } else { 1 };
+    let place = u32::from(no != FIRST);
     let id = format!("{} {time_ms}", id_that_leads_to(&parent, place));
     let ids = (0..).map(|n| format!("{id} {n}"));
     let mut leads = ids
@@ -287,6 +287,9 @@ fn another_count_or_root_of_anchors_stops_the_chain_on_the_replica() {
     );
 }
 
+/// What is damaged, and how.
+type Damaged = (&'static str, fn(&Replica));
+
 #[test]
 fn a_damaged_anchor_is_found_at_load_by_the_scrub_and_by_who_takes_an_image() {
     let entries = anchored();
@@ -297,11 +300,11 @@ fn a_damaged_anchor_is_found_at_load_by_the_scrub_and_by_who_takes_an_image() {
         let expected = quant.parse().unwrap().hash();
         qbc::engine::check_quant(&reader, &view, 2, &expected).unwrap()
     };
-    let damages: [(&str, fn(&Replica)); 3] = [
+    let damages: [Damaged; 3] = [
         ("a leaf", |replica| {
             let key = qbc::store::quant_key(replica.slot, PARENT, 2);
             change(replica, Cf::Quant, &key, |row| {
-                *row.last_mut().unwrap() ^= 1
+                *row.last_mut().unwrap() ^= 1;
             });
         }),
         ("a leaf missing", |replica| {

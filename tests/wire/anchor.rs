@@ -63,19 +63,16 @@ fn verb(rig: &Rig, arguments: &[&str]) -> Ran {
 
 /// Proves a transaction up to the head of a chain above it, once that has anchored it: where the proof ends, and its file.
 async fn proved(rig: &Rig, (chain, index): &(String, u64), more: &[&str]) -> (String, PathBuf) {
-    let file = rig.file(&format!(
-        "{} {index} {}",
-        chain.replace('/', "-"),
-        more.len()
-    ));
-    let (path, index) = (file.to_str().unwrap(), index.to_string());
+    let name = format!("{chain} {index} {}", more.join(" "));
+    let file = rig.file(&name.replace('/', "-"));
+    let (path, index) = (file.to_str().expect("a folder in UTF-8"), index.to_string());
     let arguments = [&["prove", chain, &index, "-o", path], more].concat();
     let until = Instant::now() + ANCHORED_MAX;
     loop {
         let ran = verb(rig, &arguments);
         if ran.code == Some(0) {
-            let told: Value = serde_json::from_str(&ran.stdout).unwrap();
-            let head = told["head"]["quant_hash"].as_str().unwrap();
+            let told: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+            let head = told["head"]["quant_hash"].as_str().expect("a string");
             return (head.to_owned(), file);
         }
         assert_eq!(ran.code, Some(3), "{ran:?}");
@@ -88,38 +85,41 @@ async fn proved(rig: &Rig, (chain, index): &(String, u64), more: &[&str]) -> (St
 /// Verifies offline, with nothing known but a head.
 fn verified(file: &Path, head: &str) -> Value {
     let none = file.with_extension("none");
-    let path = file.to_str().unwrap();
+    let path = file.to_str().expect("a folder in UTF-8");
     let arguments = ["--output", "json", "verify", path, "--trust-head", head];
     let ran = qbc(&with_heads(&none, &arguments));
     ran.well("a verdict");
-    serde_json::from_str(&ran.stdout).unwrap()
+    serde_json::from_str(&ran.stdout).expect("JSON")
 }
 
 fn links(proof: &Value) -> Vec<&str> {
-    let steps = proof["steps"].as_array().unwrap().iter();
-    steps.map(|step| step["link"].as_str().unwrap()).collect()
+    let steps = proof["steps"].as_array().expect("a list").iter();
+    steps
+        .map(|step| step["link"].as_str().expect("a string"))
+        .collect()
 }
 
 fn read(file: &Path) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+    let text = std::fs::read_to_string(file).expect("the proof was written");
+    serde_json::from_str(&text).expect("JSON")
 }
 
 /// The check by which a changed proof is refused, by both verifiers.
 fn refused_by(rig: &Rig, proof: &Value) -> String {
     let file = rig.file("changed");
-    std::fs::write(&file, proof.to_string()).unwrap();
-    let path = file.to_str().unwrap();
+    std::fs::write(&file, proof.to_string()).expect("a file can be written");
+    let path = file.to_str().expect("a folder in UTF-8");
     let arguments = ["--output", "json", "verify", path, "--self-consistent"];
     let ran = qbc(&with_heads(&rig.file("none"), &arguments));
     assert_eq!(ran.code, Some(7), "{ran:?}");
-    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let told: Value = serde_json::from_str(&ran.stdout).expect("JSON");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/verifier.py");
     let python = Command::new("python3")
         .args([script.as_path(), &file, Path::new("--self-consistent")])
         .output()
-        .unwrap();
+        .expect("python3 is there: make test sees to it");
     assert!(!python.status.success(), "{told}");
-    told["check"].as_str().unwrap().to_owned()
+    told["check"].as_str().expect("a string").to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -145,15 +145,15 @@ async fn a_transaction_of_a_subchain_is_proved_up_to_the_chain_that_was_split_of
     let own = proved(&rig, one_of("orders/1/1"), &["--to", "orders/1/1"]).await;
     verb(&rig, &["audit", "orders"]).well("an audit");
     let export = rig.file("export");
-    let path = export.to_str().unwrap();
+    let path = export.to_str().expect("a folder in UTF-8");
     verb(&rig, &["export", "orders", "-o", path]).well("an export");
     python_agrees(&export);
     rig.stop().await;
     for ((head, file), anchors) in [(&flat, 1), (&deep, 2), (&half, 1), (&own, 0)] {
         let told = verified(file, head);
         assert_eq!(told["verdict"], "verified");
-        let steps = told["steps"].as_array().unwrap().iter();
-        let said = steps.filter(|said| said.as_str().unwrap().starts_with("subchain "));
+        let steps = told["steps"].as_array().expect("a list").iter();
+        let said = steps.filter(|said| said.as_str().expect("a string").starts_with("subchain "));
         assert_eq!(said.count(), anchors, "{told}");
         let proof = read(file);
         let anchored = links(&proof).into_iter().filter(|link| *link == "anchor");
@@ -176,7 +176,10 @@ type Change<'a> = (
 fn swapped_cut_and_strange_links_are_refused(rig: &Rig, flat: &Value, deep: &Value) {
     let at = |proof: &Value, link: &str, from: usize| {
         let links = links(proof);
-        from + links[from..].iter().position(|one| *one == link).unwrap()
+        from + links[from..]
+            .iter()
+            .position(|one| *one == link)
+            .expect("the link is there")
     };
     let first = at(deep, "anchor", 0);
     let second = at(deep, "anchor", first + 1);
@@ -215,7 +218,7 @@ fn swapped_cut_and_strange_links_are_refused(rig: &Rig, flat: &Value, deep: &Val
     ];
     for (what, change, checks) in changes {
         let mut proof = deep.clone();
-        change(proof["steps"].as_array_mut().unwrap());
+        change(proof["steps"].as_array_mut().expect("a list"));
         let check = refused_by(rig, &proof);
         assert!(checks.contains(&check.as_str()), "{what}: {check}");
     }
@@ -227,9 +230,10 @@ async fn quant(rig: &mut Rig, chain: &str, height: u64) -> (Header, Vec<AnchorLe
         height,
         ..GetQuantRequest::default()
     };
-    let quant = rig.chains.get_quant(request).await.unwrap().into_inner();
-    let quant = quant.quant.unwrap();
-    let header = Header::parse(&quant.header).unwrap();
+    let quant = rig.chains.get_quant(request).await;
+    let quant = quant.expect("the Quant is there").into_inner().quant;
+    let quant = quant.expect("a Quant");
+    let header = Header::parse(&quant.header).expect("a header");
     let leaves = read_anchors(&header, &quant.anchors).expect("the Quant's own anchors");
     (header, leaves)
 }
