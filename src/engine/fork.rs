@@ -10,7 +10,8 @@ use std::ops::ControlFlow;
 use super::{
     apply::{Engine, Work},
     bang::{self, GROUP_ROWS},
-    command::{self, Cursor, body_hash, framed, short},
+    command::{self, body_hash, framed, short},
+    command_read::Cursor,
     heads,
     hot::{self, HotChain},
     leap::{fold, push_edge, write_rows},
