@@ -16,7 +16,7 @@ use super::{
     hot::{self, HotChain},
     leap::{fold, push_edge, write_rows},
     outcome::{Forked, Rejection},
-    quorum, request,
+    quorum, request, split,
 };
 use crate::chain::{
     ChainId, Constitution, Frontier, GENESIS_META_BYTES_MAX, Hash, HashAlg, Header, Meta,
@@ -191,6 +191,7 @@ fn forkable(chain: &HotChain, height: u64) -> Result<(), Rejection> {
             head: chain.head.height,
         });
     }
+    split::forkable(chain, height)?;
     let shared = chain.lineage.ancestors().iter();
     let borders = shared.filter(|one| one.height_end <= height).count() + 1;
     if borders > FORK_DEPTH_MAX {
