@@ -3,6 +3,7 @@
 use super::{Auditor, Current, order};
 use crate::chain::anchor::{AnchorBook, read_anchors};
 use crate::chain::refused::Refused;
+use crate::chain::transaction::{Envelope, TYPE_ERASURE};
 
 impl Auditor {
     /// The anchor leaves of the Quant fed last, before its transactions; only where it has some.
@@ -26,12 +27,30 @@ impl Auditor {
     }
 
     /// The subchains of a Quant that splits the chain are anchored by later ones.
-    pub(super) fn follow_route(&mut self) {
-        let route = self.current.as_ref().and_then(|last| last.route.as_deref());
-        if let Some(route) = route {
-            self.anchors = Some(AnchorBook::new(route));
+    pub(super) fn follow_route(&mut self) -> Result<(), Refused> {
+        let last = self.current.as_ref();
+        let Some((last, route)) = last.and_then(|last| last.route.as_deref().map(|r| (last, r))) else {
+            return Ok(());
+        };
+        if self.anchors.is_some() {
+            let why = format!("Quant {} splits a chain that is split", last.header.height);
+            return Err(Refused::new("audit-split", why));
         }
+        self.anchors = Some(AnchorBook::new(route));
+        Ok(())
     }
+}
+
+/// A chain that is split takes tombstones alone: what comes after it is its subchains'.
+pub(super) fn check_after_split(envelope: &Envelope) -> Result<(), Refused> {
+    if envelope.kind == TYPE_ERASURE {
+        return Ok(());
+    }
+    let why = format!(
+        "transaction {} stands in a chain after the Quant that split it, and is no tombstone",
+        envelope.index
+    );
+    Err(Refused::new("audit-split", why))
 }
 
 impl Current {
