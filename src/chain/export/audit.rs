@@ -148,7 +148,7 @@ impl Auditor {
     /// The next Quant: the genesis first. Closes the one before.
     pub fn quant(&mut self, header: &[u8], meta: &[u8]) -> Result<(), Refused> {
         self.finish_quant()?;
-        self.follow_route()?;
+        self.follow_route();
         let header = Header::parse(header)?;
         let current = match self.current.take() {
             None => {
@@ -379,6 +379,7 @@ impl Auditor {
         rules.systems.push(&header);
         check_meta(&header, meta)?;
         let meta = Meta::parse(meta)?;
+        self.check_route(header.height, &meta)?;
         let apply = |value: Vec<u8>| {
             apply_change(
                 &value,

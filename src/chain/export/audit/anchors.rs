@@ -2,6 +2,7 @@
 
 use super::{Auditor, Current, order};
 use crate::chain::anchor::{AnchorBook, read_anchors};
+use crate::chain::meta::Meta;
 use crate::chain::refused::Refused;
 use crate::chain::transaction::{Envelope, TYPE_ERASURE};
 
@@ -27,17 +28,20 @@ impl Auditor {
     }
 
     /// The subchains of a Quant that splits the chain are anchored by later ones.
-    pub(super) fn follow_route(&mut self) -> Result<(), Refused> {
-        let last = self.current.as_ref();
-        let Some((last, route)) = last.and_then(|last| last.route.as_deref().map(|r| (last, r))) else {
-            return Ok(());
-        };
-        if self.anchors.is_some() {
-            let why = format!("Quant {} splits a chain that is split", last.header.height);
-            return Err(Refused::new("audit-split", why));
+    pub(super) fn follow_route(&mut self) {
+        let route = self.current.as_ref().and_then(|last| last.route.as_deref());
+        if let Some(route) = route {
+            self.anchors = Some(AnchorBook::new(route));
         }
-        self.anchors = Some(AnchorBook::new(route));
-        Ok(())
+    }
+
+    /// A chain is split once.
+    pub(super) fn check_route(&self, height: u64, meta: &Meta) -> Result<(), Refused> {
+        if self.anchors.is_none() || meta.route.is_none() {
+            return Ok(());
+        }
+        let why = format!("Quant {height} splits a chain that is split");
+        Err(Refused::new("audit-split", why))
     }
 }
 
