@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use crate::{
     chain::{
         Checkpoint, Constitution, ConstitutionChange, Content, Edit, Erasure, Header,
-        ProvenSubchain, ProvenWhole, TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER,
+        ProvenSubchain, ProvenWhole, TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE,
+        TYPE_TRANSFER,
     },
     cli::output::{Column, Row},
     client::{Erased, Mining, ReadTransaction},

@@ -189,11 +189,7 @@ impl Client {
         Ok(Some((answer.child_height, anchor)))
     }
 
-    async fn first(
-        &self,
-        child: &Trusted,
-        head: &Header,
-    ) -> Result<FirstTransaction, ClientError> {
+    async fn first(&self, child: &Trusted, head: &Header) -> Result<FirstTransaction, ClientError> {
         let answer = self.inclusion(child, 0, Some(head.height)).await?;
         Ok(FirstTransaction {
             envelope: answer.envelope.to_vec(),

@@ -2,12 +2,15 @@
 
 use qbc::chain::{
     Anchored, Auditor, EXPORT_ANCHORS, EXPORT_END, EXPORT_QUANT, EXPORT_SIGNATURE,
-    EXPORT_TRANSACTION, ExportVerdict, ExportVerifier, Header, Refused, Trust, export_frame, export_magic,
+    EXPORT_TRANSACTION, ExportVerdict, ExportVerifier, Header, Refused, Trust, export_frame,
+    export_magic,
 };
 
 use super::attack::Attack;
 use super::authority::signatures;
-use super::vectors::{Chain, MORE, Quant, V1, anchors_alone, anchors_parent, lineage, list, number, whole_chains};
+use super::vectors::{
+    Chain, MORE, Quant, V1, anchors_alone, anchors_parent, lineage, list, number, whole_chains,
+};
 
 #[test]
 fn every_chain_of_the_vectors_audits_clean() {

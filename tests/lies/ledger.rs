@@ -4,10 +4,10 @@ use std::ops::Range;
 use bytes::Bytes;
 use qbc::{
     chain::{
-        ANCHOR_BYTES, Certificate, ChainId, EXPORT_END, EXPORT_QUANT, EXPORT_SIGNATURE, EXPORT_TRANSACTION,
-        Envelope, Frontier, Hash, HashAlg, HeadSignature, Header, LeafReader, Meta, ParentRef,
-        SigningKey, anchor_leaf, attributes_hash, export_frame, export_magic, head_message, inclusion_path,
-        payload_hash, tree_root,
+        ANCHOR_BYTES, Certificate, ChainId, EXPORT_END, EXPORT_QUANT, EXPORT_SIGNATURE,
+        EXPORT_TRANSACTION, Envelope, Frontier, Hash, HashAlg, HeadSignature, Header, LeafReader,
+        Meta, ParentRef, SigningKey, anchor_leaf, attributes_hash, export_frame, export_magic,
+        head_message, inclusion_path, payload_hash, tree_root,
     },
     proto,
 };

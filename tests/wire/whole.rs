@@ -108,7 +108,10 @@ fn refused_by(rig: &Rig, proof: &Value, head: &str) -> String {
         .output()
         .expect("python3 is there: make test sees to it");
     let said = String::from_utf8_lossy(&python.stderr).into_owned();
-    assert!(said.contains(&format!("refused: {check}")), "{check}: {said}");
+    assert!(
+        said.contains(&format!("refused: {check}")),
+        "{check}: {said}"
+    );
     check
 }
 
@@ -118,8 +121,17 @@ fn shape(whole: &Value) -> Value {
     subchains
         .map(|one| {
             let below = &one["whole"];
-            let below = if below.is_null() { Value::Null } else { shape(below) };
-            serde_json::json!([one["transactions"], one["anchored_by"].is_u64(), one["unsplit"], below])
+            let below = if below.is_null() {
+                Value::Null
+            } else {
+                shape(below)
+            };
+            serde_json::json!([
+                one["transactions"],
+                one["anchored_by"].is_u64(),
+                one["unsplit"],
+                below
+            ])
         })
         .collect()
 }
@@ -139,7 +151,8 @@ fn sum(whole: &Value) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_whole_of_a_split_is_proved_and_a_hidden_or_late_subchain_is_found_with_the_server_off() {
+async fn the_whole_of_a_split_is_proved_and_a_hidden_or_late_subchain_is_found_with_the_server_off()
+{
     let mut rig = Rig::with_chain("orders").await;
     rig.inject("orders", &[b"before", b"too"]).await;
     split(&mut rig, "orders", 3).await;
@@ -169,14 +182,26 @@ async fn the_whole_of_a_split_is_proved_and_a_hidden_or_late_subchain_is_found_w
     let told = verified(&first, &first_head);
     assert_eq!(shape(&told["whole"]), serde_json::json!([none, none, none]));
     assert_eq!(told["whole"]["total"], 2);
-    assert_eq!(shape(&verified(&at_split.1, &at_split.0)["whole"]), serde_json::json!([none, none, none]));
+    assert_eq!(
+        shape(&verified(&at_split.1, &at_split.0)["whole"]),
+        serde_json::json!([none, none, none])
+    );
     let told = verified(&file, &head);
     let whole = &told["whole"];
     let below = serde_json::json!([[counts[2], true, true, null], none]);
-    let expected = serde_json::json!([[counts[0], true, true, null], [counts[1], true, false, below], none]);
+    let expected = serde_json::json!([
+        [counts[0], true, true, null],
+        [counts[1], true, false, below],
+        none
+    ]);
     assert_eq!(shape(whole), expected, "{whole}");
     assert_eq!(whole["total"].as_u64(), Some(sum(whole)));
-    assert!(told["steps"].to_string().contains("not proved: what is newer"), "{told}");
+    assert!(
+        told["steps"]
+            .to_string()
+            .contains("not proved: what is newer"),
+        "{told}"
+    );
     lies_are_refused(&rig, &file, &head);
 }
 
@@ -189,9 +214,21 @@ fn lies_are_refused(rig: &Rig, file: &Path, head: &str) {
         ("hidden", &|all| drop(all.pop()), "whole-count"),
         ("twice", &|all| all[2] = one.clone(), "whole-child"),
         ("swapped", &|all| all.swap(0, 2), "whole-child"),
-        ("without anchor", &|all| drop(all[0].as_object_mut().expect("an object").remove("anchor")), "whole-anchor"),
-        ("late", &|all| drop(all[0].as_object_mut().expect("an object").remove("first")), "whole-start"),
-        ("a split below hidden", &|all| drop(all[1].as_object_mut().expect("an object").remove("split")), "whole-split"),
+        (
+            "without anchor",
+            &|all| drop(all[0].as_object_mut().expect("an object").remove("anchor")),
+            "whole-anchor",
+        ),
+        (
+            "late",
+            &|all| drop(all[0].as_object_mut().expect("an object").remove("first")),
+            "whole-start",
+        ),
+        (
+            "a split below hidden",
+            &|all| drop(all[1].as_object_mut().expect("an object").remove("split")),
+            "whole-split",
+        ),
     ];
     for (what, change, check) in changes {
         let mut proof = good.clone();
@@ -211,9 +248,17 @@ async fn a_chain_that_is_not_split_has_no_whole_and_says_so() {
     ] {
         let ran = verb(&rig, arguments);
         assert_eq!(ran.code, Some(2), "{ran:?}");
-        assert!(ran.stderr.contains("is not split up to its Quant 0"), "{ran:?}");
+        assert!(
+            ran.stderr.contains("is not split up to its Quant 0"),
+            "{ran:?}"
+        );
     }
-    for more in [&["1"][..], &["--extend", "0", "1"], &["--to", "orders"], &["--all"]] {
+    for more in [
+        &["1"][..],
+        &["--extend", "0", "1"],
+        &["--to", "orders"],
+        &["--all"],
+    ] {
         let ran = verb(&rig, &[&["prove", "orders", "--whole"], more].concat());
         assert_eq!(ran.code, Some(2), "{ran:?}");
     }

@@ -175,7 +175,8 @@ impl Walk {
             whole.total
         ));
         self.say(
-            "not proved: what is newer than the anchors shown, and whether these are the newest".to_owned(),
+            "not proved: what is newer than the anchors shown, and whether these are the newest"
+                .to_owned(),
         );
         Ok((last, whole))
     }
@@ -188,7 +189,11 @@ impl Walk {
         let split = parent.split;
         check_meta(split, &evidence.meta)?;
         let route = Meta::parse(&evidence.meta)?.route.ok_or_else(|| {
-            let why = format!("Quant {} of chain {} splits nothing", split.height, split.id());
+            let why = format!(
+                "Quant {} of chain {} splits nothing",
+                split.height,
+                split.id()
+            );
             Refused::new("whole-split", why)
         })?;
         if route.len() != evidence.subchains.len() {
@@ -272,7 +277,9 @@ impl Walk {
         let anchor = match (anchor, head.genesis) {
             (None, true) => return Ok(None),
             (None, false) => return refuse("is shown without the anchor that holds it"),
-            (Some(_), true) => return refuse("is its first, which the route names and nothing anchors"),
+            (Some(_), true) => {
+                return refuse("is its first, which the route names and nothing anchors");
+            }
             (Some(anchor), false) => anchor,
         };
         let quant = self.show(&anchor.header)?;
@@ -355,7 +362,9 @@ impl Walk {
             )),
             None => {
                 if !head.genesis {
-                    self.say(format!("whether subchain {name} was split itself is not shown"));
+                    self.say(format!(
+                        "whether subchain {name} was split itself is not shown"
+                    ));
                 }
                 Ok((None, head.genesis))
             }
@@ -399,7 +408,9 @@ fn check_unsplit(
 fn say_subchain(name: &str, head: &Header, anchored_by: Option<u64>, last: &Header) -> String {
     let (id, count) = (head.id(), head.tx_end());
     match anchored_by {
-        None => format!("subchain {name} ({id}): no anchor of it is shown, so none of its transactions"),
+        None => {
+            format!("subchain {name} ({id}): no anchor of it is shown, so none of its transactions")
+        }
         Some(height) => format!(
             "subchain {name} ({id}): {count} transactions from its first on, up to its Quant {}, which is anchored by Quant {height} of its parent, {} before the last one shown",
             head.height,
