@@ -180,9 +180,7 @@ impl Auditor {
             .as_mut()
             .ok_or_else(|| order("a transaction comes before the first Quant"))?;
         current.check_place(&envelope)?;
-        if self.anchors.is_some() {
-            check_after_split(&envelope)?;
-        }
+        check_after_split(self.anchors.as_ref(), &envelope)?;
         if envelope.inject_ms < self.last_inject_ms {
             let why = format!(
                 "inject_ms of transaction {} falls below {}",
