@@ -35,5 +35,7 @@ mod super_log;
 mod trees;
 #[path = "format/vectors.rs"]
 mod vectors;
+#[path = "format/whole.rs"]
+mod whole;
 #[path = "format/work.rs"]
 mod work;

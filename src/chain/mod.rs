@@ -64,10 +64,11 @@ pub use meta::{Meta, ParentRef};
 pub use ml_dsa::MlDsaKey;
 pub use name::{ChainName, NameError};
 pub use proof::{
-    Anchored, Bundle, ChangeEvidence, Claim, HeadEvidence, LogEvidence, ParentEvidence, Proof,
-    ProvenState, ProvenTransaction, StateEvidence, Step, TransactionEvidence, Trust, TrustedHead,
-    Verdict, anchor_leaf, verify, verify_agreement, verify_anchor, verify_bundle, verify_extension,
-    verify_history_link, verify_inclusion_in, verify_logged, verify_requiring,
+    Anchored, Below, Bundle, ChangeEvidence, Claim, FirstTransaction, HeadAnchor, HeadEvidence,
+    LogEvidence, ParentEvidence, Proof, ProvenState, ProvenSubchain, ProvenTransaction,
+    ProvenWhole, StateEvidence, Step, SubchainEvidence, TransactionEvidence, Trust, TrustedHead,
+    Verdict, WholeEvidence, anchor_leaf, verify, verify_agreement, verify_anchor, verify_bundle,
+    verify_extension, verify_history_link, verify_inclusion_in, verify_logged, verify_requiring,
 };
 pub use proof_file::{PROOF_FILE_VERSION, proof_from_json, proof_to_json};
 pub use proof_system::{ProofSystem, Systems};

@@ -2,14 +2,14 @@
 use serde_json::{Value, json};
 
 use crate::{
-    chain::{ChainId, ChainName, subchain_name},
+    chain::{ChainName, subchain_name},
     cli::{
         exit::CliError,
         output::say,
         progress::Progress,
         session::{Session, chain_name},
     },
-    client::{AuditReport, ClientError, Contact, ContactKind, Trusted},
+    client::{AuditReport, Contact, ContactKind, Trusted},
 };
 
 #[derive(clap::Args)]
@@ -20,7 +20,9 @@ pub(super) struct AuditArgs {
 }
 
 pub(super) async fn run(args: AuditArgs, mut session: Session) -> Result<(), CliError> {
-    let audited = audit(&session, args.name.as_ref(), None).await?;
+    let name = args.name.as_ref();
+    let contact = session.client.contact(name, false).await?;
+    let (audited, _) = audit(&session, name, contact).await?;
     session.printer.object(&audited)?;
     Ok(())
 }
@@ -29,16 +31,8 @@ pub(super) async fn run(args: AuditArgs, mut session: Session) -> Result<(), Cli
 async fn audit(
     session: &Session,
     name: &str,
-    expected: Option<ChainId>,
-) -> Result<Value, CliError> {
-    let Contact { trusted, kind } = session.client.contact(name, false).await?;
-    if let Some(expected) = expected.filter(|id| *id != trusted.chain_id) {
-        let why = format!(
-            "the node shows chain {} as {name}, the Quant that split its parent names {expected}",
-            trusted.chain_id
-        );
-        return Err(ClientError::refused("chain-id", why).into());
-    }
+    Contact { trusted, kind }: Contact,
+) -> Result<(Value, AuditReport), CliError> {
     let mut progress = Progress::of("audited", Some(trusted.sealed()));
     let report = session
         .client
@@ -54,21 +48,23 @@ async fn audit(
         ));
     }
     let mut shown = shown(&trusted, &report);
-    if let Some(route) = &report.route {
+    if let Some((split, route)) = &report.route {
         let mut below = Vec::new();
         for (place, id) in (0..).zip(route) {
+            let child = (place, *id);
+            let contact = session.client.subchain(&trusted, child).await?;
+            let head = contact.trusted.clone();
             let name = subchain_name(name, place);
-            let audited = Box::pin(audit(session, &name, Some(*id))).await?;
+            let (shown, found) = Box::pin(audit(session, &name, contact)).await?;
             let book = report.anchored.as_ref();
-            if let Some(last) = book.and_then(|book| book.last(place as usize)) {
-                let trusted = session.client.contact(&name, false).await?.trusted;
-                session.client.check_anchor(&trusted, last).await?;
-            }
-            below.push(audited);
+            let last = book.and_then(|book| book.last(place as usize));
+            let checked = session.client.check_below(&head, (split, last), &found);
+            checked.await?;
+            below.push(shown);
         }
         shown["subchains"] = below.into();
     }
-    Ok(shown)
+    Ok((shown, report))
 }
 
 fn shown(trusted: &Trusted, report: &AuditReport) -> Value {

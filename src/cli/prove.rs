@@ -21,7 +21,7 @@ pub(super) struct ProveArgs {
     #[arg(value_parser = chain_name)]
     name: ChainName,
     /// The transaction to prove
-    #[arg(required_unless_present_any = ["extend", "key", "account", "agree"], conflicts_with_all = ["extend", "key", "account", "agree"])]
+    #[arg(required_unless_present_any = ["extend", "key", "account", "agree", "whole"], conflicts_with_all = ["extend", "key", "account", "agree", "whole"])]
     index: Option<u64>,
     /// Prove the latest transaction of this key, or that there is none; only on keyed chains
     #[arg(long, value_name = "K", conflicts_with_all = ["extend", "account", "agree"])]
@@ -44,6 +44,9 @@ pub(super) struct ProveArgs {
     /// Prove that this fork of the chain has its history up to the fork, and that they part there
     #[arg(long, value_name = "FORK", conflicts_with = "extend", value_parser = chain_name)]
     agree: Option<ChainName>,
+    /// Of a chain that is split: prove all its subchains, to any depth, each from its first transaction on
+    #[arg(long, conflicts_with_all = ["extend", "key", "account", "agree", "to", "all"])]
+    whole: bool,
     /// The file to write [default: stdout]
     #[arg(short = 'o', value_name = "FILE")]
     file: Option<PathBuf>,
@@ -72,6 +75,7 @@ pub(super) async fn run(args: ProveArgs, mut session: Session) -> Result<(), Cli
         "erased": shown.is_some_and(|shown| !shown.payload_shown),
         "head": {"height": verdict.head.height, "quant_hash": hex::encode(verdict.head_hash)},
         "checkpoint": verdict.checkpoint.as_ref().map(shape::checkpoint),
+        "whole": verdict.whole.as_ref().map(shape::whole),
         "file": path.display().to_string(),
     }))?;
     Ok(())
@@ -91,6 +95,9 @@ async fn prove(
     if let Some(fork) = &args.agree {
         let fork = session.look(fork).await?;
         return Ok(client.prove_agreement(trusted, &fork).await?);
+    }
+    if args.whole {
+        return Ok(client.prove_whole(trusted, args.at).await?);
     }
     if let Some(&[from, to]) = args.extend.as_deref() {
         if from >= to {

@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use crate::{
     chain::{
         Checkpoint, Constitution, ConstitutionChange, Content, Edit, Erasure, Header,
-        TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER,
+        ProvenSubchain, ProvenWhole, TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE,
+        TYPE_TRANSFER,
     },
     cli::output::{Column, Row},
     client::{Erased, Mining, ReadTransaction},
@@ -270,6 +271,28 @@ pub(super) fn checkpoint(checkpoint: &Checkpoint) -> Value {
         "cluster_id": hex::encode(checkpoint.cluster_id),
         "size": checkpoint.size,
         "root": hex::encode(checkpoint.root),
+    })
+}
+
+/// A chain that is split, with all that is proved to be below it.
+pub(super) fn whole(whole: &ProvenWhole) -> Value {
+    json!({
+        "split_height": whole.split_height,
+        "transactions": whole.transactions,
+        "total": whole.total,
+        "subchains": whole.subchains.iter().map(subchain).collect::<Vec<_>>(),
+    })
+}
+
+fn subchain(shown: &ProvenSubchain) -> Value {
+    json!({
+        "chain_id": shown.chain_id.to_string(),
+        "height": shown.head.height,
+        "quant_hash": hex::encode(shown.head.hash()),
+        "anchored_by": shown.anchored_by,
+        "transactions": shown.transactions,
+        "unsplit": shown.unsplit,
+        "whole": shown.whole.as_ref().map(whole),
     })
 }
 

@@ -110,6 +110,7 @@ fn check_proof(
             "transaction": transaction,
             "state": verdict.state.as_ref().map(state),
             "checkpoint": verdict.checkpoint.as_ref().map(shape::checkpoint),
+            "whole": verdict.whole.as_ref().map(shape::whole),
         }),
         head: verdict.head,
         steps: verdict.steps,

@@ -4,7 +4,10 @@ use tonic::Streaming;
 
 use crate::{
     chain::{AnchorBook, Auditor, ChainId, Hash, Header, Meta},
-    client::{Client, ClientError, ReceiptCheck, Trusted, contact::equivocation, convert, erase},
+    client::{
+        Client, ClientError, ReceiptCheck, Trusted, contact::equivocation, convert, erase,
+        whole::check_reached,
+    },
     proto,
 };
 
@@ -24,8 +27,10 @@ pub struct AuditReport {
     pub changes: u64,
     /// Of these, how many are erased, each by a tombstone that one of its admins signed.
     pub erased: u64,
-    /// Where it is split: the ids of its subchains, by the Quant that split it.
-    pub route: Option<Vec<ChainId>>,
+    /// Where it is split: the Quant that split it, and the ids of its subchains.
+    pub route: Option<(Hash, Vec<ChainId>)>,
+    /// Of a subchain of which something is sealed: the Quant of its parent by which it begins.
+    pub begins: Option<Hash>,
     /// The heads of its subchains that it has anchored.
     pub anchored: Option<AnchorBook>,
     /// Kept receipts held against the chain.
@@ -68,7 +73,8 @@ impl Client {
                     break;
                 }
                 let header = check_quant(&mut auditor, &quant, height)?;
-                route = Meta::parse(&quant.meta)?.route.or(route);
+                let split = Meta::parse(&quant.meta)?.route;
+                route = split.map(|ids| (header.hash(), ids)).or(route);
                 transactions
                     .audit(trusted, &header, &mut auditor, &mut visit)
                     .await?;
@@ -83,6 +89,7 @@ impl Client {
             changes: audited.changes,
             erased: audited.erased,
             anchored: audited.anchored,
+            begins: audited.begins,
             quants: height,
             route,
             transactions: trusted.sealed(),
@@ -91,12 +98,36 @@ impl Client {
         })
     }
 
+    /// Checks that a subchain begins with the Quant that split its parent, and that the head which that has anchored is the
+    /// subchain's own: the newest head then extends it.
+    pub async fn check_below(
+        &self,
+        trusted: &Trusted,
+        (split, anchored): (&Hash, Option<(u64, Hash)>),
+        report: &AuditReport,
+    ) -> Result<(), ClientError> {
+        if let Some(other) = report.begins.filter(|begins| begins != split) {
+            let why = format!(
+                "subchain {} begins with Quant {}, its parent was split by {}",
+                trusted.chain_id,
+                hex::encode(other),
+                hex::encode(split)
+            );
+            return Err(ClientError::refused("whole-claim", why));
+        }
+        match anchored {
+            Some(anchored) => self.check_anchor(trusted, anchored).await,
+            None => Ok(()),
+        }
+    }
+
     /// Checks that the head which a parent has anchored is the chain's own.
     pub async fn check_anchor(
         &self,
         trusted: &Trusted,
         (height, hash): (u64, Hash),
     ) -> Result<(), ClientError> {
+        check_reached(trusted, height)?;
         let (own, _) = self.quant(trusted, height).await?;
         if own.hash() == hash {
             return Ok(());

@@ -101,6 +101,7 @@ impl Client {
             child_id: child.0.to_vec().into(),
             child_height: height,
             at_height,
+            newest: false,
         };
         let prove = |r| async { self.proofs.clone().prove_anchor(r).await };
         let answer = self.call(request, prove).await?;

@@ -153,7 +153,7 @@ impl Client {
     }
 
     /// The path from a height into the history of a later one, as the node gives it; empty where they are one.
-    async fn raw_path(
+    pub(super) async fn raw_path(
         &self,
         chain: &Trusted,
         height: u64,

@@ -39,6 +39,7 @@ mod split;
 mod super_log;
 mod trusted;
 mod way;
+mod whole;
 
 pub use amend::{Amendment, InForce};
 pub use atomic::{AtomicFile, write_atomic};

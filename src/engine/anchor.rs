@@ -86,12 +86,48 @@ impl Reader<'_> {
         child: &ChainId,
         (from, top): (u64, u64),
     ) -> Result<AnchorFound, ReadError> {
-        let missing = || ReadError::NotAnchored {
-            chain: chain.name.clone(),
-            child: *child,
-            from,
-            height: top,
-        };
+        let place = self.place_of_child(chain, child)?;
+        let found = self.first_anchor(chain, place, (from, top))?;
+        let found = found.ok_or_else(|| not_anchored(chain, child, (from, top)))?;
+        self.anchor_found(chain, child, found)
+    }
+
+    /// The same of the last such anchor.
+    pub fn newest_anchor(
+        &self,
+        chain: &ChainView,
+        child: &ChainId,
+        (from, top): (u64, u64),
+    ) -> Result<AnchorFound, ReadError> {
+        let place = self.place_of_child(chain, child)?;
+        let (lower, upper) = anchors_from(self.slot, chain.no, place, from);
+        let mut rows = Vec::new();
+        collect(&mut rows, 1, |each| {
+            self.view.scan_down(Cf::Index, &lower, &upper, each)
+        })?;
+        // As a rule the last of all; else it is looked for by halves: later anchors stand in later Quants.
+        let mut newest = rows.first().copied();
+        if let Some((last, row)) = newest
+            && row.parent > top
+        {
+            newest = None;
+            let (mut low, mut high) = (from, last);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                match self.first_anchor(chain, place, (middle, top))? {
+                    Some(found) => {
+                        low = found.0 + 1;
+                        newest = Some(found);
+                    }
+                    None => high = middle,
+                }
+            }
+        }
+        let newest = newest.ok_or_else(|| not_anchored(chain, child, (from, top)))?;
+        self.anchor_found(chain, child, newest)
+    }
+
+    fn place_of_child(&self, chain: &ChainView, child: &ChainId) -> Result<u32, ReadError> {
         let split = self.split(chain)?.filter(is_sealed);
         let route = split.map(|split| split.route()).unwrap_or_default();
         let place = route.iter().position(|id| id == child);
@@ -99,12 +135,26 @@ impl Reader<'_> {
             chain: chain.name.clone(),
             child: *child,
         })?;
-        let (lower, upper) = anchors_from(self.slot, chain.no, place as u32, from);
+        Ok(place as u32)
+    }
+
+    fn first_anchor(
+        &self,
+        chain: &ChainView,
+        place: u32,
+        (from, top): (u64, u64),
+    ) -> Result<Option<(u64, AnchorRow)>, StoreError> {
+        let (lower, upper) = anchors_from(self.slot, chain.no, place, from);
         let rows = anchor_rows(self.view, (&lower, &upper), 1)?;
-        let (child_height, row) = rows.first().copied().ok_or_else(missing)?;
-        if row.parent > top {
-            return Err(missing());
-        }
+        Ok(rows.first().copied().filter(|(_, row)| row.parent <= top))
+    }
+
+    fn anchor_found(
+        &self,
+        chain: &ChainView,
+        child: &ChainId,
+        (child_height, row): (u64, AnchorRow),
+    ) -> Result<AnchorFound, ReadError> {
         let quant = self.quant(chain, row.parent)?;
         let header = quant.parse()?;
         let anchors = quant.anchors(&header)?;
@@ -165,6 +215,15 @@ impl Reader<'_> {
             }
         }
         Ok(None)
+    }
+}
+
+fn not_anchored(chain: &ChainView, child: &ChainId, (from, top): (u64, u64)) -> ReadError {
+    ReadError::NotAnchored {
+        chain: chain.name.clone(),
+        child: *child,
+        from,
+        height: top,
     }
 }
 

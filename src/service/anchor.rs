@@ -422,7 +422,7 @@ impl Service {
         Ok(Some((evidence, reads.signatures(height)?)))
     }
 
-    /// The first anchor of a subchain that holds a height of it, as this replica shows it.
+    /// The first or the newest anchor of a subchain that holds a height of it, as this replica shows it.
     pub(super) fn do_prove_anchor(
         &self,
         request: &proto::ProveAnchorRequest,
@@ -431,10 +431,13 @@ impl Service {
         let reads = self.reads(&request.chain)?;
         let top = request.at_height.map_or_else(|| reads.newest(), Ok)?;
         let bounds = (request.child_height, top);
-        let found = reads
-            .reader()
-            .anchor(&reads.chain, &ChainId(child), bounds)
-            .map_err(|error| of_read(&error))?;
+        let (reader, child) = (reads.reader(), ChainId(child));
+        let found = if request.newest {
+            reader.newest_anchor(&reads.chain, &child, bounds)
+        } else {
+            reader.anchor(&reads.chain, &child, bounds)
+        };
+        let found = found.map_err(|error| of_read(&error))?;
         Ok(proto::ProveAnchorResponse {
             child_height: found.child_height,
             header: found.quant.header.into(),

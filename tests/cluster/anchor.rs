@@ -84,6 +84,7 @@ async fn all_anchored(story: &Story, ids: &[ChainId]) {
             child_id: id.0.to_vec().into(),
             child_height: height,
             at_height: None,
+            newest: false,
         };
         let found = answered!(story, proofs, prove_anchor, request.clone());
         let request = GetQuantRequest {

@@ -179,6 +179,43 @@ fn anchors_give_the_same_bytes_in_any_batches_come_with_an_image_and_prove_their
 }
 
 #[test]
+fn the_newest_anchor_is_found_as_of_any_quant_of_the_parent() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = Replica::new(&open(dir.path()), 1);
+    replica.apply(&anchored());
+    for height in 3..9 {
+        grow(&replica, FIRST, 14_000 + height * 2_000);
+        let next = [evidence(&replica, FIRST, height, height + 1)];
+        anchor(&replica, 15_000 + height * 2_000, &next);
+    }
+    let reader = Reader::new(&replica.store, replica.slot);
+    let view = reader.chain("a").unwrap();
+    assert_eq!(view.head.height, 9);
+    let child = header(&replica, FIRST, 1).id();
+    for top in 0..2 {
+        let missing = reader.newest_anchor(&view, &child, (0, top)).unwrap_err();
+        assert!(
+            matches!(missing, ReadError::NotAnchored { .. }),
+            "{missing}"
+        );
+    }
+    for top in 2..10 {
+        let found = reader.newest_anchor(&view, &child, (0, top)).unwrap();
+        let quant = found.quant.parse().unwrap();
+        assert_eq!((found.child_height, quant.height), (top, top));
+        let below = header(&replica, FIRST, found.child_height);
+        verify_anchor(&below, &quant, found.index, &found.path).unwrap();
+        let above = reader.newest_anchor(&view, &child, (top + 1, top));
+        assert!(matches!(above, Err(ReadError::NotAnchored { .. })));
+    }
+    let second = header(&replica, SECOND, 1).id();
+    let found = reader.newest_anchor(&view, &second, (0, 9)).unwrap();
+    assert_eq!(found.child_height, 1, "it never moved again");
+    let strange = reader.newest_anchor(&view, &view.chain_id, (0, 9));
+    assert!(matches!(strange, Err(ReadError::NoSubchain { .. })));
+}
+
+#[test]
 fn evidence_that_does_not_hold_is_refused_and_nothing_changes() {
     let dir = tempfile::tempdir().unwrap();
     let replica = Replica::new(&open(dir.path()), 1);

@@ -133,7 +133,7 @@ pub fn proof_corruptions(proof: &Proof) -> Vec<(String, Proof)> {
             }
         }
         Claim::State(evidence) => state_corruptions(proof, evidence, &mut all),
-        Claim::Agreement(_) | Claim::Parting { .. } => {}
+        Claim::Agreement(_) | Claim::Parting { .. } | Claim::Whole(_) => {}
     }
     for (i, step) in proof.steps.iter().enumerate() {
         step_corruptions(proof, i, step, &mut all);

@@ -2,12 +2,15 @@
 
 use qbc::chain::{
     Anchored, Auditor, EXPORT_ANCHORS, EXPORT_END, EXPORT_QUANT, EXPORT_SIGNATURE,
-    EXPORT_TRANSACTION, ExportVerdict, ExportVerifier, Refused, Trust, export_frame, export_magic,
+    EXPORT_TRANSACTION, ExportVerdict, ExportVerifier, Header, Refused, Trust, export_frame,
+    export_magic,
 };
 
 use super::attack::Attack;
 use super::authority::signatures;
-use super::vectors::{Chain, MORE, Quant, V1, anchors_parent, lineage, list, number, whole_chains};
+use super::vectors::{
+    Chain, MORE, Quant, V1, anchors_alone, anchors_parent, lineage, list, number, whole_chains,
+};
 
 #[test]
 fn every_chain_of_the_vectors_audits_clean() {
@@ -20,6 +23,11 @@ fn every_chain_of_the_vectors_audits_clean() {
         // They show anchors, without the transaction that a subchain begins with.
         if name.starts_with("anchors.children") {
             assert_eq!(verdict.unwrap_err().check, "audit-claim", "{name}");
+            continue;
+        }
+        // It shows anchors beside data, which a server seals in its subchains.
+        if name == "anchors.parent" {
+            assert_eq!(verdict.unwrap_err().check, "audit-split", "{name}");
             continue;
         }
         let verdict = verdict.unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -155,14 +163,14 @@ fn an_export_of_other_frames_is_refused_by_name() {
 #[test]
 fn anchors_of_an_export_that_are_not_their_quants_are_refused_by_name() {
     let with = |change: &dyn Fn(&mut Vec<Quant>)| {
-        let mut parent = anchors_parent();
+        let mut parent = anchors_alone();
         change(&mut parent.quants);
         check(&export(&parent.quants, &[]), 4096, &[])
     };
     with(&|_| {}).unwrap();
     let mut attack = Attack::on("anchors");
     for at in [3, 4, 5] {
-        let whole = anchors_parent().quants[at].anchors.len();
+        let whole = anchors_alone().quants[at].anchors.len();
         attack.refuses_by("anchor-form", "none", with(&|all| all[at].anchors.clear()));
         for cut in [1, 75, 76, 77, whole - 1] {
             let cut = with(&|all| all[at].anchors.truncate(cut));
@@ -179,18 +187,38 @@ fn anchors_of_an_export_that_are_not_their_quants_are_refused_by_name() {
     }
     let other = with(&|all| all[4].anchors = all[5].anchors.clone());
     attack.refuses("of another Quant", other);
-    let frames = frames(&anchors_parent().quants, &[]);
+    let frames = frames(&anchors_alone().quants, &[]);
     let kinds: Vec<u8> = frames.iter().map(|frame| frame[0]).collect();
     let at = kinds
         .iter()
         .position(|kind| *kind == EXPORT_ANCHORS)
         .unwrap();
-    assert_eq!(kinds[at + 1], EXPORT_TRANSACTION);
-    let mut late = frames.clone();
-    late.swap(at, at + 1);
-    let late = [&export_magic()[..], &late.concat()].concat();
-    attack.refuses_by("audit-order", "late", check(&late, 4096, &[]));
+    assert_eq!(kinds[at - 1], EXPORT_QUANT);
+    let mut early = frames.clone();
+    early.swap(at - 1, at);
+    let early = [&export_magic()[..], &early.concat()].concat();
+    attack.refuses_by("audit-order", "early", check(&early, 4096, &[]));
     attack.at_least_twenty();
+}
+
+#[test]
+fn a_chain_that_is_split_is_split_once_and_seals_tombstones_alone() {
+    let of = |quants: &[Quant]| check(&export(quants, &[]), 4096, &[]);
+    of(&anchors_alone().quants).unwrap();
+    let mut attack = Attack::on("after a split");
+    let data = &anchors_parent().quants;
+    attack.refuses_by("audit-split", "data after it", of(data));
+    let mut twice = anchors_alone();
+    let (last, route) = (twice.quants.len() - 1, twice.quants[2].meta.clone());
+    let header = Header {
+        meta_len: route.len() as u32,
+        meta_hash: twice.alg.hash(&[&route]),
+        ..twice.quants[last].parsed()
+    };
+    let quant = &mut twice.quants[last];
+    (quant.header, quant.hash) = (header.to_bytes().to_vec(), header.hash());
+    quant.meta = route;
+    attack.refuses_by("audit-split", "a second route", of(&twice.quants));
 }
 
 #[test]

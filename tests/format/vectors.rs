@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use qbc::chain::{
     ChainId, Claim, Hash, HashAlg, HeadEvidence, Header, LeafReader, Proof, Step,
-    TransactionEvidence, anchor_leaf, inclusion_path,
+    TransactionEvidence, anchor_leaf, inclusion_path, tree_root,
 };
 use serde_json::Value;
 
@@ -78,6 +78,27 @@ pub fn anchors_parent() -> Chain {
         let anchors = &mut parent.quants[at("parent_height")].anchors;
         assert_eq!(anchors.len(), 76 * at("index"), "in their order");
         anchors.extend(anchor_leaf(&child.parsed()));
+    }
+    parent
+}
+
+/// The same as a server has it: after the split it seals nothing but anchors.
+pub fn anchors_alone() -> Chain {
+    let mut parent = anchors_parent();
+    let split = 2;
+    let end = parent.quants[split].parsed().tx_end();
+    for at in split + 1..parent.quants.len() {
+        let header = Header {
+            tx_start: end,
+            tx_count: 0,
+            tx_root: parent.alg.empty(),
+            prev_hash: parent.quants[at - 1].hash,
+            hist_root: tree_root(parent.alg, &leaves(&parent.quants[..at])),
+            ..parent.quants[at].parsed()
+        };
+        let quant = &mut parent.quants[at];
+        (quant.header, quant.hash) = (header.to_bytes().to_vec(), header.hash());
+        quant.transactions.clear();
     }
     parent
 }

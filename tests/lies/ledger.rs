@@ -4,10 +4,10 @@ use std::ops::Range;
 use bytes::Bytes;
 use qbc::{
     chain::{
-        Certificate, ChainId, EXPORT_END, EXPORT_QUANT, EXPORT_SIGNATURE, EXPORT_TRANSACTION,
-        Envelope, Frontier, Hash, HashAlg, HeadSignature, Header, LeafReader, Meta, ParentRef,
-        SigningKey, attributes_hash, export_frame, export_magic, head_message, inclusion_path,
-        payload_hash, tree_root,
+        ANCHOR_BYTES, Certificate, ChainId, EXPORT_END, EXPORT_QUANT, EXPORT_SIGNATURE,
+        EXPORT_TRANSACTION, Envelope, Frontier, Hash, HashAlg, HeadSignature, Header, LeafReader,
+        Meta, ParentRef, SigningKey, anchor_leaf, attributes_hash, export_frame, export_magic,
+        head_message, inclusion_path, payload_hash, tree_root,
     },
     proto,
 };
@@ -18,6 +18,8 @@ pub struct Ledger {
     pub alg: HashAlg,
     pub headers: Vec<Header>,
     pub metas: Vec<Vec<u8>>,
+    /// Of a chain that is split: the anchor leaves of each Quant.
+    pub anchors: Vec<Vec<u8>>,
     /// Sealed and pooled.
     pub transactions: Vec<proto::Transaction>,
     /// As they are shown.
@@ -58,6 +60,7 @@ impl Ledger {
             alg,
             headers,
             metas: quants.iter().map(|quant| quant.meta.to_vec()).collect(),
+            anchors: quants.iter().map(|quant| quant.anchors.to_vec()).collect(),
             leaves: envelopes.iter().map(|shown| shown.leaf(alg)).collect(),
             envelopes,
             transactions,
@@ -112,6 +115,25 @@ impl Ledger {
             later.tx_start -= 1;
         }
         self.reseal(height);
+    }
+
+    /// Anchors this other history of a subchain, as if it had been so.
+    pub fn anchor_instead(&mut self, child: &Ledger) {
+        for height in 0..self.headers.len() {
+            for leaf in self.anchors[height].chunks_mut(ANCHOR_BYTES) {
+                let at = u64::from_be_bytes(leaf[36..44].try_into().expect("a height"));
+                if leaf[4..36] == child.id().0 {
+                    leaf.copy_from_slice(&anchor_leaf(&child.headers[at as usize]));
+                }
+            }
+            self.headers[height].anchors_root = tree_root(self.alg, &self.anchor_hashes(height));
+        }
+        self.reseal(1);
+    }
+
+    fn anchor_hashes(&self, height: usize) -> Vec<Hash> {
+        let leaves = self.anchors[height].chunks(ANCHOR_BYTES);
+        leaves.map(|leaf| self.alg.leaf(leaf)).collect()
     }
 
     /// Takes everything after a height away.
@@ -225,7 +247,7 @@ impl Ledger {
             tx_start: header.tx_start,
             tx_count: header.tx_count,
             r#final: header.is_final,
-            anchors: Bytes::new(),
+            anchors: self.anchors.get(height).cloned().unwrap_or_default().into(),
         })
     }
 
@@ -306,6 +328,23 @@ impl Ledger {
             head: Some(self.head(to)?),
             genesis: Some(self.quant(self.first_shown)?),
         })
+    }
+
+    pub fn newest_anchor(&self, child: &[u8]) -> Result<proto::ProveAnchorResponse, Status> {
+        for height in (0..self.headers.len()).rev() {
+            let mut leaves = self.anchors[height].chunks(ANCHOR_BYTES);
+            let Some(index) = leaves.position(|leaf| leaf[4..36] == *child) else {
+                continue;
+            };
+            let leaf = &self.anchors[height][index * ANCHOR_BYTES..][..ANCHOR_BYTES];
+            return Ok(proto::ProveAnchorResponse {
+                child_height: u64::from_be_bytes(leaf[36..44].try_into().expect("a height")),
+                header: self.quant(height)?.header,
+                index: index as u64,
+                path: nodes(&path(self.alg, &self.anchor_hashes(height), index)),
+            });
+        }
+        Err(absent("anchor"))
     }
 
     pub fn bundle(&self) -> Result<proto::GetBundleResponse, Status> {

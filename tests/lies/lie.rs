@@ -1,6 +1,6 @@
 //! The lies, each by the name that starts the proxy with it.
 use bytes::Bytes;
-use qbc::chain::SigningKey;
+use qbc::chain::{SigningKey, TYPE_CLAIM};
 
 use crate::ledger::Ledger;
 
@@ -64,6 +64,16 @@ pub enum Lie {
     SealedAsPooled,
     /// What is in the pool is said to be sealed and proven.
     PooledAsSealed,
+    /// The subchain `s/1` is denied.
+    HiddenChild,
+    /// The subchain `s/0` begins with its data, not with the Quant that split `s`; `s` anchors it so.
+    LateChild,
+    /// The newest Quant of the subchain `s/0`, which `s` has anchored, never was.
+    OldChild,
+    /// The subchain `s/0` has another history than the one that `s` has anchored.
+    RewrittenChild,
+    /// The subchain `s/1` under the name `s/0`.
+    SwappedChild,
 }
 
 const NAMES: &[(&str, Lie)] = &[
@@ -94,6 +104,11 @@ const NAMES: &[(&str, Lie)] = &[
     ("cut-stream", Lie::CutStream),
     ("sealed-as-pooled", Lie::SealedAsPooled),
     ("pooled-as-sealed", Lie::PooledAsSealed),
+    ("hidden-child", Lie::HiddenChild),
+    ("late-child", Lie::LateChild),
+    ("old-child", Lie::OldChild),
+    ("rewritten-child", Lie::RewrittenChild),
+    ("swapped-child", Lie::SwappedChild),
 ];
 
 impl Lie {
@@ -104,7 +119,21 @@ impl Lie {
 
     /// The chain that is told, by the chain that was asked for.
     pub fn source(self, name: &str) -> &str {
-        if self == Self::OtherChain { "b" } else { name }
+        match self {
+            Self::OtherChain => "b",
+            Self::SwappedChild => "s/1",
+            _ => name,
+        }
+    }
+
+    /// Whether the truth is told about a chain.
+    pub fn spares(self, name: &str) -> bool {
+        match self {
+            Self::HiddenChild => name != "s/1",
+            Self::LateChild => !["s", "s/0"].contains(&name),
+            Self::OldChild | Self::RewrittenChild | Self::SwappedChild => name != "s/0",
+            _ => false,
+        }
     }
 
     /// Makes the ledger say it; what lies only in an answer is left to the answer.
@@ -116,10 +145,14 @@ impl Lie {
                 ledger.show_anew();
             }
             Self::PayloadBesideEnvelope => swap(ledger),
-            Self::OldHead => ledger.forget_after(ledger.top() - 1),
+            Self::OldHead | Self::OldChild => ledger.forget_after(ledger.top() - 1),
+            Self::RewrittenChild => rewrite(ledger),
             Self::UncertifiedKey => certify_oneself(ledger),
             Self::OtherKey => ledger.signer.key = SigningKey::from_seed([9; 32]),
             Self::Dropped => drop_receipted(ledger),
+            Self::LateChild if ledger.transactions[0].r#type == u32::from(TYPE_CLAIM) => {
+                ledger.drop_transaction(0);
+            }
             Self::ForkAsParent => ledger.fork_after(2),
             Self::ForkWithParentsGenesis => {
                 ledger.fork_after(2);

@@ -2,8 +2,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
+use qbc::chain::{ChainId, HashAlg, place_of};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -33,6 +36,8 @@ pub const KNOWING: &str = "knowing";
 /// A client that knows nothing.
 pub const NEWCOMER: &str = "newcomer";
 
+const ANCHORED_MAX: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(200);
 /// Exit code of a verification that failed.
 const VERIFICATION: Option<i32> = Some(7);
 
@@ -65,6 +70,39 @@ impl Stage {
         }
         stage.grow("b", &["of b".to_owned(), "more of b".to_owned()]);
         stage.inject("a", &["pooled 0".to_owned(), "pooled 1".to_owned()]);
+        stage
+    }
+
+    /// Besides, chain `s`, split into two after its first Quant: each subchain has data in two Quants, and `s` anchors all.
+    pub fn split(lie: &str) -> Self {
+        let stage = Self::new(lie);
+        stage.owner("bang s --content text");
+        stage.grow("s", &["before".to_owned()]);
+        stage.owner("split s --into 2");
+        let told = stage.owner("chain s --output json");
+        let told: Value = serde_json::from_str(&told.stdout).expect("JSON was asked for");
+        let id = told["chain_id"].as_str().expect("an id").parse::<ChainId>();
+        let id = id.expect("an id is hex");
+        for round in 0..2 {
+            for place in 0..2 {
+                let leads = |key: &u32| {
+                    place_of(HashAlg::Sha3_256, &id, key.to_string().as_bytes(), 2) == place
+                };
+                let key = (round * 1000..).find(leads).expect("half of all keys do");
+                let lines = stage.file("lines");
+                fs::write(&lines, "one\nother\n").expect("a file can be written");
+                stage.owner(&format!("inject s {} --key {key}", lines.display()));
+                stage.owner(&format!("leap s/{place}"));
+            }
+        }
+        let until = Instant::now() + ANCHORED_MAX;
+        for place in 0..2 {
+            let whole = format!("prove s/{place} 4 -o FILE");
+            while stage.run("owner", stage.node.url(), &whole).code != Some(0) {
+                assert!(Instant::now() < until, "s/{place} is not anchored");
+                sleep(POLL);
+            }
+        }
         stage
     }
 

@@ -87,6 +87,7 @@ class Audit:
             need(self.work.bits in (None, b.pow_bits), "work-retarget", f"{b.pow_bits} bits where {self.work.bits} are due")
             parse_meta(b, meta)
             self.work.follow(b.height, b.time_ms)
+            need(not (self.anchors.last and 5 in parse_meta(b, meta)), "audit-split", "it is split already")
         self.changed, self.anchored = False, False
         self.last, self.meta, self.leaves, self.signers, self.sealed = b, meta, [], [], False
 
@@ -124,6 +125,7 @@ class Audit:
         need(e.index == self.count and self.count < h.tx_start + h.tx_count, "envelope-index")
         need(e.inject_ms <= h.time_ms, "envelope-time")
         need(e.inject_ms >= self.inject_ms, "inject-order")
+        need(e.type == 2 or not self.anchors.last, "audit-split", "a chain that is split takes tombstones alone")
         ledger = 14 in self.constitution
         first = self.subchain is not None and e.index == 0
         need(not first or e.type == 5, "audit-claim", "a subchain begins with the Quant that split its parent")

@@ -58,13 +58,13 @@ def leaf(data):
 class Chain:
     """A chain in the making."""
 
-    def __init__(self, name="example", roots=(ROOT_SEED,), threshold=1, quorum=None, extra=b"", content=0):
+    def __init__(self, name="example", roots=(ROOT_SEED,), threshold=1, quorum=None, extra=b"", content=0, parent=b""):
         authority = bytes([threshold]) + b"".join(ed25519.public(s) for s in roots)
         rules = [record(1, name.encode()), record(2, be(START_MS, 8)), record(3, bytes([3] * 16)), record(4, authority),
                  record(5, bytes([content])), extra, record(13, bytes([quorum])) if quorum else b"", record(21, CLUSTER)]
         self.constitution = b"".join(rules)
-        meta = record(1, self.constitution) + record(7, H(ALG, self.constitution) + be(0, 8))
-        self.roots, self.quants, self.count = roots, [], 0
+        meta = record(1, self.constitution) + parent + record(7, H(ALG, self.constitution) + be(0, 8))
+        self.name, self.roots, self.quants, self.count = name, roots, [], 0
         self.id = ZERO
         self.id = self.leap([], meta, flags=1)
 

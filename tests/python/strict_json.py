@@ -23,9 +23,15 @@ def strict_json(raw):
         need(text.isascii() and text.isdigit() and len(text) < 21, "integer", text)
         return int(text)
     try:
-        return json.loads(raw.decode("utf-8"), object_pairs_hook=no_twice, parse_int=whole, parse_float=whole, parse_constant=whole)
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=no_twice, parse_int=whole, parse_float=whole, parse_constant=whole)
     except (ValueError, RecursionError) as error:
         raise Refused("json", str(error)) from None
+    depth, layer = 0, [value]
+    while layer := [v for v in layer if isinstance(v, (dict, list))]:
+        depth += 1
+        layer = [inner for outer in layer for inner in (outer.values() if isinstance(outer, dict) else outer)]
+    need(depth <= 127, "json", "nested too deep")
+    return value
 
 
 def fields(obj, required, optional=()):

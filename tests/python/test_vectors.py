@@ -355,7 +355,7 @@ def proof_files():
     refuses("duplicate name", ["duplicate-name"], trusted, raw.replace(b'"qbc_proof"', b'"qbc_proof": 1, "qbc_proof"'), c.id)
     for text in (b"1.0", b"1e0"):
         refuses("a fraction", ["integer"], trusted, raw.replace(b'"alg": 1', b'"alg": ' + text), c.id)
-    for text in (b"", b"\xff", raw + b"x", b"[" * 100000):
+    for text in (b"", b"\xff", raw + b"x", b"[" * 100000, b"[" * 128 + b"]" * 128):
         refuses("no JSON", ["json"], trusted, text, c.id)
     text = (HERE / "../../docs/FORMAT.md").read_text(encoding="utf-8")
     for name, block in example.blocks().items():
@@ -519,6 +519,28 @@ def super_log(vectors):
     check(not verdict["anchored"], "a checkpoint alone is not the word of a quorum")
 
 
+def wholes(vectors):
+    """Proofs of the whole of a chain that is split."""
+    def proof(value):
+        if isinstance(value, dict):
+            return {name: proof(v) for name, v in value.items()}
+        if isinstance(value, list):
+            return [proof(v) for v in value]
+        return vectors["strings"][int(value[1:])] if isinstance(value, str) and value.startswith("$") else value
+    chain_id = bytes.fromhex(vectors["chain_id"])
+    for case in vectors["good"]:
+        raw = file_of(proof(case["proof"]))
+        verdict = accepts(case["name"], trusted, raw, chain_id)
+        below = [(name, count) for name, count, _, _ in case["below"]]
+        check((verdict["whole"], verdict["subchains"]) == (case["total"], below), f"{case['name']}: what it holds")
+        digits = [i for i, byte in enumerate(raw) if byte in b"0123456789abcdef" and raw[i - 1] in b"0123456789abcdef"]
+        for at in digits[::197]:
+            broken = raw[:at] + (b"1" if raw[at:at + 1] == b"0" else b"0") + raw[at + 1:]
+            refuses(f"{case['name']} with byte {at} changed", (), trusted, broken, chain_id)
+    for case in vectors["bad"]:
+        refuses(case["name"], [case["check"]], trusted, file_of(proof(case["proof"])), chain_id)
+
+
 def command_line():
     """Exit codes of the verifier as a program: 0, and 7 with the name of the check on stderr."""
     c = example.example()
@@ -575,6 +597,9 @@ def main(argv):
     more = path.with_name("format-v1-super.json")
     if more.exists():
         super_log(json.loads(more.read_text(encoding="utf-8")))
+    more = path.with_name("format-v1-whole.json")
+    if more.exists():
+        wholes(json.loads(more.read_text(encoding="utf-8")))
     proof_files()
     forgeries()
     policies()

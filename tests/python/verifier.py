@@ -239,7 +239,8 @@ def anchored(b, nodes, trust_chain, trust_head, log=None):
 
 # --- section 13: the proof file
 
-SUBJECTS = {"inclusion": "transaction", "state": "state", "extension": "old", "agreement": "parent", "parting": "parent"}
+SUBJECTS = {"inclusion": "transaction", "state": "state", "extension": "old", "agreement": "parent", "parting": "parent",
+            "whole": "whole"}
 
 def verify_proof(raw, trust_chain=None, trust_head=None, require=()):
     """Checks a proof file; gives the verdict as a dict, `anchored` is None if nobody known vouches for it."""
@@ -268,6 +269,9 @@ def verify_proof(raw, trust_chain=None, trust_head=None, require=()):
         headers, verdict = agreement_shown(subject, steps)
         if kind == "parting":
             parting(parse_header(unhex(after[0])), hashes(after[1]), headers)
+    elif kind == "whole":
+        import whole
+        headers, verdict = whole.shown(subject, steps)
     else:
         old, headers = parse_header(unhex(subject)), []
         need(len(array(steps)) == 1 and isinstance(steps[0], dict) and steps[0].get("link") == "history", "grammar")

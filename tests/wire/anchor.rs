@@ -283,6 +283,7 @@ async fn anchors_that_are_not_there_are_refused_clearly() {
         child_id: child_id.to_vec().into(),
         child_height,
         at_height: None,
+        newest: false,
     };
     let field = ("FIELD_INVALID", Code::InvalidArgument);
     for request in [

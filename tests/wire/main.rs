@@ -29,3 +29,4 @@ mod sealing;
 mod settings;
 mod split;
 mod tiles;
+mod whole;

@@ -8,6 +8,7 @@ mod sentences;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::anchors::check_after_split;
 use super::state::StateAudit;
 use super::subchain::SubchainAudit;
 use crate::chain::anchor::AnchorBook;
@@ -84,6 +85,8 @@ pub struct Audited {
     pub changes: u64,
     /// The heads of its subchains that it has anchored; none where it is not split.
     pub anchored: Option<AnchorBook>,
+    /// Of a subchain that holds something: the hash of the Quant by which it begins, the one that split its parent.
+    pub begins: Option<Hash>,
     /// The constitution in force after the last header.
     pub constitution: Constitution,
     /// Nodes that signed the last header, ascending; empty where no signature was fed.
@@ -177,6 +180,7 @@ impl Auditor {
             .as_mut()
             .ok_or_else(|| order("a transaction comes before the first Quant"))?;
         current.check_place(&envelope)?;
+        check_after_split(self.anchors.as_ref(), &envelope)?;
         if envelope.inject_ms < self.last_inject_ms {
             let why = format!(
                 "inject_ms of transaction {} falls below {}",
@@ -192,7 +196,7 @@ impl Auditor {
         }
         let attributes = read_attributes(attributes)?;
         let matched = current.rules.check(&envelope, &attributes, payload)?;
-        if let Some(subchain) = &self.subchain {
+        if let Some(subchain) = &mut self.subchain {
             let constitution = &current.rules.constitution;
             subchain.check(&envelope, &attributes, payload, constitution)?;
         }
@@ -337,6 +341,7 @@ impl Auditor {
             signed: self.signed,
             changes: self.changes,
             anchored: self.anchors,
+            begins: self.subchain.and_then(|subchain| subchain.begins),
             constitution: current.rules.constitution,
             nodes,
             steps,
@@ -372,6 +377,7 @@ impl Auditor {
         rules.systems.push(&header);
         check_meta(&header, meta)?;
         let meta = Meta::parse(meta)?;
+        self.check_route(header.height, &meta)?;
         let apply = |value: Vec<u8>| {
             apply_change(
                 &value,

@@ -1,7 +1,7 @@
 //! What an audit asks of a subchain: it begins with the Quant that split its parent, and holds only what is routed to it.
 
 use crate::chain::constitution::Constitution;
-use crate::chain::hash::HashAlg;
+use crate::chain::hash::{Hash, HashAlg};
 use crate::chain::id::ChainId;
 use crate::chain::meta::{Meta, ParentRef};
 use crate::chain::quant::Header;
@@ -15,6 +15,8 @@ pub(super) struct SubchainAudit {
     alg: HashAlg,
     parent: ParentRef,
     place: (u32, u32),
+    /// The Quant that its first transaction holds.
+    pub begins: Option<Hash>,
 }
 
 impl SubchainAudit {
@@ -37,12 +39,13 @@ impl SubchainAudit {
             alg: genesis.hash_alg,
             parent,
             place,
+            begins: None,
         }))
     }
 
     /// The next transaction.
     pub fn check(
-        &self,
+        &mut self,
         envelope: &Envelope,
         attributes: &Attributes,
         payload: Option<&[u8]>,
@@ -70,7 +73,7 @@ impl SubchainAudit {
     }
 
     fn first(
-        &self,
+        &mut self,
         envelope: &Envelope,
         payload: Option<&[u8]>,
         constitution: &Constitution,
@@ -81,6 +84,7 @@ impl SubchainAudit {
         }
         let evidence = SplitEvidence::parse(payload.unwrap_or_default())?;
         evidence.check(&self.id, self.alg, &self.parent, self.place)?;
+        self.begins = Some(evidence.quant_hash());
         evidence.verify(constitution)
     }
 }

@@ -1,6 +1,7 @@
 //! The values of a proof, as they were received: bytes, not yet believed.
 
 use super::log::LogEvidence;
+use super::whole::{ProvenWhole, WholeEvidence};
 use crate::chain::authority::HeadSignature;
 use crate::chain::hash::Hash;
 use crate::chain::id::ChainId;
@@ -47,6 +48,9 @@ pub enum Claim {
         /// `next` into the history of the last header; empty where it is the last header.
         next_path: Vec<Hash>,
     },
+    /// All subchains of a chain that is split, each from its first transaction on. Steps: one `History` without borders
+    /// from the split Quant to the chain's head, or none where it is that head.
+    Whole(WholeEvidence),
 }
 
 /// A transaction and as much of it as is shown.
@@ -181,6 +185,8 @@ pub struct Verdict {
     pub transaction: Option<ProvenTransaction>,
     /// Of a state: what it holds.
     pub state: Option<ProvenState>,
+    /// Of a chain that is split, where all of it was proved.
+    pub whole: Option<ProvenWhole>,
     /// The super log that had the last header, where that is shown.
     pub checkpoint: Option<Checkpoint>,
     /// One sentence per thing that was checked, in order.

@@ -1,7 +1,7 @@
 //! Proofs: a closed grammar of links from a transaction or an old head to a head that the caller trusts.
 //!
 //! `grammar` holds the values, `link` the numbered checks of one link, `state` those of what a Quant's state holds,
-//! `head` who vouches for the last header, `log` that it was in the log of all chains, `verify` the walk over a whole proof, `anchor` what it is worth, `bundle` what a newcomer needs. A link that is not in the grammar is no link:
+//! `head` who vouches for the last header, `log` that it was in the log of all chains, `whole` all subchains of a chain, `verify` the walk over a whole proof, `anchor` what it is worth, `bundle` what a newcomer needs. A link that is not in the grammar is no link:
 //! a payload, an attribute or a name proves nothing.
 
 mod anchor;
@@ -12,6 +12,7 @@ mod link;
 mod log;
 mod state;
 mod verify;
+mod whole;
 
 pub(crate) use anchor::anchor;
 pub use bundle::{Bundle, TrustedHead, verify_bundle};
@@ -27,3 +28,7 @@ pub use link::{
 pub use log::{LogEvidence, verify_logged};
 pub(crate) use verify::{check_attributes, check_payload};
 pub use verify::{verify, verify_requiring};
+pub use whole::{
+    Below, FirstTransaction, HeadAnchor, ProvenSubchain, ProvenWhole, SubchainEvidence,
+    WholeEvidence,
+};

@@ -11,6 +11,7 @@ use super::link::{
 };
 use super::log::{LogEvidence, check_checkpoint, say_logged, say_signed, verify_logged};
 use super::state::{check_kept, check_state, say_state};
+use super::whole::ProvenWhole;
 use crate::chain::constitution::Work;
 use crate::chain::hash::{Hash, HashAlg};
 use crate::chain::proof_system::Systems;
@@ -36,26 +37,12 @@ pub fn verify_requiring(
     required: SigAlgs,
 ) -> Result<Verdict, Refused> {
     let mut walk = Walk::default();
-    let mut state = None;
-    let (last, transaction) = match &proof.claim {
-        Claim::Inclusion(evidence) => walk.inclusion(evidence, &proof.steps)?,
-        Claim::State(evidence) => {
-            let (last, transaction, proven) = walk.state(evidence, &proof.steps)?;
-            state = Some(proven);
-            (last, transaction)
-        }
-        Claim::Extension { old } => (walk.extension(old, &proof.steps)?, None),
-        Claim::Agreement(parent) => (walk.agreement(parent, &proof.steps)?, None),
-        Claim::Parting {
-            parent,
-            next,
-            next_path,
-        } => {
-            let last = walk.agreement(parent, &proof.steps)?;
-            walk.parting(parent, next, next_path, &last)?;
-            (last, None)
-        }
-    };
+    let Claimed {
+        last,
+        transaction,
+        state,
+        whole,
+    } = walk.claim(proof)?;
     if let Some(log) = &proof.log {
         verify_logged(&last, log)?;
     }
@@ -88,10 +75,19 @@ pub fn verify_requiring(
         authority_seq: facts.map_or(0, |f| f.authority_seq),
         transaction: transaction.map(|t| t.proven),
         state,
+        whole,
         checkpoint: proof.log.as_ref().map(|log| log.checkpoint),
         steps: walk.sentences,
         head: last,
     })
+}
+
+/// Where the links from a claim end, and what they show.
+struct Claimed {
+    last: Header,
+    transaction: Option<Shown>,
+    state: Option<ProvenState>,
+    whole: Option<ProvenWhole>,
 }
 
 /// A transaction whose author was not looked at yet.
@@ -102,12 +98,51 @@ struct Shown {
 
 /// The headers met so far and what was said of them.
 #[derive(Default)]
-struct Walk {
+pub(super) struct Walk {
     shown: Vec<Header>,
     sentences: Vec<String>,
 }
 
 impl Walk {
+    /// The links of the claim.
+    fn claim(&mut self, proof: &Proof) -> Result<Claimed, Refused> {
+        let (mut transaction, mut state, mut whole) = (None, None, None);
+        let last = match &proof.claim {
+            Claim::Inclusion(evidence) => {
+                let (last, shown) = self.inclusion(evidence, &proof.steps)?;
+                transaction = shown;
+                last
+            }
+            Claim::State(evidence) => {
+                let (last, shown, proven) = self.state(evidence, &proof.steps)?;
+                (transaction, state) = (shown, Some(proven));
+                last
+            }
+            Claim::Extension { old } => self.extension(old, &proof.steps)?,
+            Claim::Agreement(parent) => self.agreement(parent, &proof.steps)?,
+            Claim::Parting {
+                parent,
+                next,
+                next_path,
+            } => {
+                let last = self.agreement(parent, &proof.steps)?;
+                self.parting(parent, next, next_path, &last)?;
+                last
+            }
+            Claim::Whole(evidence) => {
+                let (last, proven) = self.whole(evidence, &proof.steps)?;
+                whole = Some(proven);
+                last
+            }
+        };
+        Ok(Claimed {
+            last,
+            transaction,
+            state,
+            whole,
+        })
+    }
+
     fn inclusion(
         &mut self,
         evidence: &TransactionEvidence,
@@ -276,7 +311,7 @@ impl Walk {
         Ok(current)
     }
 
-    fn history(
+    pub(super) fn history(
         &mut self,
         from: &Header,
         to: &[u8],
@@ -484,13 +519,13 @@ impl Walk {
         self.sentences.extend(say_signed(log));
     }
 
-    fn show(&mut self, bytes: &[u8]) -> Result<Header, Refused> {
+    pub(super) fn show(&mut self, bytes: &[u8]) -> Result<Header, Refused> {
         let header = Header::parse(bytes)?;
         self.shown.push(header.clone());
         Ok(header)
     }
 
-    fn say(&mut self, sentence: String) {
+    pub(super) fn say(&mut self, sentence: String) {
         self.sentences.push(sentence);
     }
 }
@@ -544,7 +579,7 @@ pub(crate) fn check_attributes(
     Err(Refused::new("attributes-hash", why))
 }
 
-fn grammar(why: &str) -> Refused {
+pub(super) fn grammar(why: &str) -> Refused {
     Refused::new("grammar", why)
 }
 

@@ -1,6 +1,7 @@
 //! The proof file: a proof as JSON text, and back, strictly. Every field is checked or absent.
 
 mod json;
+mod whole;
 
 use serde_json::{Map, Value};
 
@@ -71,9 +72,12 @@ fn read_claim(file: &mut Fields) -> Result<Claim, Refused> {
             next: file.hex("next")?,
             next_path: file.hashes("next_path")?,
         }),
+        "whole" => Ok(Claim::Whole(whole::read(file.object("whole")?)?)),
         other => Err(Refused::new(
             "field",
-            format!("claim {other:?} is none of inclusion, state, extension, agreement, parting"),
+            format!(
+                "claim {other:?} is none of inclusion, state, extension, agreement, parting, whole"
+            ),
         )),
     }
 }
@@ -232,6 +236,7 @@ fn put_claim(file: &mut Map<String, Value>, claim: &Claim) {
         Claim::Extension { .. } => "extension",
         Claim::Agreement(_) => "agreement",
         Claim::Parting { .. } => "parting",
+        Claim::Whole(_) => "whole",
     };
     file.insert("claim".into(), name.into());
     match claim {
@@ -258,6 +263,9 @@ fn put_claim(file: &mut Map<String, Value>, claim: &Claim) {
             file.insert("parent".into(), parent_value(parent));
             file.insert("next".into(), hex_value(next));
             file.insert("next_path".into(), path_value(next_path));
+        }
+        Claim::Whole(evidence) => {
+            file.insert("whole".into(), whole::value(evidence));
         }
     }
 }

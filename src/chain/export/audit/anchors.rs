@@ -2,7 +2,9 @@
 
 use super::{Auditor, Current, order};
 use crate::chain::anchor::{AnchorBook, read_anchors};
+use crate::chain::meta::Meta;
 use crate::chain::refused::Refused;
+use crate::chain::transaction::{Envelope, TYPE_ERASURE};
 
 impl Auditor {
     /// The anchor leaves of the Quant fed last, before its transactions; only where it has some.
@@ -32,6 +34,30 @@ impl Auditor {
             self.anchors = Some(AnchorBook::new(route));
         }
     }
+
+    /// A chain is split once.
+    pub(super) fn check_route(&self, height: u64, meta: &Meta) -> Result<(), Refused> {
+        if self.anchors.is_none() || meta.route.is_none() {
+            return Ok(());
+        }
+        let why = format!("Quant {height} splits a chain that is split");
+        Err(Refused::new("audit-split", why))
+    }
+}
+
+/// A chain that is split takes tombstones alone: what comes after it is its subchains'.
+pub(super) fn check_after_split(
+    anchors: Option<&AnchorBook>,
+    envelope: &Envelope,
+) -> Result<(), Refused> {
+    if anchors.is_none() || envelope.kind == TYPE_ERASURE {
+        return Ok(());
+    }
+    let why = format!(
+        "transaction {} stands in a chain after the Quant that split it, and is no tombstone",
+        envelope.index
+    );
+    Err(Refused::new("audit-split", why))
 }
 
 impl Current {
