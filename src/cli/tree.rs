@@ -7,7 +7,7 @@ use crate::{
         exit::CliError,
         session::{Session, chain_name},
     },
-    client::{ChainSummary, ClientError, Split, Trusted},
+    client::{ChainSummary, ClientError, Split, Transit, Trusted},
 };
 
 /// A chain below another one: its head is verified, its counts are the node's word.
@@ -27,6 +27,13 @@ impl Leaf {
             "transactions": self.summary.transactions,
             "pool": self.summary.transactions - self.trusted.sealed(),
         });
+        if let Some(transit) = &self.summary.transit {
+            shown["transit"] = json!({
+                "debited": transit.debited.to_string(),
+                "credited": transit.credited.to_string(),
+                "waiting": transit.waiting,
+            });
+        }
         if let Some(split) = &self.summary.split {
             shown["split"] = split_shown(split, &self.below);
         }
@@ -68,6 +75,14 @@ pub(super) async fn below(session: &Session, split: Option<&Split>) -> Result<Ve
         });
     }
     Ok(leaves)
+}
+
+/// What all chains of a tree have in transit, and this.
+pub(super) fn transit(leaves: &[Leaf], own: Transit) -> Transit {
+    leaves.iter().fold(own, |sum, leaf| {
+        let here = leaf.summary.transit.unwrap_or_default();
+        transit(&leaf.below, sum.and(here))
+    })
 }
 
 /// All chains of a tree, each before those below it.

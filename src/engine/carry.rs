@@ -19,7 +19,7 @@ use crate::chain::{
     balance_key, claimed_key,
 };
 use crate::store::{
-    Cf, ChainNo, StoreError, SubchainRow, TransitRow, carrying_bounds, carrying_key,
+    Cf, ChainNo, StoreError, SubchainRow, TransitRow, View, carrying_bounds, carrying_key,
     chain_of_carrying, claimed_row_key, credited_row_key, index_of_outgoing, outgoing_bounds,
     outgoing_key, transit_key,
 };

@@ -1,6 +1,7 @@
 //! Commands of a split. Body: `kind u8 | fields`; integers big-endian, the request_id with a u8 length, what has no length
 //! goes to the end.
 
+use super::command::Move;
 use crate::chain::{ChainId, HashAlg};
 use crate::store::{Branch, ChainNo, RowReader};
 
