@@ -9,6 +9,8 @@ mod amend;
 mod anchor;
 #[path = "engine/bounds.rs"]
 mod bounds;
+#[path = "engine/claim.rs"]
+mod claim;
 #[path = "engine/erase.rs"]
 mod erase;
 #[path = "engine/fork.rs"]

@@ -246,6 +246,35 @@ impl Balances {
         after
     }
 
+    /// True for an account that was touched, or taken over.
+    pub fn knows(&self, account: &[u8]) -> bool {
+        self.touched.contains_key(account)
+    }
+
+    /// Takes an account over with what it had elsewhere, where anything touched it; gives what it has.
+    pub fn take_over(&mut self, account: &[u8], had: Option<u128>) -> u128 {
+        let has = had.unwrap_or_else(|| balance_at_first(&self.mint, account));
+        self.touched.insert(account.to_vec(), has);
+        has
+    }
+
+    /// Takes from the sender what goes to an account of another subchain; gives what the sender has then.
+    pub fn debit(&mut self, transfer: &Transfer) -> Result<u128, Overdraft> {
+        let sender = transfer.sender.as_bytes();
+        let (left, _) = after_transfer(self.of(sender), 0, transfer.amount)?;
+        self.touched.insert(sender.to_vec(), left);
+        Ok(left)
+    }
+
+    /// Gives the receiver what came from an account of another subchain; gives what the receiver has then.
+    pub fn credit(&mut self, transfer: &Transfer) -> u128 {
+        let receiver = transfer.receiver.as_bytes();
+        // The sum of all balances is the mint's limit: this can't overflow.
+        let has = self.of(receiver).saturating_add(transfer.amount);
+        self.touched.insert(receiver.to_vec(), has);
+        has
+    }
+
     /// Moves an amount; gives what sender and receiver have then.
     pub fn apply(&mut self, transfer: &Transfer) -> Result<(u128, u128), Overdraft> {
         let (sender, receiver) = (transfer.sender.as_bytes(), transfer.receiver.as_bytes());

@@ -6,8 +6,10 @@
 mod anchor;
 mod authority;
 mod change;
+mod claim;
 mod constitution;
 mod content;
+mod credit;
 mod erasure;
 mod export;
 mod fork;
@@ -43,10 +45,12 @@ pub use authority::{
     SigningKey, head_message, verify_checkpoint_signatures, verify_quorum, verify_required,
 };
 pub use change::{ConstitutionChange, Edit};
+pub use claim::{SplitAbove, StateClaim, claimed_key, leads_here};
 pub use constitution::{Authority, Birth, Constitution, Content, Mint, Work};
 pub use content::{
     ContentError, Fault, Mismatch, SCHEMA_BYTES_MAX, Schema, SchemaError, check_content,
 };
+pub use credit::{Credit, Debit, credited_key};
 pub use erasure::{ERASURE_REASON_BYTES_MAX, Erasure};
 pub use export::{
     Audited, Auditor, EXPORT_ANCHORS, EXPORT_END, EXPORT_FRAME_BYTES_MAX, EXPORT_QUANT,
@@ -90,7 +94,7 @@ pub use state::{
 pub use super_log::{Checkpoint, GroupLeaf, HeadLeaf, SUPER_LOG_ALG};
 pub use transaction::{
     Attributes, ENVELOPE_BYTES, Envelope, ID_BYTES_MAX, KEY_BYTES_MAX, TYPE_CLAIM,
-    TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER, attributes_hash,
+    TYPE_CONSTITUTION_CHANGE, TYPE_CREDIT, TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER, attributes_hash,
     author_message, check_author_key, payload_hash, verify_author,
 };
 pub use tree::{

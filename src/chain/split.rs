@@ -197,6 +197,29 @@ impl SplitEvidence {
         Ok(())
     }
 
+    /// The same of a chain further above: its route has the chain that the evidence before is about.
+    pub fn check_above(&self, below: &ChainId, alg: HashAlg) -> Result<(), Refused> {
+        if self.header.hash_alg != alg {
+            let why = "a split Quant above has another hash than the subchain";
+            return Err(Refused::new("hash-alg", why));
+        }
+        check_meta(&self.header, &self.meta)?;
+        let route = Meta::parse(&self.meta)?.route.unwrap_or_default();
+        if route.contains(below) {
+            return Ok(());
+        }
+        let why = format!(
+            "the route of the split Quant of chain {} is without chain {below}",
+            self.header.id()
+        );
+        Err(Refused::new("claim-route", why))
+    }
+
+    /// True for the bytes of a claim of this kind, well formed or not.
+    pub fn is_one(bytes: &[u8]) -> bool {
+        bytes.first() == Some(&SPLIT_QUANT)
+    }
+
     /// The signatures satisfy the authority and the quorum that the subchain inherited.
     pub fn verify(&self, constitution: &Constitution) -> Result<(), Refused> {
         verify_quorum(
@@ -214,7 +237,7 @@ impl SplitEvidence {
 }
 
 /// Bytes with their length before them, and what follows.
-fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     rest.split_at_checked(u32::from_be_bytes(*length) as usize)
 }

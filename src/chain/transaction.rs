@@ -20,6 +20,8 @@ pub const TYPE_CONSTITUTION_CHANGE: u8 = 1;
 pub const TYPE_ERASURE: u8 = 2;
 /// Type of a transfer on a ledger.
 pub const TYPE_TRANSFER: u8 = 3;
+/// Type of what a leader writes into a subchain of a ledger: an amount that another subchain took for one of its accounts.
+pub const TYPE_CREDIT: u8 = 4;
 /// Type of what a leader writes into a subchain: what it takes over from its parent, with the evidence.
 pub const TYPE_CLAIM: u8 = 5;
 

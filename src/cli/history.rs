@@ -1,10 +1,12 @@
-//! `qbc history`: the transactions of a key.
+//! `qbc history`: the transactions of a key. Where the chain is split, or a subchain, those of all chains that the key led
+//! through.
 use bytes::Bytes;
 
 use crate::{
     chain::ChainName,
     cli::{
         exit::CliError,
+        merge,
         session::{Session, chain_name},
         shape,
     },
@@ -28,30 +30,55 @@ pub(super) struct HistoryArgs {
 
 pub(super) async fn run(args: HistoryArgs, mut session: Session) -> Result<(), CliError> {
     let trusted = session.look(&args.name).await?;
-    let subject = Subject::Key(Bytes::from(args.key));
-    let (mut left, mut token) = (args.count.unwrap_or(u64::MAX), String::new());
+    let content = trusted.constitution.content;
+    let key = Bytes::from(args.key);
+    let mut way = session.client.way(trusted, &key).await?;
+    let several = way.len() > 1;
+    let subject = Subject::Key(key);
+    if args.newest_first {
+        way.reverse();
+    }
+    let mut left = args.count.unwrap_or(u64::MAX);
     // An error on the first page leaves stdout empty.
-    let ask = async |token: &str| {
-        let page = session
+    let mut first = Some(
+        session
             .client
-            .history(&trusted, &subject, args.newest_first, token);
-        page.await
+            .history(&way[0], &subject, args.newest_first, "")
+            .await?,
+    );
+    let columns = if several {
+        merge::COLUMNS
+    } else {
+        shape::TRANSACTION_COLUMNS
     };
-    let mut page = ask(&token).await?;
-    let mut rows = session.printer.rows(shape::TRANSACTION_COLUMNS)?;
-    loop {
-        for read in &page.transactions {
-            if left == 0 {
+    let mut rows = session.printer.rows(columns)?;
+    for trusted in &way {
+        let mut token = String::new();
+        while left > 0 {
+            let page = match first.take() {
+                Some(page) => page,
+                None => {
+                    let client = &session.client;
+                    client
+                        .history(trusted, &subject, args.newest_first, &token)
+                        .await?
+                }
+            };
+            for read in page.transactions.iter().take(left as usize) {
+                let row = shape::transaction(read, content);
+                let row = if several {
+                    merge::of_chain(trusted.name(), row)
+                } else {
+                    row
+                };
+                rows.push(&row)?;
+                left -= 1;
+            }
+            token = page.next_page_token;
+            if token.is_empty() {
                 break;
             }
-            rows.push(&shape::transaction(read, trusted.constitution.content))?;
-            left -= 1;
         }
-        token.clone_from(&page.next_page_token);
-        if token.is_empty() || left == 0 {
-            break;
-        }
-        page = ask(&token).await?;
     }
     rows.finish()?;
     Ok(())

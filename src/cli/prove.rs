@@ -112,7 +112,7 @@ async fn prove(
         _ => None,
     };
     if let Some(subject) = subject {
-        return Ok(client.prove_state(trusted, &subject, args.at).await?);
+        return prove_state(args, session, (trusted, &subject)).await;
     }
     let index = args
         .index
@@ -123,6 +123,45 @@ async fn prove(
     let above = above(args, session, trusted).await?;
     let composed = client.prove_composed(trusted, &above, (index, args.at));
     Ok(composed.await?)
+}
+
+/// What a chain's state holds. A chain that is split keeps the state that it had, and a subchain has of it what was touched
+/// since: neither is passed off as the newest state of the key.
+async fn prove_state(
+    args: &ProveArgs,
+    session: &Session,
+    (trusted, subject): (&Trusted, &Subject),
+) -> Result<(Proof, Verdict), CliError> {
+    let (what, client) = (subject_words(subject), &session.client);
+    let split = client.split_of(trusted).await?;
+    let height = split.as_ref().and_then(|split| split.height);
+    if let (Some(height), None) = (height, args.at) {
+        let why = format!(
+            "chain {0} is split: prove {what} in the subchain that it leads to, or give --at {height} for what {0} had at its split",
+            trusted.name()
+        );
+        return Err(CliError::Precondition(why));
+    }
+    let (proof, verdict) = client.prove_state(trusted, subject, args.at).await?;
+    let absent = verdict
+        .state
+        .as_ref()
+        .is_some_and(|state| state.value.is_none());
+    if let Some(parent) = parent_name(trusted).filter(|_| absent) {
+        let why = format!(
+            "subchain {} has not taken over {what}: what it has is what {parent} had at its split; prove it there, with --at",
+            trusted.name()
+        );
+        return Err(CliError::NotFound(why));
+    }
+    Ok((proof, verdict))
+}
+
+fn subject_words(subject: &Subject) -> String {
+    match subject {
+        Subject::Key(key) => format!("the key {}", String::from_utf8_lossy(key)),
+        Subject::Account(account) => format!("account {account}"),
+    }
 }
 
 /// The chains above a subchain, from its parent up to the one that is asked for, else the topmost.

@@ -8,7 +8,7 @@ use crate::{
         output::Column,
         session::{Session, chain_name},
     },
-    client::{ChainSummary, ClientError, Split, Trusted},
+    client::{ChainSummary, ClientError, Split, Transit, Trusted},
 };
 
 /// What is shown of each chain below.
@@ -37,6 +37,13 @@ impl Leaf {
             "transactions": self.summary.transactions,
             "pool": self.summary.transactions - self.trusted.sealed(),
         });
+        if let Some(transit) = &self.summary.transit {
+            shown["transit"] = json!({
+                "debited": transit.debited.to_string(),
+                "credited": transit.credited.to_string(),
+                "waiting": transit.waiting,
+            });
+        }
         if let Some(split) = &self.summary.split {
             shown["split"] = split_shown(split, &self.below);
         }
@@ -95,6 +102,14 @@ pub(super) async fn below(session: &Session, split: Option<&Split>) -> Result<Ve
         });
     }
     Ok(leaves)
+}
+
+/// What all chains of a tree have in transit, and this.
+pub(super) fn transit(leaves: &[Leaf], own: Transit) -> Transit {
+    leaves.iter().fold(own, |sum, leaf| {
+        let here = leaf.summary.transit.unwrap_or_default();
+        transit(&leaf.below, sum.and(here))
+    })
 }
 
 /// All chains of a tree, each before those below it.

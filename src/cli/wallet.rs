@@ -16,9 +16,10 @@ use crate::{
     cli::{
         Global,
         exit::CliError,
-        key_file, online,
+        key_file, merge, online,
         output::{Column, Printer, Row},
         session::{Session, chain_name},
+        tree,
     },
     client::{
         ClientError, HistoryPage, InjectOptions, Item, ReadTransaction, Subject, Trusted,
@@ -61,6 +62,12 @@ enum WalletVerb {
         /// Write the statement to this file, a JSON object per line
         #[arg(short = 'o', value_name = "FILE")]
         file: Option<PathBuf>,
+    },
+    /// What is between the subchains of a ledger that is split: debited in one, not yet credited in another
+    Transit {
+        /// The ledger
+        #[arg(value_parser = chain_name)]
+        chain: ChainName,
     },
     /// With whom an account dealt, how often and how much, the largest first
     Stats {
@@ -117,6 +124,19 @@ const STATEMENT_COLUMNS: &[Column] = &[
     ("balance", 12),
     ("memo", 0),
 ];
+/// The same over several chains.
+const SPLIT_STATEMENT_COLUMNS: &[Column] = &[
+    ("chain", 12),
+    ("index", 8),
+    ("height", 6),
+    ("proven", 6),
+    ("inject_ms", 13),
+    ("sender", 12),
+    ("receiver", 12),
+    ("amount", 12),
+    ("balance", 12),
+    ("memo", 0),
+];
 /// The columns of statistics.
 const STATS_COLUMNS: &[Column] = &[
     ("rank", 4),
@@ -141,6 +161,7 @@ pub(super) fn run(args: WalletArgs, global: &Global) -> Result<(), CliError> {
         } => online(global, async |s| {
             list(&chain, account, file.as_deref(), s).await
         }),
+        WalletVerb::Transit { chain } => online(global, async |s| transit(&chain, s).await),
         WalletVerb::Stats { chain, account } => {
             online(global, async |s| stats(&chain, account, s).await)
         }
@@ -163,19 +184,41 @@ async fn balance(
     account: &Account,
     mut session: Session,
 ) -> Result<(), CliError> {
-    let trusted = ledger(&session, chain).await?;
+    let mut trusted = ledger(&session, chain).await?;
+    let (mut balance, mut place) = session.client.balance(&trusted, &account.0).await?;
+    // Of a ledger that is split, the subchain that has the account.
+    while place != trusted.name() {
+        let name = chain_name(&place).map_err(CliError::Failed)?;
+        trusted = ledger(&session, &name).await?;
+        (balance, place) = session.client.balance(&trusted, &account.0).await?;
+    }
     let proven = session
         .client
         .proven_balance(&trusted, &account.0)
         .await?
         .map(|balance| balance.to_string());
-    let balance = session.client.balance(&trusted, &account.0).await?;
     session.printer.object(&json!({
         "chain": trusted.name(),
         "account": account.0,
         "balance": balance.to_string(),
         "proven_balance": proven,
         "proven_at_height": trusted.header.height,
+    }))?;
+    Ok(())
+}
+
+/// What is between the subchains of a ledger, counted over all of them.
+async fn transit(chain: &ChainName, mut session: Session) -> Result<(), CliError> {
+    let trusted = ledger(&session, chain).await?;
+    let (summary, _) = session.client.chain(&trusted).await?;
+    let below = tree::below(&session, summary.split.as_ref()).await?;
+    let sum = tree::transit(&below, summary.transit.unwrap_or_default());
+    session.printer.object(&json!({
+        "chain": trusted.name(),
+        "in_transit": sum.between().to_string(),
+        "waiting": sum.waiting,
+        "debited": sum.debited.to_string(),
+        "credited": sum.credited.to_string(),
     }))?;
     Ok(())
 }
@@ -227,8 +270,8 @@ async fn list(
     let mut statement = Statement::of(&trusted, account);
     if let Some(path) = file {
         let mut lines = Vec::new();
-        let count = statement
-            .each(&session, &trusted, &mut |row| {
+        let (count, _) = statement
+            .each(&session, trusted, &mut |row| {
                 lines.extend_from_slice(row.json.as_bytes());
                 lines.push(b'\n');
                 Ok(())
@@ -236,20 +279,26 @@ async fn list(
             .await?;
         write_atomic(path, &lines)?;
         session.printer.object(&json!({
-            "chain": trusted.name(),
+            "chain": chain.as_ref(),
             "transfers": count,
             "file": path.display().to_string(),
         }))?;
         return Ok(());
     }
     let mut rows = Vec::new();
-    statement
-        .each(&session, &trusted, &mut |row| {
+    let chains = statement
+        .each(&session, trusted, &mut |row| {
             rows.push(row);
             Ok(())
         })
-        .await?;
-    let mut printed = session.printer.rows(STATEMENT_COLUMNS)?;
+        .await?
+        .1;
+    let columns = if chains > 1 {
+        SPLIT_STATEMENT_COLUMNS
+    } else {
+        STATEMENT_COLUMNS
+    };
+    let mut printed = session.printer.rows(columns)?;
     for row in &rows {
         printed.push(row)?;
     }
@@ -261,7 +310,8 @@ async fn stats(chain: &ChainName, account: Account, mut session: Session) -> Res
     let trusted = ledger(&session, chain).await?;
     let mut dealings: BTreeMap<String, Dealings> = BTreeMap::new();
     let subject = Subject::Account(account.0.clone());
-    each_of(&session, &trusted, &subject, &mut |_, transfer| {
+    let way = session.client.way(trusted, account.0.as_bytes()).await?;
+    each_of(&session, &way, &subject, &mut |_, _, transfer| {
         let sent = transfer.sender == account.0;
         let other = if sent {
             &transfer.receiver
@@ -283,7 +333,7 @@ async fn stats(chain: &ChainName, account: Account, mut session: Session) -> Res
     // Stable: equal totals stay in the order of their names.
     ranked.sort_by_key(|(_, with)| Reverse(with.total()));
     let shown = json!({
-        "chain": trusted.name(),
+        "chain": chain.as_ref(),
         "account": account.0,
         "counterparties": (1..).zip(&ranked).map(|(rank, (name, with))| with.shown(rank, name)).collect::<Vec<_>>(),
     });
@@ -347,25 +397,42 @@ impl Statement {
         }
     }
 
+    /// How many transfers there are, in how many chains.
     async fn each(
         &mut self,
         session: &Session,
-        trusted: &Trusted,
+        trusted: Trusted,
         row: &mut dyn FnMut(Row) -> Result<(), CliError>,
-    ) -> Result<u64, CliError> {
+    ) -> Result<(u64, usize), CliError> {
         let (mut count, account) = (0, self.account.clone());
-        let mut each = |read: &ReadTransaction, transfer: &Transfer| {
+        let chains = match &account {
+            Some(account) => session.client.way(trusted, account.0.as_bytes()).await?,
+            None => {
+                let (summary, _) = session.client.chain(&trusted).await?;
+                let below = tree::below(session, summary.split.as_ref()).await?;
+                let mut all = vec![trusted];
+                all.extend(tree::flat(below));
+                all
+            }
+        };
+        let several = chains.len() > 1;
+        let mut each = |chain: &str, read: &ReadTransaction, transfer: &Transfer| {
             count += 1;
-            row(self.row(read, transfer))
+            let made = self.row(read, transfer);
+            row(if several {
+                merge::of_chain(chain, made)
+            } else {
+                made
+            })
         };
         match account {
             Some(account) => {
                 let subject = Subject::Account(account.0);
-                each_of(session, trusted, &subject, &mut each).await?;
+                each_of(session, &chains, &subject, &mut each).await?;
             }
-            None => each_of_all(session, trusted, &mut each).await?,
+            None => each_of_all(session, &chains, &mut each).await?,
         }
-        Ok(count)
+        Ok((count, chains.len()))
     }
 
     fn row(&mut self, read: &ReadTransaction, transfer: &Transfer) -> Row {
@@ -409,55 +476,70 @@ impl Statement {
     }
 }
 
-type EachTransfer<'a> = &'a mut dyn FnMut(&ReadTransaction, &Transfer) -> Result<(), CliError>;
+type EachTransfer<'a> =
+    &'a mut dyn FnMut(&str, &ReadTransaction, &Transfer) -> Result<(), CliError>;
 
-/// Calls `each` for the transfers of an account, the oldest first.
+/// Calls `each` for the transfers of an account, the oldest first; the chains are those that it led through.
 async fn each_of(
     session: &Session,
-    trusted: &Trusted,
+    chains: &[Trusted],
     subject: &Subject,
     each: EachTransfer<'_>,
 ) -> Result<(), CliError> {
-    let mut token = String::new();
-    loop {
-        let HistoryPage {
-            transactions,
-            next_page_token,
-        } = session
-            .client
-            .history(trusted, subject, false, &token)
-            .await?;
-        for read in &transactions {
-            each(read, &parsed(read)?)?;
-        }
-        if next_page_token.is_empty() {
-            return Ok(());
-        }
-        token = next_page_token;
-    }
-}
-
-/// The same for all transfers of the ledger; none can be left out of what is sealed.
-async fn each_of_all(
-    session: &Session,
-    trusted: &Trusted,
-    each: EachTransfer<'_>,
-) -> Result<(), CliError> {
-    let mut reader = session.client.read(trusted, 0, None);
-    while let Some(transactions) = reader.next_batch().await? {
-        for read in transactions
-            .iter()
-            .filter(|read| read.kind == TYPE_TRANSFER)
-        {
-            each(read, &parsed(read)?)?;
+    for trusted in chains {
+        let mut token = String::new();
+        loop {
+            let page = session.client.history(trusted, subject, false, &token);
+            let HistoryPage {
+                transactions,
+                next_page_token,
+            } = page.await?;
+            for read in &transactions {
+                each(trusted.name(), read, &parsed(read)?)?;
+            }
+            token = next_page_token;
+            if token.is_empty() {
+                break;
+            }
         }
     }
     Ok(())
 }
 
+/// The same for all transfers of a ledger, by time; none can be left out of what is sealed. A transfer between subchains
+/// stands where it was debited.
+async fn each_of_all(
+    session: &Session,
+    chains: &[Trusted],
+    each: EachTransfer<'_>,
+) -> Result<(), CliError> {
+    let mut all = Vec::new();
+    for trusted in chains {
+        let mut reader = session.client.read(trusted, 0, None);
+        while let Some(transactions) = reader.next_batch().await? {
+            let transfers = transactions.into_iter();
+            let transfers = transfers.filter(|read| read.kind == TYPE_TRANSFER);
+            for read in transfers {
+                // One chain needs no order.
+                if chains.len() == 1 {
+                    each(trusted.name(), &read, &parsed(&read)?)?;
+                } else {
+                    all.push((trusted.name(), read));
+                }
+            }
+        }
+    }
+    // Stable: equal times stay in the order of the chains.
+    all.sort_by_key(|(_, read)| read.inject_ms);
+    for (chain, read) in &all {
+        each(chain, read, &parsed(read)?)?;
+    }
+    Ok(())
+}
+
 fn parsed(read: &ReadTransaction) -> Result<Transfer, CliError> {
-    Transfer::parse(&read.payload).map_err(|error| {
-        let why = format!("transaction {} is no transfer: {error}", read.index);
+    read.transfer().ok_or_else(|| {
+        let why = format!("transaction {} is no transfer", read.index);
         CliError::Client(ClientError::refused("answer", why))
     })
 }

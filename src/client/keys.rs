@@ -6,8 +6,8 @@ use futures::stream::{self, StreamExt};
 
 use crate::{
     chain::{
-        Claim, Proof, StateEvidence, TYPE_TRANSFER, Transfer, Verdict, balance_amount,
-        balance_at_first, balance_key, latest_key,
+        Claim, Proof, StateEvidence, TYPE_TRANSFER, Verdict, balance_amount, balance_at_first,
+        balance_key, latest_key,
     },
     client::{
         Client, ClientError, ReadTransaction, RpcCode, Trusted, convert,
@@ -41,12 +41,10 @@ impl Subject {
     fn has(&self, read: &ReadTransaction) -> bool {
         match self {
             Self::Key(key) => read.key.as_deref() == Some(key),
-            Self::Account(account) => {
-                let transfer = (read.kind == TYPE_TRANSFER).then(|| Transfer::parse(&read.payload));
-                transfer.and_then(Result::ok).is_some_and(|transfer| {
-                    transfer.sender == *account || transfer.receiver == *account
-                })
-            }
+            Self::Account(account) => read.transfer().is_some_and(|transfer| {
+                transfer.receiver == *account
+                    || (transfer.sender == *account && read.kind == TYPE_TRANSFER)
+            }),
         }
     }
 }
@@ -125,8 +123,13 @@ impl Client {
         self.checked(trusted, &subject, &given).await.map(Some)
     }
 
-    /// What an account has after all that is injected, by the node's word.
-    pub async fn balance(&self, trusted: &Trusted, account: &str) -> Result<u128, ClientError> {
+    /// What an account has after all that is injected, and the chain that it is in: of a chain that is split a subchain. By
+    /// the node's word.
+    pub async fn balance(
+        &self,
+        trusted: &Trusted,
+        account: &str,
+    ) -> Result<(u128, String), ClientError> {
         let request = proto::GetBalanceRequest {
             chain: trusted.name().to_owned(),
             account: account.to_owned(),
@@ -135,10 +138,13 @@ impl Client {
         let get = |r| async { self.chains.clone().get_balance(r).await };
         let answer = self.call(request, get).await?;
         let balance = answer.balance.parse();
-        Ok(balance.map_err(|_| convert::bad("the balance in the answer is no number"))?)
+        let balance =
+            balance.map_err(|_| convert::bad("the balance in the answer is no number"))?;
+        Ok((balance, answer.chain))
     }
 
-    /// What an account has in the state of the trusted head, proved; none while that head is the genesis.
+    /// What an account has in the state of the trusted head, proved; none while that head is the genesis, and where a
+    /// subchain has not taken the account over.
     pub async fn proven_balance(
         &self,
         trusted: &Trusted,
@@ -153,6 +159,7 @@ impl Client {
         let mint = trusted.constitution.mint.as_ref();
         match value {
             Some(value) => Ok(Some(balance_amount(&value)?)),
+            None if trusted.constitution.place.is_some() => Ok(None),
             None => Ok(mint.map(|mint| balance_at_first(mint, account.as_bytes()))),
         }
     }

@@ -20,6 +20,7 @@ mod error;
 mod export;
 #[cfg(test)]
 pub(crate) mod fake;
+mod family;
 mod finality;
 mod fork;
 mod heads;
@@ -57,7 +58,7 @@ pub use heads::{HeadEntry, Heads};
 pub use inject::{InjectOptions, InjectTotals, Injector, Item, WINDOW_DEFAULT};
 pub use keys::{HistoryPage, Subject};
 pub use load::{Load, LoadRequest, LoadWorker};
-pub use query::{ChainPage, ChainSummary, Mining, ServerInfo};
+pub use query::{ChainPage, ChainSummary, Mining, ServerInfo, Transit};
 pub use read::{ReadTransaction, Reader};
 pub use receipts::{KeptReceipt, ReceiptCheck};
 pub use split::{Split, SplitDone, Subchain};

@@ -44,6 +44,48 @@ pub struct ChainSummary {
     pub mining: Option<Mining>,
     /// How it is split; none of most.
     pub split: Option<Split>,
+    /// Of a subchain of a ledger: what it has in transit.
+    pub transit: Option<Transit>,
+}
+
+/// Amounts between a subchain of a ledger and others, modulo 2^128, by the node's word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transit {
+    /// Taken there for accounts of others.
+    pub debited: u128,
+    /// Given there from accounts of others.
+    pub credited: u128,
+    /// Debits that are not known there to be credited.
+    pub waiting: u64,
+}
+
+impl Transit {
+    fn read(told: &proto::Transit) -> Result<Self, ClientError> {
+        let amount = |text: &str| {
+            let amount = text.parse();
+            amount.map_err(|_| convert::bad("an amount in transit is no number"))
+        };
+        Ok(Self {
+            debited: amount(&told.debited)?,
+            credited: amount(&told.credited)?,
+            waiting: told.waiting,
+        })
+    }
+
+    /// Of two chains together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            debited: self.debited.wrapping_add(other.debited),
+            credited: self.credited.wrapping_add(other.credited),
+            waiting: self.waiting.saturating_add(other.waiting),
+        }
+    }
+
+    /// In no account: of all subchains together, what is debited and not yet credited.
+    pub fn between(&self) -> u128 {
+        self.debited.wrapping_sub(self.credited)
+    }
 }
 
 /// The search for the nonce of a chain's next Quant.
@@ -169,6 +211,7 @@ impl Client {
             mining: chain.mining,
             forked_from: chain.forked_from.clone(),
             split: chain.split.as_ref().map(Split::read).transpose()?,
+            transit: chain.transit.as_ref().map(Transit::read).transpose()?,
         })
     }
 }

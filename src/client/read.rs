@@ -3,7 +3,9 @@ use bytes::Bytes;
 use tonic::Streaming;
 
 use crate::{
-    chain::{Hash, HashAlg, Header, Refused, tree_root},
+    chain::{
+        Credit, Hash, HashAlg, Header, Refused, TYPE_CREDIT, TYPE_TRANSFER, Transfer, tree_root,
+    },
     client::{
         Client, ClientError, Erased, RpcCode, Trusted, author, convert, erase, error::not_denied,
     },
@@ -39,6 +41,20 @@ pub struct ReadTransaction {
     pub payload: Bytes,
     /// Who erased the content, and why.
     pub erased: Option<Erased>,
+}
+
+impl ReadTransaction {
+    /// What it moves: of a transfer, and of a credit the transfer that another subchain debited.
+    pub fn transfer(&self) -> Option<Transfer> {
+        match self.kind {
+            TYPE_TRANSFER => Transfer::parse(&self.payload).ok(),
+            TYPE_CREDIT => {
+                let credit = Credit::parse(&self.payload).ok()?;
+                Transfer::parse(&credit.debit.payload).ok()
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Transactions of a chain in order, in batches that are verified before they are given out.

@@ -66,6 +66,8 @@ pub struct Engine {
     pub(super) unlogged: AtomicBool,
     /// Splits may not be through. Saves the look, decides nothing.
     pub(super) splitting: AtomicBool,
+    /// Debits may wait to be credited elsewhere. Saves the look, decides nothing.
+    pub(super) carrying: AtomicBool,
     /// The state that the newest template comes to. Saves the leader the second time, decides nothing.
     pub(super) foreseen: Mutex<Option<Foreseen>>,
 }
@@ -90,6 +92,8 @@ pub(super) struct State {
     pub cluster_changed: bool,
     /// A split was begun that the store does not show yet.
     pub split_intended: bool,
+    /// Debits were decided for accounts of other subchains that the store does not show yet.
+    pub debited: bool,
 }
 
 /// One entry under way.
@@ -123,6 +127,7 @@ impl Engine {
             signable: AtomicBool::new(true),
             unlogged: AtomicBool::new(true),
             splitting: AtomicBool::new(true),
+            carrying: AtomicBool::new(true),
             foreseen: Mutex::default(),
         }
     }
@@ -169,6 +174,9 @@ impl Engine {
         state.hot.trim();
         if std::mem::take(&mut state.split_intended) {
             self.look_for_splits();
+        }
+        if std::mem::take(&mut state.debited) {
+            self.look_for_debits();
         }
         if std::mem::take(&mut state.cluster_changed)
             && let Some(cluster) = &state.cluster

@@ -184,6 +184,9 @@ fn forkable(chain: &HotChain, height: u64) -> Result<(), Rejection> {
     if chain.head.is_final {
         return Err(Rejection::ForkOfClosed(chain.name.clone()));
     }
+    if chain.keeps.any() && chain.sub.is_some() {
+        return Err(Rejection::ForkOfPart(chain.name.clone()));
+    }
     if height > chain.head.height {
         return Err(Rejection::ForkAbove {
             chain: chain.name.clone(),

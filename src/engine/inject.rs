@@ -7,7 +7,7 @@ use super::{
     POOL_BYTES_MAX, POOL_TRANSACTIONS_MAX,
     amend::{self, Amendment},
     apply::Work,
-    command::{Command, Inject, InjectItem, body_hash},
+    command::{Command, Inject, InjectHead, InjectItem, body_hash},
     erase::{self, Erasures},
     hot::{HotChain, PoolPart},
     outcome::{Injected, Rejection},
@@ -137,14 +137,36 @@ pub(super) fn before(
     Ok(request.places(work)?.map(Before::Standing))
 }
 
-/// Adds what the group's own leader wrote; nothing but its place is checked.
-pub(super) fn add_own(work: &mut Work<'_>, command: &Inject<'_>) -> Result<(), StoreError> {
-    let (alg, erasable) = match work.chain(command.head.chain)? {
+/// Adds what the group's own leader wrote, by types and payloads; nothing but its place is checked.
+pub(super) fn add_own(
+    work: &mut Work<'_>,
+    no: ChainNo,
+    items: Vec<(u8, &[u8])>,
+) -> Result<(), StoreError> {
+    let (alg, erasable) = match work.chain(no)? {
         Ok(chain) => (chain.alg, chain.erasable),
         Err(_) => return Ok(()),
     };
+    let head = InjectHead {
+        chain: no,
+        request_id: b"",
+        expected_next_index: None,
+        expected_head: None,
+    };
+    let items = items.into_iter().map(|(kind, payload)| InjectItem {
+        kind,
+        attributes: b"",
+        id: b"",
+        salt: None,
+        transfer: None,
+        payload,
+    });
+    let command = Inject {
+        head,
+        items: items.collect(),
+    };
     let hashes = hashes_with(alg, &command.items);
-    let request = Request::of(command, (alg, erasable), &hashes);
+    let request = Request::of(&command, (alg, erasable), &hashes);
     let places = vec![None; command.items.len()];
     let (mut moved, erasures) = (Moved::default(), Erasures::new());
     request.add(work, &places, (&mut moved, &erasures), None)?;
@@ -550,7 +572,7 @@ fn preconditions(chain: &HotChain, next: Option<u64>, head: Option<Hash>) -> Res
     Ok(())
 }
 
-fn room(chain: &HotChain, fresh: u64, bytes: u64) -> Result<(), Rejection> {
+pub(super) fn room(chain: &HotChain, fresh: u64, bytes: u64) -> Result<(), Rejection> {
     let full = |limit: String| {
         Err(Rejection::PoolFull {
             chain: chain.name.clone(),

@@ -186,7 +186,7 @@ fn sealable(chain: &HotChain, is_final: bool, anchors: usize) -> Result<(), Reje
         return Err(Rejection::Closed(chain.name.clone()));
     }
     if is_final {
-        split::closable(chain)?;
+        split::closes(chain)?;
     } else if chain.pooled() == 0 && anchors == 0 && split::route(chain).is_none() {
         return Err(Rejection::NothingToSeal(chain.name.clone()));
     }
@@ -431,7 +431,7 @@ fn check_place(
         });
     }
     if header.is_final {
-        split::closable(chain)?;
+        split::closes(chain)?;
     }
     if let Some(route) = route {
         split::check_route(chain, route, header)?;

@@ -8,6 +8,7 @@ mod amend;
 mod anchor;
 mod apply;
 mod bang;
+mod carry;
 mod cluster;
 mod cluster_keys;
 mod cluster_rows;

@@ -386,6 +386,28 @@ pub enum Rejection {
         "the constitution of chain {0} does not change: one split made it what it is for all subchains, and this version takes changes to none of them"
     )]
     Inherited(String),
+    /// Keys or accounts of which a subchain has not taken over what the chains above it had, by their state keys. Who
+    /// proposed it claims them, and proposes it again.
+    #[error(
+        "chain {chain} takes over what the chains above it had of {} keys or accounts first; send the request again",
+        state_keys.len()
+    )]
+    Unclaimed {
+        /// The subchain.
+        chain: String,
+        /// Each once.
+        state_keys: Vec<Vec<u8>>,
+    },
+    /// A subchain of a ledger was to be closed.
+    #[error(
+        "chain {0} is a part of a ledger: amounts may be on their way to its accounts, so it stays open"
+    )]
+    PartOfLedger(String),
+    /// A fork of a subchain that keeps a state.
+    #[error(
+        "chain {0} is a part of a chain with a state, and has of it only what was touched since the split; fork the chain that was split, below its split Quant"
+    )]
+    ForkOfPart(String),
     /// What one group says to another about a split does not hold.
     #[error("the evidence of a split is refused: {0}")]
     BadEvidence(String),

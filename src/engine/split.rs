@@ -11,8 +11,8 @@ use std::{ops::ControlFlow, sync::Arc, sync::atomic::Ordering};
 use super::{
     amend,
     apply::{Engine, Work},
-    bang,
-    command::{Bang, Inject, InjectHead, InjectItem, body_hash},
+    bang, carry,
+    command::{Bang, Inject, InjectItem, body_hash},
     hot::HotChain,
     inject,
     outcome::{Rejection, SplitStep},
@@ -20,9 +20,10 @@ use super::{
     split_command::SplitCommand,
 };
 use crate::chain::{
-    Attributes, ChainId, ChainName, Constitution, Hash, Header, Meta, ParentRef, SPLIT_MAX,
-    SPLIT_MIN, SplitEvidence, Splitting, TYPE_CLAIM, TYPE_CONSTITUTION_CHANGE, TYPE_DATA,
-    TYPE_ERASURE, TYPE_TRANSFER, place_of, routing_key, subchain_name,
+    Attributes, ChainId, ChainName, Constitution, Hash, HashAlg, Header, Meta, ParentRef, Refused,
+    SPLIT_MAX, SPLIT_MIN, SplitAbove, SplitEvidence, Splitting, TYPE_CLAIM,
+    TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER, place_of, routing_key,
+    subchain_name,
 };
 use crate::store::{
     Branch, Cf, ChainNo, NameRow, QuantRow, RequestRow, RequestRun, Slot, SplitChild, SplitPhase,
@@ -152,8 +153,19 @@ pub(super) fn apply(work: &mut Work<'_>, command: &SplitCommand<'_>) -> Step {
             bang_subchain(work, &bang, above)
         }
         SplitCommand::Freeze { chain } => freeze(work, *chain),
-        SplitCommand::Activate { chain, evidence } => activate(work, *chain, evidence),
+        SplitCommand::Activate {
+            chain,
+            evidence,
+            above,
+        } => activate(work, *chain, (evidence, above)),
         SplitCommand::Finish { chain } => finish(work, *chain),
+        SplitCommand::Claim { chain, claims } => carry::claim(work, *chain, claims),
+        SplitCommand::Credit {
+            chain,
+            transfer,
+            evidence,
+        } => carry::credit(work, *chain, transfer, evidence),
+        SplitCommand::SettleDebits { chain, indexes } => carry::settle(work, *chain, indexes),
     }
 }
 
@@ -251,9 +263,9 @@ fn splittable(chain: &HotChain, into: usize) -> Result<(), Rejection> {
     if chain.head.is_final {
         return Err(Rejection::Closed(chain.name.clone()));
     }
-    if chain.keeps.any() {
+    if chain.keeps.keyed && chain.keeps.ledger {
         return refused(
-            "it keeps a state, latest values of keys or balances, and this version splits only chains without; bang the chains that it shall be spread over".into(),
+            "it is a ledger and keyed too: a transfer goes to the subchain of its sender, so the transactions of a key would be in many; bang the chains that it shall be spread over".into(),
         );
     }
     let longest = subchain_name(&chain.name, into - 1);
@@ -319,6 +331,7 @@ fn bang_subchain(work: &mut Work<'_>, command: &Bang<'_>, above: &[Branch]) -> S
     let row = SubchainRow {
         active: false,
         above: above.to_vec(),
+        splits: Vec::new(),
     };
     put_subchain(work, banged.chain, row);
     quorum::wanted(work, banged.chain)?;
@@ -392,10 +405,15 @@ fn finish(work: &mut Work<'_>, no: ChainNo) -> Step {
     Ok(Ok(SplitStep { duplicate, ..step }))
 }
 
-fn activate(work: &mut Work<'_>, no: ChainNo, bytes: &[u8]) -> Step {
+fn activate(work: &mut Work<'_>, no: ChainNo, (bytes, above): (&[u8], &[&[u8]])) -> Step {
     let slot = work.engine.slot;
-    let (step, sub, alg) = match work.chain(no)? {
-        Ok(chain) => (done(chain, false), chain.sub.clone(), chain.alg),
+    let (step, sub, alg, keeps) = match work.chain(no)? {
+        Ok(chain) => (
+            done(chain, false),
+            chain.sub.clone(),
+            chain.alg,
+            chain.keeps.any(),
+        ),
         Err(rejection) => return Ok(Err(rejection)),
     };
     let refused = |why: String| Ok(Err(Rejection::BadEvidence(why)));
@@ -417,47 +435,67 @@ fn activate(work: &mut Work<'_>, no: ChainNo, bytes: &[u8]) -> Step {
         .map_or((0, 0), |last| (last.place, last.of));
     let evidence = SplitEvidence::parse(bytes).and_then(|evidence| {
         evidence.check(&step.chain_id, alg, &parent, place)?;
-        Ok(evidence)
+        let splits = splits_above(&evidence, above, (&sub, keeps))?;
+        Ok((evidence, splits))
     });
-    let evidence = match evidence {
+    let (evidence, splits) = match evidence {
         Ok(evidence) => evidence,
         Err(bad) => return refused(bad.to_string()),
     };
-    begin(work, no, bytes, evidence.header.time_ms)?;
+    begin(work, no, (bytes, above), evidence.header.time_ms)?;
     let row = SubchainRow {
         active: true,
+        splits,
         ..SubchainRow::clone(&sub)
     };
     put_subchain(work, no, row);
     Ok(Ok(step))
 }
 
-/// The evidence becomes the subchain's first transaction. No time in a subchain is before those in its parent.
+/// What a subchain that keeps a state claims from: all chains above it, the topmost first, each shown by its split Quant.
+fn splits_above(
+    nearest: &SplitEvidence,
+    above: &[&[u8]],
+    (sub, keeps): (&SubchainRow, bool),
+) -> Result<Vec<SplitAbove>, Refused> {
+    let wanted = if keeps { sub.above.len() } else { 1 };
+    if above.len() + 1 != wanted {
+        let why = format!(
+            "{} split Quants are shown, the subchain begins with {wanted}",
+            above.len() + 1
+        );
+        return Err(Refused::new("claim-route", why));
+    }
+    if !keeps {
+        return Ok(Vec::new());
+    }
+    let alg = nearest.header.hash_alg;
+    let mut splits = vec![SplitAbove::of(nearest)?];
+    for (bytes, branch) in above.iter().zip(sub.above.iter().rev().skip(1)) {
+        let evidence = SplitEvidence::parse(bytes)?;
+        evidence.check_above(&splits[0].id, alg)?;
+        if evidence.header.id() != branch.id {
+            let why = format!("chain {} is not above the subchain", evidence.header.id());
+            return Err(Refused::new("claim-parent", why));
+        }
+        splits.insert(0, SplitAbove::of(&evidence)?);
+    }
+    Ok(splits)
+}
+
+/// The evidence becomes the subchain's first transactions. No time in a subchain is before those in its parent.
 fn begin(
     work: &mut Work<'_>,
     no: ChainNo,
-    evidence: &[u8],
+    (evidence, above): (&[u8], &[&[u8]]),
     split_ms: u64,
 ) -> Result<(), StoreError> {
     if let Ok(chain) = work.chain(no)? {
         chain.pool.last_inject_ms = chain.pool.last_inject_ms.max(split_ms);
     }
-    let head = InjectHead {
-        chain: no,
-        request_id: b"",
-        expected_next_index: None,
-        expected_head: None,
-    };
-    let item = InjectItem {
-        kind: TYPE_CLAIM,
-        attributes: b"",
-        id: b"",
-        salt: None,
-        transfer: None,
-        payload: evidence,
-    };
-    let items = vec![item];
-    inject::add_own(work, &Inject { head, items })
+    let evidence = [evidence].into_iter().chain(above.iter().copied());
+    let items = evidence.map(|payload| (TYPE_CLAIM, payload)).collect();
+    inject::add_own(work, no, items)
 }
 
 fn done(chain: &HotChain, duplicate: bool) -> SplitStep {
@@ -529,6 +567,30 @@ pub(super) fn closable(chain: &HotChain) -> Result<(), Rejection> {
         Some(row) if row.phase >= SplitPhase::Sealed => Err(is_split(chain, row, what)),
         Some(_) => Err(Rejection::Splitting(chain.name.clone())),
         None => active(chain),
+    }
+}
+
+/// No part of a ledger is closed: amounts may be on their way to its accounts.
+pub(super) fn closes(chain: &HotChain) -> Result<(), Rejection> {
+    if chain.keeps.ledger && chain.sub.is_some() {
+        return Err(Rejection::PartOfLedger(chain.name.clone()));
+    }
+    closable(chain)
+}
+
+/// Whether a subchain takes what its own leader writes.
+pub(super) fn takes_own(chain: &HotChain) -> Result<(), Rejection> {
+    if chain.head.is_final {
+        return Err(Rejection::Closed(chain.name.clone()));
+    }
+    match &chain.split {
+        Some(row) if row.phase >= SplitPhase::Sealed => {
+            Err(is_split(chain, row, "what it had is theirs"))
+        }
+        Some(row) if row.phase == SplitPhase::Frozen => {
+            Err(Rejection::Splitting(chain.name.clone()))
+        }
+        _ => active(chain),
     }
 }
 
@@ -606,13 +668,20 @@ pub(super) fn takes(
     Ok(())
 }
 
-/// A transaction's routing key leads to this subchain through every split above.
+/// A transaction's routing key leads to this subchain through every split above. That of a transfer is its sender.
 fn led_here(
     chain: &HotChain,
     above: &[Branch],
     request_id: &[u8],
     item: &InjectItem<'_>,
 ) -> Result<(), &'static str> {
+    if let Some(transfer) = item.transfer {
+        return if leads(chain.alg, above, transfer.sender) {
+            Ok(())
+        } else {
+            Err("its sender's account is in another subchain than that")
+        };
+    }
     let attributes = if item.attributes.is_empty() {
         Attributes::default()
     } else {
@@ -624,12 +693,15 @@ fn led_here(
             "it has no key, no id and its request no request_id to be routed by, to a subchain",
         );
     };
-    let here = above
-        .iter()
-        .all(|branch| place_of(chain.alg, &branch.id, routing_key, branch.of) == branch.place);
-    if here {
+    if leads(chain.alg, above, routing_key) {
         Ok(())
     } else {
         Err("its routing key (key, else id, else request_id) leads to another subchain than that")
     }
+}
+
+/// True where a routing key leads through all these splits.
+pub(super) fn leads(alg: HashAlg, above: &[Branch], routing_key: &[u8]) -> bool {
+    let mut above = above.iter();
+    above.all(|branch| place_of(alg, &branch.id, routing_key, branch.of) == branch.place)
 }

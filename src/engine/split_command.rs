@@ -1,6 +1,7 @@
 //! Commands of a split. Body: `kind u8 | fields`; integers big-endian, the request_id with a u8 length, what has no length
 //! goes to the end.
 
+use super::command::Move;
 use crate::chain::{ChainId, HashAlg};
 use crate::store::{Branch, ChainNo, RowReader};
 
@@ -9,6 +10,9 @@ const BANG: u8 = 2;
 const FREEZE: u8 = 3;
 const ACTIVATE: u8 = 4;
 const FINISH: u8 = 5;
+const CLAIM: u8 = 6;
+const CREDIT: u8 = 7;
+const SETTLE: u8 = 8;
 
 /// One step of a split: of the chain that is split in its group, of a subchain in its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,11 +46,36 @@ pub enum SplitCommand<'a> {
         chain: ChainNo,
         /// A [`SplitEvidence`](crate::chain::SplitEvidence), whose signatures the leader has verified.
         evidence: &'a [u8],
+        /// Of a keyed chain or a ledger: those of the chains further above, the nearest first.
+        above: Vec<&'a [u8]>,
     },
     /// All subchains take injects.
     Finish {
         /// Which.
         chain: ChainNo,
+    },
+    /// A subchain takes over the state of keys or accounts from the chains above it.
+    Claim {
+        /// The subchain.
+        chain: ChainNo,
+        /// A [`StateClaim`](crate::chain::StateClaim) each.
+        claims: Vec<&'a [u8]>,
+    },
+    /// A subchain of a ledger gives an account what another one took for it.
+    Credit {
+        /// The subchain.
+        chain: ChainNo,
+        /// What the leader read in the debit's payload.
+        transfer: Move<'a>,
+        /// A [`Credit`](crate::chain::Credit), whose signatures the leader has verified.
+        evidence: &'a [u8],
+    },
+    /// Debits of a subchain are credited.
+    SettleDebits {
+        /// The subchain that debited.
+        chain: ChainNo,
+        /// Their indexes.
+        indexes: Vec<u64>,
     },
 }
 
@@ -57,7 +86,10 @@ impl<'a> SplitCommand<'a> {
             Self::Intend { chain, .. }
             | Self::Freeze { chain }
             | Self::Activate { chain, .. }
-            | Self::Finish { chain } => *chain,
+            | Self::Finish { chain }
+            | Self::Claim { chain, .. }
+            | Self::Credit { chain, .. }
+            | Self::SettleDebits { chain, .. } => *chain,
             Self::Bang { .. } => ChainNo(0),
         }
     }
@@ -91,15 +123,54 @@ impl<'a> SplitCommand<'a> {
                 out.push(FREEZE);
                 out.extend_from_slice(&chain.0.to_be_bytes());
             }
-            Self::Activate { chain, evidence } => {
+            Self::Activate {
+                chain,
+                evidence,
+                above,
+            } => {
                 out.push(ACTIVATE);
                 out.extend_from_slice(&chain.0.to_be_bytes());
-                out.extend_from_slice(evidence);
+                [evidence]
+                    .into_iter()
+                    .chain(above)
+                    .for_each(|part| put_sized(out, part));
             }
             Self::Finish { chain } => {
                 out.push(FINISH);
                 out.extend_from_slice(&chain.0.to_be_bytes());
             }
+            Self::Claim { .. } | Self::Credit { .. } | Self::SettleDebits { .. } => {
+                self.put_carried(out);
+            }
+        }
+    }
+
+    /// What goes on between chains once they are split.
+    fn put_carried(&self, out: &mut Vec<u8>) {
+        let mut begin = |kind: u8| {
+            out.push(kind);
+            out.extend_from_slice(&self.chain().0.to_be_bytes());
+        };
+        match self {
+            Self::Claim { claims, .. } => {
+                begin(CLAIM);
+                claims.iter().for_each(|claim| put_sized(out, claim));
+            }
+            Self::Credit {
+                transfer, evidence, ..
+            } => {
+                begin(CREDIT);
+                put_sized(out, transfer.sender);
+                put_sized(out, transfer.receiver);
+                out.extend_from_slice(&transfer.amount.to_be_bytes());
+                out.extend_from_slice(evidence);
+            }
+            Self::SettleDebits { indexes, .. } => {
+                begin(SETTLE);
+                let indexes = indexes.iter().flat_map(|index| index.to_be_bytes());
+                out.extend(indexes);
+            }
+            _ => {}
         }
     }
 
@@ -124,15 +195,57 @@ impl<'a> SplitCommand<'a> {
                     places,
                 }
             }
-            ACTIVATE => Self::Activate {
+            ACTIVATE => {
+                let mut parts = read_all_sized(reader)?.into_iter();
+                Self::Activate {
+                    chain,
+                    evidence: parts.next()?,
+                    above: parts.collect(),
+                }
+            }
+            CLAIM => Self::Claim {
                 chain,
+                claims: read_all_sized(reader)?,
+            },
+            CREDIT => Self::Credit {
+                chain,
+                transfer: Move {
+                    sender: read_sized(&mut reader)?,
+                    receiver: read_sized(&mut reader)?,
+                    amount: u128::from_be_bytes(reader.array()?),
+                },
                 evidence: reader.0,
             },
+            SETTLE => {
+                let mut indexes = Vec::new();
+                while reader.end().is_none() {
+                    indexes.push(reader.u64()?);
+                }
+                Self::SettleDebits { chain, indexes }
+            }
             FREEZE if reader.end().is_some() => Self::Freeze { chain },
             FINISH if reader.end().is_some() => Self::Finish { chain },
             _ => return None,
         })
     }
+}
+
+fn put_sized(out: &mut Vec<u8>, part: &[u8]) {
+    out.extend_from_slice(&(part.len() as u32).to_be_bytes());
+    out.extend_from_slice(part);
+}
+
+fn read_sized<'a>(reader: &mut RowReader<'a>) -> Option<&'a [u8]> {
+    let length = reader.u32()?;
+    reader.take(length as usize)
+}
+
+fn read_all_sized(mut reader: RowReader<'_>) -> Option<Vec<&[u8]>> {
+    let mut parts = Vec::new();
+    while reader.end().is_none() {
+        parts.push(read_sized(&mut reader)?);
+    }
+    Some(parts)
 }
 
 fn parse_bang(mut reader: RowReader<'_>) -> Option<SplitCommand<'_>> {
@@ -180,8 +293,26 @@ mod tests {
             SplitCommand::Activate {
                 chain,
                 evidence: b"evidence",
+                above: vec![b"above", b""],
             },
             SplitCommand::Finish { chain },
+            SplitCommand::Claim {
+                chain,
+                claims: vec![b"one", b"two"],
+            },
+            SplitCommand::Credit {
+                chain,
+                transfer: Move {
+                    sender: b"a",
+                    receiver: b"b",
+                    amount: u128::MAX,
+                },
+                evidence: b"evidence",
+            },
+            SplitCommand::SettleDebits {
+                chain,
+                indexes: vec![7, u64::MAX],
+            },
         ];
         for step in steps {
             let mut bytes = Vec::new();

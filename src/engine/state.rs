@@ -4,16 +4,18 @@
 //! A transaction's changes are decided with it and wait in the pool; a leap takes those up to its last transaction, the
 //! newest of each key, into the tree. So a Quant's root says nothing of what is still pooled, however much that is.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ahash::HashMap;
 
 use super::{
     apply::{Engine, State, Work},
+    carry,
     command::{Inject, InjectItem, Move},
     hot::HotChain,
     outcome::Rejection,
     request::{Pending, StatesDecided},
+    split,
 };
 use crate::chain::{
     Attributes, Constitution, Hash, HashAlg, Mint, StateChange, StatePath, StatePlace, StateRows,
@@ -21,8 +23,8 @@ use crate::chain::{
     latest_key, state_key_hash,
 };
 use crate::store::{
-    AccountRow, Batch, Cf, ChainNo, Lineage, Slot, StateAt, StateWrite, StoreError, View,
-    account_key, encode_earlier, pool_state_key, put_state, touch_key,
+    AccountRow, Batch, Cf, ChainNo, Lineage, Slot, StateAt, StateWrite, StoreError, SubchainRow,
+    TransitRow, View, account_key, encode_earlier, pool_state_key, put_state, touch_key,
 };
 
 /// Accounts kept in memory per group, 150 to 300 bytes each.
@@ -53,7 +55,7 @@ impl StateRules {
         self.keyed || self.ledger
     }
 
-    fn at_first(&self, account: &[u8]) -> u128 {
+    pub fn at_first(&self, account: &[u8]) -> u128 {
         self.mint
             .as_ref()
             .map_or(0, |mint| balance_at_first(mint, account))
@@ -71,11 +73,29 @@ pub(super) struct Touch {
     balance: Option<u128>,
 }
 
+impl Touch {
+    /// The state key says that a transaction touched it last.
+    pub fn by(chain: &HotChain, index: u64, state_key: Vec<u8>) -> Self {
+        Self {
+            chain: chain.no,
+            alg: chain.alg,
+            index,
+            state_key,
+            key_hash: None,
+            balance: None,
+        }
+    }
+}
+
 /// The accounts of a request's transfers as its last transfer of each leaves them.
 ///
 /// A request is sealed whole: what an account had between two of its transfers no Quant commits to.
 #[derive(Default)]
-pub(super) struct Moved<'a>(HashMap<&'a [u8], MovedAccount>);
+pub(super) struct Moved<'a> {
+    accounts: HashMap<&'a [u8], MovedAccount>,
+    /// What the chain has in transit; once a transfer of the request goes to another subchain.
+    transit: Option<TransitRow>,
+}
 
 struct MovedAccount {
     /// The number of the item that moves it last.
@@ -85,16 +105,28 @@ struct MovedAccount {
 
 impl Moved<'_> {
     fn balance(&self, account: &[u8]) -> u128 {
-        self.0.get(account).map_or(0, |moved| moved.now.row.balance)
+        let moved = self.accounts.get(account);
+        moved.map_or(0, |moved| moved.now.row.balance)
     }
 }
 
 /// An account as decided so far.
 #[derive(Default)]
-struct Account {
-    row: AccountRow,
+pub(super) struct Account {
+    pub row: AccountRow,
     /// Of its state key, once that was hashed.
     key_hash: Option<Hash>,
+}
+
+impl Account {
+    /// One that is new here.
+    pub fn with(balance: u128) -> Self {
+        let newest = Vec::new();
+        Self {
+            row: AccountRow { balance, newest },
+            key_hash: None,
+        }
+    }
 }
 
 /// Accounts of late, by their rows' keys, as decided. Saves reads, decides nothing: what is forgotten is read again.
@@ -124,45 +156,74 @@ impl Accounts {
     }
 }
 
-/// Decides the transfers of a request in their order; what stands in the chain already moves nothing again.
+/// Decides the transfers of a request in their order; what stands in the chain already moves nothing again. In a subchain
+/// only what it has taken over from the chains above moves, and an account of another one gets its amount there.
 pub(super) fn moves<'a>(
     work: &mut Work<'_>,
     command: &Inject<'a>,
     places: &[Option<u64>],
 ) -> Result<Result<Moved<'a>, Rejection>, StoreError> {
     let (no, mut moved) = (command.head.chain, Moved::default());
-    let of = match work.chain(no)? {
-        Ok(chain) if chain.keeps.ledger => Of {
-            lineage: chain.lineage.clone(),
-            alg: chain.alg,
-            keeps: chain.keeps.clone(),
-        },
+    let (of, name) = match work.chain(no)? {
+        Ok(chain) if chain.keeps.any() => (Of::chain(chain), chain.name.clone()),
         _ => return Ok(Ok(moved)),
     };
+    let mut unclaimed = of.keys_unclaimed(work, command, places)?;
     for (number, item) in command.items.iter().enumerate() {
         let Some(transfer) = item.transfer.filter(|_| places[number].is_none()) else {
             continue;
         };
+        if !of.keeps.ledger {
+            continue;
+        }
         for account in [transfer.sender, transfer.receiver] {
-            if let Some(known) = moved.0.get_mut(account) {
+            if let Some(known) = moved.accounts.get_mut(account) {
                 known.last = number;
                 continue;
             }
-            let now = account_now(work.engine, work.state, &of, account)?;
-            moved.0.insert(account, MovedAccount { last: number, now });
+            if !of.has(account) {
+                moved.transit = Some(carry::transit(work, no)?);
+                continue;
+            }
+            match account_now(work.engine, work.state, &of, account)? {
+                Some(now) => {
+                    let account_moved = MovedAccount { last: number, now };
+                    moved.accounts.insert(account, account_moved);
+                }
+                None => unclaimed.push(balance_key(account)),
+            }
         }
-        let before = [transfer.sender, transfer.receiver].map(|account| moved.balance(account));
-        let (sender, receiver) = match after_transfer(before[0], before[1], transfer.amount) {
-            Ok(after) => after,
-            Err(over) => return Ok(Err(overdraft(number, &transfer, over.balance))),
-        };
+        if !unclaimed.is_empty() {
+            continue;
+        }
+        if let Err(over) = moved.transfer(&transfer) {
+            return Ok(Err(overdraft(number, &transfer, over)));
+        }
+    }
+    if unclaimed.is_empty() {
+        return Ok(Ok(moved));
+    }
+    unclaimed.sort_unstable();
+    unclaimed.dedup();
+    Ok(Err(Rejection::Unclaimed {
+        chain: name,
+        state_keys: unclaimed,
+    }))
+}
+
+impl Moved<'_> {
+    /// What the sender has, where that is too little.
+    fn transfer(&mut self, transfer: &Move<'_>) -> Result<(), u128> {
+        let before = [transfer.sender, transfer.receiver].map(|account| self.balance(account));
+        let after = after_transfer(before[0], before[1], transfer.amount);
+        let (sender, receiver) = after.map_err(|over| over.balance)?;
         for (account, balance) in [(transfer.sender, sender), (transfer.receiver, receiver)] {
-            if let Some(known) = moved.0.get_mut(account) {
+            if let Some(known) = self.accounts.get_mut(account) {
                 known.now.row.balance = balance;
             }
         }
+        Ok(())
     }
-    Ok(Ok(moved))
 }
 
 fn overdraft(item: usize, transfer: &Move<'_>, balance: u128) -> Rejection {
@@ -174,11 +235,51 @@ fn overdraft(item: usize, transfer: &Move<'_>, balance: u128) -> Rejection {
     }
 }
 
-/// The ledger whose accounts are moved.
-struct Of {
+/// The chain whose keys are touched, or whose accounts are moved.
+pub(super) struct Of {
     lineage: Lineage,
     alg: HashAlg,
     keeps: StateRules,
+    sub: Option<Arc<SubchainRow>>,
+}
+
+impl Of {
+    pub fn chain(chain: &HotChain) -> Self {
+        Self {
+            lineage: chain.lineage.clone(),
+            alg: chain.alg,
+            keeps: chain.keeps.clone(),
+            sub: chain.sub.clone(),
+        }
+    }
+
+    /// The account is in this chain.
+    fn has(&self, account: &[u8]) -> bool {
+        let sub = self.sub.as_ref();
+        sub.is_none_or(|sub| split::leads(self.alg, &sub.above, account))
+    }
+
+    /// Keys of new items that a subchain has not taken over.
+    fn keys_unclaimed(
+        &self,
+        work: &Work<'_>,
+        command: &Inject<'_>,
+        places: &[Option<u64>],
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut unclaimed = Vec::new();
+        if self.sub.is_none() || !self.keeps.keyed {
+            return Ok(unclaimed);
+        }
+        let fresh = command.items.iter().zip(places);
+        for (item, _) in fresh.filter(|(_, place)| place.is_none()) {
+            let Some(key) = key_of(item) else { continue };
+            let state_key = latest_key(&key);
+            if !carry::is_claimed(work, self.lineage.no, &state_key)? {
+                unclaimed.push(state_key);
+            }
+        }
+        Ok(unclaimed)
+    }
 }
 
 /// What an account of a fork has that nothing in the fork touched yet: what the state at the fork says. None where no
@@ -205,29 +306,31 @@ pub(super) fn inherited(
     balance.map_err(|refused| StoreError::Corrupt(refused.to_string()))
 }
 
-/// An account as decided so far. It leaves what is kept in memory, until it is noted.
-fn account_now(
+/// An account as decided so far; none of a subchain that has not taken it over. It leaves what is kept in memory, until it
+/// is noted.
+pub(super) fn account_now(
     engine: &Engine,
     state: &mut State,
     of: &Of,
     account: &[u8],
-) -> Result<Account, StoreError> {
+) -> Result<Option<Account>, StoreError> {
     let key = account_key(engine.slot, of.lineage.no, account);
     if let Some(known) = state.accounts.take(&key) {
-        return Ok(known);
+        return Ok(Some(known));
     }
     let row = match state.pending.get(&engine.store, &key)? {
         Some(row) => parse_account(&row)?,
+        None if of.sub.is_some() => return Ok(None),
         None => AccountRow {
             balance: inherited(&engine.store, engine.slot, (&of.lineage, of.alg), account)?
                 .unwrap_or_else(|| of.keeps.at_first(account)),
             newest: Vec::new(),
         },
     };
-    Ok(Account {
+    Ok(Some(Account {
         row,
         key_hash: None,
-    })
+    }))
 }
 
 /// Reads an account's row.
@@ -265,7 +368,10 @@ pub(super) fn note(
         return;
     };
     for account in [transfer.sender, transfer.receiver] {
-        let Some(of_account) = moved.0.get_mut(account) else {
+        let Some(of_account) = moved.accounts.get_mut(account) else {
+            if let Some(transit) = &mut moved.transit {
+                carry::debit(work, (no, index), transfer.amount, transit);
+            }
             continue;
         };
         of_account.now.row.newest.push(index);
@@ -285,7 +391,7 @@ fn key_of(item: &InjectItem<'_>) -> Option<Vec<u8>> {
 }
 
 /// Notes an account after the last transfer of a request that moves it.
-fn note_account(
+pub(super) fn note_account(
     work: &mut Work<'_>,
     (chain, alg, index): (ChainNo, HashAlg, u64),
     account: &[u8],

@@ -408,6 +408,7 @@ impl Node {
         tokio::spawn(service.clone().name_forks(stop.clone()));
         tokio::spawn(service.clone().drive_splits(stop.clone()));
         tokio::spawn(service.clone().drive_anchors(stop.clone()));
+        tokio::spawn(service.clone().drive_transfers(stop.clone()));
         tokio::spawn(service.clone().keep_logs(stop));
         let mut pages = tonic::service::Routes::default();
         *pages.axum_router_mut() = crate::http::router(Arc::new(LogFace(service.clone())));

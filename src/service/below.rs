@@ -5,6 +5,7 @@
 //! While a split is at the step where its chain takes nothing, an inject waits here for the subchains; it does not fail.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     time::Duration,
 };
@@ -21,7 +22,7 @@ use super::{
     route::{Doing, Method, Route, at_once, elsewhere, of_propose},
     status::{of_read, of_rejection, of_store, status},
 };
-use crate::chain::{TYPE_DATA, TYPE_TRANSFER, place_of, routing_key, subchain_name};
+use crate::chain::{TYPE_DATA, TYPE_TRANSFER, Transfer, place_of, routing_key, subchain_name};
 use crate::engine::{Before, GroupId, Injected, Outcome, Reader, Rejection};
 use crate::proto;
 use crate::store::{RequestRun, SplitPhase, SplitRow};
@@ -66,7 +67,7 @@ impl Service {
             let known = self.known_at_leader(&request.chain).await?;
             let plain = known.below.get().is_none() && (known.above == 0 || looked_up);
             if plain {
-                match self.propose_inject(&known, request).await? {
+                match self.propose_inject(&known, request, until).await? {
                     Ok(injected) => return self.injected(&known, request, &injected),
                     Err(Rejection::Splitting(_) | Rejection::Split { .. }) => {}
                     Err(rejection) => return Err(of_rejection(&rejection)),
@@ -92,16 +93,29 @@ impl Service {
         &self,
         known: &Known,
         request: &proto::InjectRequest,
+        until: Instant,
     ) -> Result<Result<Injected, Rejection>, Status> {
-        let command = self.command(known, request).await?;
-        let outcome = self.catalog.group(known)?.propose(command).await;
-        match outcome.map_err(|error| of_propose(&error))? {
-            Outcome::Injected(injected) => Ok(injected),
-            _ => Err(status(
-                "INTERNAL",
-                "the answer is not that of an inject",
-                &[],
-            )),
+        let mut command = self.command(known, request).await?;
+        // At the first touch of a key or an account a subchain takes over what was above.
+        let takes_over = known.above > 0 && (known.constitution.keyed || known.constitution.ledger);
+        loop {
+            let again = takes_over.then(|| command.clone());
+            let outcome = self.catalog.group(known)?.propose(command).await;
+            let injected = match outcome.map_err(|error| of_propose(&error))? {
+                Outcome::Injected(injected) => injected,
+                _ => {
+                    let why = "the answer is not that of an inject";
+                    return Err(status("INTERNAL", why, &[]));
+                }
+            };
+            match (injected, again) {
+                (Err(Rejection::Unclaimed { state_keys, .. }), Some(again)) => {
+                    let place = (known, request.chain.as_str());
+                    self.claim(place, &state_keys, until).await?;
+                    command = again;
+                }
+                (injected, _) => return Ok(injected),
+            }
         }
     }
 
@@ -123,7 +137,7 @@ impl Service {
                 self.inject_below(known, &mut told, until).await?;
                 continue;
             }
-            let proposed = self.propose_inject(known, &rest).await;
+            let proposed = self.propose_inject(known, &rest, until).await;
             let waits = match proposed.map_err(|refused| renumbered(refused, &numbers))? {
                 Ok(injected) => {
                     let rest = proto::InjectRequest {
@@ -149,7 +163,7 @@ impl Service {
     }
 
     /// True where the chain is split, as far as this node's replica shows.
-    fn is_split(&self, known: &Known) -> Result<bool, Status> {
+    pub(super) fn is_split(&self, known: &Known) -> Result<bool, Status> {
         if known.below.get().is_some() {
             return Ok(true);
         }
@@ -201,10 +215,8 @@ impl Service {
         name_request(&mut rest)?;
         let mut parts: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
         for (at, one) in rest.transactions.iter().enumerate() {
-            let key = (!one.key.is_empty()).then_some(&one.key[..]);
-            let key = routing_key(key, &one.id, rest.request_id.as_bytes());
-            let key = key.ok_or_else(elsewhere)?;
-            let place = place_of(known.alg, &known.chain_id, key, groups.len() as u32);
+            let key = routed_by(one, &rest.request_id).ok_or_else(elsewhere)?;
+            let place = place_of(known.alg, &known.chain_id, &key, groups.len() as u32);
             parts.entry(place).or_default().push(at);
         }
         let sent = parts.iter().map(|(place, own)| {
@@ -352,8 +364,18 @@ impl Service {
     }
 }
 
+/// By what a transaction is routed: a transfer by its sender, others by key, id or the request's id.
+fn routed_by<'a>(one: &'a proto::TransactionInput, request_id: &'a str) -> Option<Cow<'a, [u8]>> {
+    if one.r#type == u32::from(TYPE_TRANSFER) {
+        let transfer = Transfer::parse(&one.payload).ok()?;
+        return Some(Cow::Owned(transfer.sender.into_bytes()));
+    }
+    let key = (!one.key.is_empty()).then_some(&one.key[..]);
+    routing_key(key, &one.id, request_id.as_bytes()).map(Cow::Borrowed)
+}
+
 /// The names of the chains above a subchain, the topmost first.
-fn names_above(name: &str, count: usize) -> Vec<String> {
+pub(super) fn names_above(name: &str, count: usize) -> Vec<String> {
     let cuts = name.rmatch_indices('/').take(count);
     let mut above: Vec<String> = cuts.map(|(at, _)| name[..at].to_owned()).collect();
     above.reverse();
@@ -369,7 +391,9 @@ fn routable(request: &proto::InjectRequest) -> bool {
 
 /// A request by which nothing could be routed gets an id of its own.
 fn name_request(request: &mut proto::InjectRequest) -> Result<(), Status> {
-    let anonymous = |one: &proto::TransactionInput| one.key.is_empty() && one.id.is_empty();
+    let transfers = |one: &proto::TransactionInput| one.r#type == u32::from(TYPE_TRANSFER);
+    let anonymous =
+        |one: &proto::TransactionInput| one.key.is_empty() && one.id.is_empty() && !transfers(one);
     if !request.request_id.is_empty() || !request.transactions.iter().any(anonymous) {
         return Ok(());
     }

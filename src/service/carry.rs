@@ -90,6 +90,7 @@ impl Service {
             | Method::BangSubchain
             | Method::ActivateSubchain
             | Method::GatherHeads
+            | Method::CreditBelow
             | Method::InjectBelow => self.carried_split(route, body).await,
             _ => self.carried_read(route, body).await,
         }
@@ -109,6 +110,10 @@ impl Service {
             }
             Method::ActivateSubchain => {
                 self.lead(route, body, |s, r| Box::pin(s.do_activate(r)))
+                    .await
+            }
+            Method::CreditBelow => {
+                self.lead(route, body, move |s, r| Box::pin(s.do_credit(r, until)))
                     .await
             }
             Method::GatherHeads => {
@@ -184,6 +189,10 @@ impl Service {
             }
             Method::ProveAnchor => {
                 self.show(route, body, |s, r| at_once(s.do_prove_anchor(r)))
+                    .await
+            }
+            Method::ProveAbove => {
+                self.show(route, body, |s, r| at_once(s.do_prove_above(r)))
                     .await
             }
             Method::ProveState => {

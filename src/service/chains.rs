@@ -268,7 +268,25 @@ fn chain(reader: &Reader<'_>, view: &ChainView) -> Result<proto::Chain, Status> 
             height: (row.height > 0).then_some(row.height),
             done: row.phase == SplitPhase::Done,
         }),
+        transit: transit(reader, view, &parsed)?,
     })
+}
+
+/// What a subchain of a ledger has in transit.
+fn transit(
+    reader: &Reader<'_>,
+    view: &ChainView,
+    constitution: &Constitution,
+) -> Result<Option<proto::Transit>, Status> {
+    if !constitution.ledger || constitution.place.is_none() {
+        return Ok(None);
+    }
+    let row = reader.transit(view.no).map_err(|error| of_read(&error))?;
+    Ok(Some(proto::Transit {
+        debited: row.debited.to_string(),
+        credited: row.credited.to_string(),
+        waiting: row.waiting,
+    }))
 }
 
 fn forked_from(reader: &Reader<'_>, view: &ChainView) -> Result<Option<proto::ForkedFrom>, Status> {

@@ -1,4 +1,4 @@
-//! ListHistory, GetLatest, GetBalance: transactions by key and account, and what accounts have.
+//! ListHistory, GetLatest: transactions by key and account.
 
 use tonic::Status;
 
@@ -11,9 +11,7 @@ use super::{
     read::Heights,
     status::{invalid, of_read, refused_field, status},
 };
-use crate::chain::{
-    KEY_BYTES_MAX, balance_at_first, balance_key, check_account, latest_key as state_key_of_key,
-};
+use crate::chain::{KEY_BYTES_MAX, balance_key, check_account, latest_key as state_key_of_key};
 use crate::proto::{self, list_history_request::Subject};
 
 /// What a caller asks about, as a key of the state.
@@ -105,25 +103,6 @@ impl Service {
         };
         Ok(proto::GetLatestResponse {
             transaction: Some(transaction),
-            head_height: reads.chain.head.height,
-        })
-    }
-
-    pub(super) fn do_get_balance(
-        &self,
-        request: &proto::GetBalanceRequest,
-    ) -> Result<proto::GetBalanceResponse, Status> {
-        let reads = self.reads(&request.chain)?;
-        account_of(&reads.known, &request.account)?;
-        let account = request.account.as_bytes();
-        let balance = reads
-            .reader()
-            .balance(&reads.chain, account)
-            .map_err(|error| of_read(&error))?;
-        let mint = reads.known.constitution.mint.as_ref();
-        let at_first = || mint.map_or(0, |mint| balance_at_first(mint, account));
-        Ok(proto::GetBalanceResponse {
-            balance: balance.unwrap_or_else(at_first).to_string(),
             head_height: reads.chain.head.height,
         })
     }

@@ -9,6 +9,7 @@ mod carry;
 mod catalog;
 mod chains;
 mod checkpoint;
+mod claim;
 mod cluster;
 mod convert;
 mod edge;
@@ -31,6 +32,7 @@ mod schemas;
 mod sign;
 mod split;
 mod status;
+mod transfer;
 
 use std::{sync::Arc, time::Duration};
 
@@ -357,12 +359,7 @@ impl chain_service_server::ChainService for Service {
         request: Request<proto::GetBalanceRequest>,
     ) -> Answer<proto::GetBalanceResponse> {
         let (deadline, request) = opened(request);
-        let route = self.route(Method::GetBalance, &request.chain, deadline)?;
-        self.at_reader(route, request.any_replica, &request, |service, request| {
-            at_once(service.do_get_balance(request))
-        })
-        .await
-        .map(Response::new)
+        self.balance_at(&request, deadline).await.map(Response::new)
     }
     async fn get_head(
         &self,

@@ -60,6 +60,9 @@ pub struct ActivateSubchain {
     chain_id: Bytes,
     #[prost(bytes = "bytes", tag = "3")]
     evidence: Bytes,
+    /// Of a keyed chain or a ledger: those of the chains further above, the nearest first.
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    above: Vec<Bytes>,
 }
 
 /// The step is done, to this chain.
@@ -154,7 +157,11 @@ impl Service {
             .collect()
     }
 
-    async fn step(&self, group: &Group, command: &SplitCommand<'_>) -> Result<SplitStep, Status> {
+    pub(super) async fn step(
+        &self,
+        group: &Group,
+        command: &SplitCommand<'_>,
+    ) -> Result<SplitStep, Status> {
         let outcome = group.propose(command.encode()).await;
         match outcome.map_err(|error| of_propose(&error))? {
             Outcome::Split(done) => done.map_err(|rejection| of_rejection(&rejection)),
@@ -212,14 +219,15 @@ impl Service {
             return Err(status("INTERNAL", why, &[]));
         }
         let verified = tokio::task::block_in_place(|| {
-            SplitEvidence::parse(&request.evidence)
-                .and_then(|evidence| evidence.verify(&known.constitution))
+            let mut all = [&request.evidence].into_iter().chain(&request.above);
+            all.try_for_each(|evidence| SplitEvidence::parse(evidence)?.verify(&known.constitution))
         });
         verified.map_err(|refused| of_rejection(&Rejection::BadEvidence(refused.to_string())))?;
         self.reach("split-activating");
         let command = SplitCommand::Activate {
             chain: known.no,
             evidence: &request.evidence,
+            above: request.above.iter().map(|one| &one[..]).collect(),
         };
         let done = self.step(&self.catalog.group(&known)?, &command).await?;
         self.reach("split-activated-one");
@@ -400,11 +408,13 @@ impl Service {
         let until = Instant::now() + STEP_MAX;
         self.until_final(&chain.name, row.height, until).await?;
         let evidence: Bytes = self.split_evidence(&chain.name, row).await?.into();
+        let above = self.splits_above(&chain.name)?;
         let steps = (0..).zip(&row.children).map(|(place, child)| {
             let request = ActivateSubchain {
                 chain: subchain_name(&chain.name, place),
                 chain_id: child.id.0.to_vec().into(),
                 evidence: evidence.clone(),
+                above: above.clone(),
             };
             let route = Route {
                 method: Method::ActivateSubchain,
@@ -421,6 +431,21 @@ impl Service {
         });
         futures::future::try_join_all(steps).await?;
         Ok(())
+    }
+
+    /// Of a chain that keeps a state: the split Quants of the chains above it, as its own first transactions have them.
+    fn splits_above(&self, chain: &str) -> Result<Vec<Bytes>, Status> {
+        let reads = self.reads(chain)?;
+        let constitution = &reads.known.constitution;
+        let keeps = constitution.keyed || constitution.ledger;
+        let count = if keeps { reads.known.above } else { 0 };
+        let first = (0..count as u64).map(|index| {
+            let one = reads.reader().transaction(&reads.chain, index);
+            let one = one.map_err(|error| of_read(&error))?;
+            let row = one.row().map_err(|error| of_store(&error))?;
+            Ok(Bytes::copy_from_slice(row.payload))
+        });
+        first.collect()
     }
 
     /// The split Quant with the signatures that its subchains ask for.
@@ -441,7 +466,7 @@ impl Service {
     }
 
     /// Ends the process here if it was started to: for tests of crashes.
-    fn reach(&self, point: &str) {
+    pub(super) fn reach(&self, point: &str) {
         if let Some((file, end)) = &self.facts.fail_at
             && std::fs::read_to_string(file).is_ok_and(|named| named.trim() == point)
             && std::fs::remove_file(file).is_ok()

@@ -161,7 +161,9 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
                 details.add_bad_request_violation("at_height", message.clone());
             },
         ),
-        Rejection::ForkTooDeep(_) | Rejection::ForkRules(_) => status("FORK_REFUSED", message, &[]),
+        Rejection::ForkTooDeep(_) | Rejection::ForkRules(_) | Rejection::ForkOfPart(_) => {
+            status("FORK_REFUSED", message, &[])
+        }
         Rejection::RequestReused => refused_field("REQUEST_ID_REUSED", "request_id", message),
         Rejection::IdReused { item, index } => status(
             "ID_REUSED",
@@ -224,9 +226,11 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
         Rejection::Split { into, .. } => {
             status("CHAIN_SPLIT", message, &[("into", into.to_string())])
         }
-        Rejection::Splitting(_) => status("SPLIT_UNDER_WAY", message, &[]),
+        Rejection::Splitting(_) | Rejection::Unclaimed { .. } => {
+            status("SPLIT_UNDER_WAY", message, &[])
+        }
         Rejection::Misrouted { item, .. } => of_item("ROUTED_ELSEWHERE", (*item, "key"), message),
-        Rejection::NotSplittable { .. } | Rejection::Inherited(_) => {
+        Rejection::NotSplittable { .. } | Rejection::Inherited(_) | Rejection::PartOfLedger(_) => {
             status("NOT_SUPPORTED", message, &[])
         }
         Rejection::BadEvidence(_) | Rejection::Cluster(_) => status("INTERNAL", message, &[]),

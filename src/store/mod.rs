@@ -9,6 +9,7 @@
 
 mod anchor;
 mod chain;
+mod claim;
 #[cfg(test)]
 mod contract;
 mod db;
@@ -37,6 +38,10 @@ pub use anchor::{
 pub use chain::{
     AmendedRow, ChainRow, PoolRow, amended_before, amended_bounds, amended_key, chain_key,
     chains_from, change_key, earlier_key, pool_key,
+};
+pub use claim::{
+    TransitRow, carrying_bounds, carrying_key, chain_of_carrying, claimed_row_key,
+    credited_row_key, index_of_outgoing, outgoing_bounds, outgoing_key, transit_key,
 };
 pub use db::{
     Batch, Cf, DATA_FAMILIES, EachFound, EachRow, Snapshot, Store, StoreError, StoreOptions, View,

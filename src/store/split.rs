@@ -3,12 +3,14 @@
 //! tag 34, of a subchain: [`SubchainRow`].
 
 use super::{ChainNo, RowReader, Slot, chain_prefix};
-use crate::chain::{ChainId, Hash};
+use crate::chain::{ChainId, Hash, SplitAbove};
 
 const GROUP: ChainNo = ChainNo(0);
 const SPLIT: u8 = 32;
 const SPLITTING: u8 = 33;
 const SUBCHAIN: u8 = 34;
+/// First byte of the row of a subchain that takes injects and keeps a state.
+const WITH_SPLITS: u8 = 2;
 
 /// How far a split is. Each step waits for the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,16 +124,29 @@ pub struct SubchainRow {
     pub active: bool,
     /// The splits above it, the topmost first.
     pub above: Vec<Branch>,
+    /// Once it is active, of a keyed chain or a ledger: what the split Quants of these chains say, in the same order.
+    pub splits: Vec<SplitAbove>,
 }
 
 impl SubchainRow {
-    /// The stored bytes: `active u8 | (id 32 | place u32 | of u32)*`.
+    /// The stored bytes: `active u8 (0, 1) | (id 32 | place u32 | of u32)*`, and where there are splits `2 u8 | count u8 |
+    /// count x (id 32 | place u32 | of u32) | count x (state root 32 | ids u32 | ids x id 32)`.
     pub fn encode(&self) -> Vec<u8> {
         let mut row = vec![u8::from(self.active)];
+        if !self.splits.is_empty() {
+            row = vec![WITH_SPLITS, self.above.len() as u8];
+        }
         for branch in &self.above {
             row.extend_from_slice(&branch.id.0);
             row.extend_from_slice(&branch.place.to_be_bytes());
             row.extend_from_slice(&branch.of.to_be_bytes());
+        }
+        for split in &self.splits {
+            row.extend_from_slice(&split.state_root);
+            row.extend_from_slice(&(split.route.len() as u32).to_be_bytes());
+            for id in &split.route {
+                row.extend_from_slice(&id.0);
+            }
         }
         row
     }
@@ -142,17 +157,50 @@ impl SubchainRow {
         let active = match reader.u8()? {
             0 => false,
             1 => true,
+            WITH_SPLITS => return Self::decode_splits(reader),
             _ => return None,
         };
         let mut above = Vec::new();
         while reader.end().is_none() {
-            above.push(Branch {
-                id: ChainId(reader.array()?),
-                place: reader.u32()?,
-                of: reader.u32()?,
+            above.push(Branch::read(&mut reader)?);
+        }
+        Some(Self {
+            active,
+            above,
+            splits: Vec::new(),
+        })
+    }
+
+    fn decode_splits(mut reader: RowReader<'_>) -> Option<Self> {
+        let count = reader.u8()?;
+        let above = (0..count).map(|_| Branch::read(&mut reader));
+        let above: Vec<Branch> = above.collect::<Option<_>>()?;
+        let mut splits = Vec::new();
+        for branch in &above {
+            let state_root = reader.array()?;
+            let ids = reader.u32()?;
+            let ids = (0..ids).map(|_| reader.array().map(ChainId));
+            splits.push(SplitAbove {
+                id: branch.id,
+                route: ids.collect::<Option<_>>()?,
+                state_root,
             });
         }
-        Some(Self { active, above })
+        reader.end().map(|()| Self {
+            active: true,
+            above,
+            splits,
+        })
+    }
+}
+
+impl Branch {
+    fn read(reader: &mut RowReader<'_>) -> Option<Self> {
+        Some(Self {
+            id: ChainId(reader.array()?),
+            place: reader.u32()?,
+            of: reader.u32()?,
+        })
     }
 }
 
@@ -221,9 +269,24 @@ mod tests {
         let row = SubchainRow {
             active: true,
             above: vec![branch, branch],
+            splits: Vec::new(),
         };
         assert_eq!(SubchainRow::decode(&row.encode()), Some(row.clone()));
         assert_eq!(SubchainRow::decode(&row.encode()[1..]), None);
+        let split = |root: u8| SplitAbove {
+            id: branch.id,
+            route: vec![ChainId([root; 32]); 3],
+            state_root: [root; 32],
+        };
+        let row = SubchainRow {
+            splits: vec![split(1), split(2)],
+            ..row
+        };
+        assert_eq!(SubchainRow::decode(&row.encode()), Some(row.clone()));
+        assert_eq!(
+            SubchainRow::decode(&[&row.encode()[..], &[0]].concat()),
+            None
+        );
     }
 
     #[test]

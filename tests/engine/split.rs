@@ -161,6 +161,7 @@ pub fn steps() -> Steps {
         let activate = SplitCommand::Activate {
             chain,
             evidence: &evidence,
+            above: Vec::new(),
         };
         entries.push(entry(6000, &[activate.encode()]));
     }
@@ -303,10 +304,12 @@ fn a_subchain_takes_what_leads_to_it_once_it_has_the_evidence() {
     let early = SplitCommand::Activate {
         chain: FIRST,
         evidence: &steps.evidence,
+        above: Vec::new(),
     };
     let bad = SplitCommand::Activate {
         chain: FIRST,
         evidence: b"bad",
+        above: Vec::new(),
     };
     assert!(matches!(
         step(&replica, 4200, &bad),
@@ -319,6 +322,7 @@ fn a_subchain_takes_what_leads_to_it_once_it_has_the_evidence() {
     let activate = |chain| SplitCommand::Activate {
         chain,
         evidence: &evidence,
+        above: Vec::new(),
     };
     assert!(matches!(
         step(&replica, 5100, &activate(PARENT)),

@@ -127,9 +127,10 @@ class Audit:
         need(e.inject_ms >= self.inject_ms, "inject-order")
         need(e.type == 2 or not self.anchors.last, "audit-split", "a chain that is split takes tombstones alone")
         ledger = 14 in self.constitution
-        first = self.subchain is not None and e.index == 0
-        need(not first or e.type == 5, "audit-claim", "a subchain begins with the Quant that split its parent")
-        need(first or e.type in (1, 2) or e.type == (3 if ledger else 0), "audit-type", f"type {e.type} has no place here, or is not known")
+        first = self.subchain is not None and self.subchain.begins(e.index)
+        need(not first or e.type == 5, "audit-claim", "a subchain begins with the Quants that split the chains above it")
+        below = self.subchain is not None and self.subchain.keeps and (e.type == 5 or e.type == 4 and ledger)
+        need(first or below or e.type in (1, 2) or e.type == (3 if ledger else 0), "audit-type", f"type {e.type} has no place here, or is not known")
         need(6 not in self.constitution, "audit-type", "this audit can't apply a JSON Schema")
         need(e.salted or e.type or 16 not in self.constitution, "audit-salt", "an erasable chain's data is salted")
         need(not erased or 16 in self.constitution and not e.type, "audit-payload", "this chain does not erase")
@@ -138,10 +139,14 @@ class Audit:
         self.signed += 3 in a
         if first:
             self.subchain.begin(payload, self.constitution, self.authority)
-        elif self.subchain and e.type in (0, 3):
+        elif self.subchain and e.type == 0:
             self.subchain.routed(a)
         if first:
             pass
+        elif e.type == 5:
+            self.claim(e, payload)
+        elif e.type == 4:
+            self.credit(e, payload)
         elif e.type == 1:
             self.change(a, payload)
         elif e.type == 2:
@@ -152,6 +157,7 @@ class Audit:
             need(authors is None or 2 in a, "audit-id")
             check_content(0 if erased else self.constitution.get(5, b"\0")[0], payload)
         if 17 in self.constitution and 1 in a:
+            self.touch(b"\1" + a[1])
             self.state[b"\1" + a[1]] = e.index.to_bytes(8, "big")
         if e.type == 3:
             self.transfer(a, payload)
@@ -180,10 +186,42 @@ class Audit:
         if re.fullmatch("[0-9a-f]{64}", sender):
             need(a.get(3) == bytes.fromhex(sender), "audit-author", "not signed by the key of its sender")
             need(2 in a, "audit-id")
-        balances = [self.balance(sender) - amount, self.balance(receiver) + amount]
-        need(balances[0] >= 0, "audit-overdraft")
-        for account, balance in zip((sender, receiver), balances):
-            self.state[b"\2" + account.encode()] = balance.to_bytes(16, "big")
+        if self.subchain:
+            need(self.subchain.leads(sender.encode()), "audit-route")
+        self.move(sender, -amount)
+        # What goes to another subchain is credited there.
+        if not self.subchain or self.subchain.leads(receiver.encode()):
+            self.move(receiver, amount)
+
+    def move(self, account, amount):
+        key = b"\2" + account.encode()
+        self.touch(key)
+        balance = self.balance(account) + amount
+        need(balance >= 0, "audit-overdraft")
+        self.state[key] = balance.to_bytes(16, "big")
+
+    def touch(self, key):
+        """Section 11: a subchain touches nothing that it did not claim before."""
+        need(not self.subchain or b"\3" + key in self.state, "claim-missing")
+
+    def claim(self, e, payload):
+        """The state of a key or an account in the chains above, once each."""
+        need(payload[:1] == b"\2", "audit-claim", "a split Quant that has no place here")
+        key, value = self.subchain.claim(payload)
+        need((17 if key[0] == 1 else 14) in self.constitution, "audit-type", "no state of this kind is kept")
+        need(b"\3" + key not in self.state, "claim-once")
+        self.state[b"\3" + key] = e.index.to_bytes(8, "big")
+        if key[0] == 2:
+            had = self.balance(key[1:].decode()) if value is None else int.from_bytes(value, "big")
+            self.state[key] = had.to_bytes(16, "big")
+
+    def credit(self, e, payload):
+        """What another subchain took for an account of this one, once for each debit."""
+        key, receiver, amount = self.subchain.credit(payload, self.constitution, self.authority, transfer_of)
+        need(b"\3\2" + receiver.encode() in self.state, "claim-missing")
+        need(key not in self.state, "credit-once")
+        self.move(receiver, amount)
+        self.state[key] = e.index.to_bytes(8, "big")
 
     def balance(self, account):
         mint = self.constitution.get(15, b"")

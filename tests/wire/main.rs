@@ -11,6 +11,7 @@ mod rig;
 mod anchor;
 mod authors;
 mod beyond;
+mod claim;
 mod connections;
 mod content;
 mod erase;

@@ -224,18 +224,6 @@ async fn what_a_split_can_not_do_is_refused_clearly() {
         ("CHAIN_CLOSED", Code::FailedPrecondition),
         &["closed"],
     );
-    let mut keyed = bang_request("keyed", Content::Bytes, "");
-    keyed.constitution = Some(Constitution {
-        keyed: true,
-        ..Constitution::default()
-    });
-    rig.chains.bang(keyed).await.unwrap();
-    let unsupported = split(&mut rig, "keyed", 2).await;
-    refused(
-        unsupported,
-        ("NOT_SUPPORTED", Code::Unimplemented),
-        &["state"],
-    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

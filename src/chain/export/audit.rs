@@ -9,7 +9,7 @@ mod sentences;
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::anchors::check_after_split;
-use super::state::StateAudit;
+use super::state::{Standing, StateAudit};
 use super::subchain::SubchainAudit;
 use crate::chain::anchor::AnchorBook;
 use crate::chain::authority::{HeadSignature, signers, verify_quorum, verify_required};
@@ -26,8 +26,8 @@ use crate::chain::quant::{Header, check_meta, check_next};
 use crate::chain::refused::Refused;
 use crate::chain::sig_alg::{SigAlg, SigAlgs};
 use crate::chain::transaction::{
-    Attributes, Envelope, TYPE_CLAIM, TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE,
-    TYPE_TRANSFER, verify_author,
+    Attributes, Envelope, TYPE_CLAIM, TYPE_CONSTITUTION_CHANGE, TYPE_CREDIT, TYPE_DATA,
+    TYPE_ERASURE, TYPE_TRANSFER, verify_author,
 };
 use crate::chain::tree::{Frontier, tree_root};
 
@@ -196,12 +196,16 @@ impl Auditor {
         }
         let attributes = read_attributes(attributes)?;
         let matched = current.rules.check(&envelope, &attributes, payload)?;
+        let constitution = &current.rules.constitution;
         if let Some(subchain) = &mut self.subchain {
-            let constitution = &current.rules.constitution;
             subchain.check(&envelope, &attributes, payload, constitution)?;
         }
         if let Some(state) = &mut self.state {
-            state.transaction(&envelope, &attributes, payload)?;
+            let standing = Standing {
+                subchain: self.subchain.as_ref(),
+                constitution,
+            };
+            state.transaction(&envelope, &attributes, payload, standing)?;
         }
         let erasure = current
             .rules
@@ -231,8 +235,8 @@ impl Auditor {
         self.changes += u64::from(changes);
         let ruled = matches!(
             envelope.kind,
-            TYPE_DATA | TYPE_CONSTITUTION_CHANGE | TYPE_ERASURE | TYPE_TRANSFER
-        ) || (envelope.index == 0 && self.subchain.is_some());
+            TYPE_DATA | TYPE_CONSTITUTION_CHANGE | TYPE_ERASURE | TYPE_TRANSFER | TYPE_CREDIT
+        ) || self.subchain.is_some();
         self.unruled += u64::from(!ruled);
         Ok(())
     }
@@ -504,7 +508,12 @@ impl Rules {
     ) -> Result<Matched, Refused> {
         let payload_max = self.constitution.payload_max;
         // A list of authors may be longer than the records of a chain, and so may evidence.
-        let others = [TYPE_CONSTITUTION_CHANGE, TYPE_ERASURE, TYPE_CLAIM];
+        let others = [
+            TYPE_CONSTITUTION_CHANGE,
+            TYPE_ERASURE,
+            TYPE_CLAIM,
+            TYPE_CREDIT,
+        ];
         let payload_max = payload_max.filter(|_| !others.contains(&envelope.kind));
         if payload_max.is_some_and(|max| envelope.payload_len > u64::from(max)) {
             let why = format!(

@@ -1,5 +1,7 @@
-//! What an audit asks of a subchain: it begins with the Quant that split its parent, and holds only what is routed to it.
+//! What an audit asks of a subchain: it begins with the Quant that split its parent, where it keeps a state with those of
+//! all chains above, and holds only what is routed to it.
 
+use crate::chain::claim::{SplitAbove, StateClaim, leads_here};
 use crate::chain::constitution::Constitution;
 use crate::chain::hash::{Hash, HashAlg};
 use crate::chain::id::ChainId;
@@ -7,7 +9,7 @@ use crate::chain::meta::{Meta, ParentRef};
 use crate::chain::quant::Header;
 use crate::chain::refused::Refused;
 use crate::chain::split::{SplitEvidence, place_of};
-use crate::chain::transaction::{Attributes, Envelope, TYPE_CLAIM, TYPE_DATA, TYPE_TRANSFER};
+use crate::chain::transaction::{Attributes, Envelope, TYPE_CLAIM, TYPE_DATA};
 
 /// A subchain under audit.
 pub(super) struct SubchainAudit {
@@ -17,6 +19,10 @@ pub(super) struct SubchainAudit {
     place: (u32, u32),
     /// The Quant that its first transaction holds.
     pub begins: Option<Hash>,
+    /// Of a keyed chain or a ledger: the topmost chain.
+    family: Option<ChainId>,
+    /// The chains above whose split Quants came, the topmost first; only where a state is kept.
+    above: Vec<SplitAbove>,
 }
 
 impl SubchainAudit {
@@ -34,12 +40,15 @@ impl SubchainAudit {
             let why = "the genesis of a subchain does not name its parent";
             Refused::new("parent", why)
         })?;
+        let keeps = constitution.keyed || constitution.ledger;
         Ok(Some(Self {
             id: genesis.id(),
             alg: genesis.hash_alg,
             parent,
             place,
             begins: None,
+            family: constitution.family_id.filter(|_| keeps),
+            above: Vec::new(),
         }))
     }
 
@@ -51,40 +60,80 @@ impl SubchainAudit {
         payload: Option<&[u8]>,
         constitution: &Constitution,
     ) -> Result<(), Refused> {
-        if envelope.index == 0 {
-            return self.first(envelope, payload, constitution);
+        if envelope.index == 0 || self.lacks_splits() {
+            return self.begin(envelope, payload, constitution);
         }
-        let routed = matches!(envelope.kind, TYPE_DATA | TYPE_TRANSFER);
+        if envelope.kind == TYPE_CLAIM && !StateClaim::is_one(payload.unwrap_or_default()) {
+            let why = format!(
+                "transaction {} is a split Quant that its subchain has no place for",
+                envelope.index
+            );
+            return Err(Refused::new("audit-claim", why));
+        }
+        if envelope.kind != TYPE_DATA {
+            return Ok(());
+        }
         // A request_id, by which the others were routed, is in no transaction.
-        let key = attributes.key.as_ref().or(attributes.id.as_ref());
-        let Some(key) = key.filter(|_| routed) else {
-            return Ok(());
-        };
+        match attributes.key.as_ref().or(attributes.id.as_ref()) {
+            Some(key) => self.routed(envelope.index, key),
+            None => Ok(()),
+        }
+    }
+
+    /// The id, and the chains above it, the topmost first.
+    pub fn place(&self) -> (&ChainId, &[SplitAbove]) {
+        (&self.id, &self.above)
+    }
+
+    /// True where a routing key leads here.
+    pub fn leads_here(&self, routing_key: &[u8]) -> bool {
+        if self.family.is_some() {
+            return leads_here(self.alg, &self.above, &self.id, routing_key);
+        }
         let (place, of) = self.place;
-        let leads = place_of(self.alg, &self.parent.id, key, of);
-        if leads == place {
+        place_of(self.alg, &self.parent.id, routing_key, of) == place
+    }
+
+    /// What is routed by this leads here.
+    pub fn routed(&self, index: u64, routing_key: &[u8]) -> Result<(), Refused> {
+        if self.leads_here(routing_key) {
             return Ok(());
         }
-        let why = format!(
-            "transaction {} leads to subchain {leads} of {of}, and stands in {place}",
-            envelope.index
-        );
+        let (place, of) = self.place;
+        let why =
+            format!("transaction {index} leads to another subchain, and stands in {place} of {of}");
         Err(Refused::new("audit-route", why))
     }
 
-    fn first(
+    /// Split Quants of chains above are still to come.
+    fn lacks_splits(&self) -> bool {
+        let topmost = self.above.first().map(|split| split.id);
+        self.family.is_some() && topmost != self.family
+    }
+
+    fn begin(
         &mut self,
         envelope: &Envelope,
         payload: Option<&[u8]>,
         constitution: &Constitution,
     ) -> Result<(), Refused> {
         if envelope.kind != TYPE_CLAIM {
-            let why = "the first transaction of a subchain is not the Quant that split its parent";
+            let why = format!(
+                "transaction {} of a subchain is not the Quant that split a chain above it",
+                envelope.index
+            );
             return Err(Refused::new("audit-claim", why));
         }
         let evidence = SplitEvidence::parse(payload.unwrap_or_default())?;
-        evidence.check(&self.id, self.alg, &self.parent, self.place)?;
-        self.begins = Some(evidence.quant_hash());
-        evidence.verify(constitution)
+        match self.above.first() {
+            None => evidence.check(&self.id, self.alg, &self.parent, self.place)?,
+            Some(below) => evidence.check_above(&below.id, self.alg)?,
+        }
+        self.begins.get_or_insert_with(|| evidence.quant_hash());
+        evidence.verify(constitution)?;
+        if self.family.is_some() {
+            self.above.insert(0, SplitAbove::of(&evidence)?);
+        }
+        Ok(())
     }
 }

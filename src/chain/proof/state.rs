@@ -74,7 +74,12 @@ pub(super) fn say_state(
     constitution: Option<&Constitution>,
 ) -> String {
     let at = format!("after {}", say_quant(header));
+    let below = constitution.is_some_and(|one| one.place.is_some());
     match (StateSubject::of(&state.state_key), &state.value) {
+        (Some(StateSubject::Key(name) | StateSubject::Account(name)), None) if below => format!(
+            "{at}, this subchain had not taken over {} from the chain above it, whose state at its split Quant holds",
+            say_bytes(name)
+        ),
         (Some(StateSubject::Key(key)), None) => {
             format!("{at}, no transaction has the key {}", say_bytes(key))
         }

@@ -34,6 +34,17 @@ impl Auditor {
                     .to_owned(),
             );
         }
+        let (claims, credits) = self.state.as_ref().map_or((0, 0), StateAudit::taken_over);
+        if claims > 0 {
+            steps.push(format!(
+                "{claims} keys and accounts are taken over from the chains above, each once, as their states at the split have them"
+            ));
+        }
+        if credits > 0 {
+            steps.push(format!(
+                "{credits} amounts came from other subchains, each once, by the signed Quant that sealed its debit"
+            ));
+        }
         if self.anchored > 0 {
             steps.push(format!(
                 "{} heads of its subchains are anchored, each above the one before",
