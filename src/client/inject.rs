@@ -221,6 +221,7 @@ impl Injector<'_> {
                 .filter(|_| self.messages == 1),
             expected_head: Bytes::new(),
             receipt: self.options.receipt,
+            cursor_moves: Vec::new(),
         }
     }
 

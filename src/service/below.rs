@@ -393,6 +393,7 @@ fn part_of(rest: &proto::InjectRequest, place: u32, own: &[usize]) -> proto::Inj
         expected_next_index: None,
         expected_head: Bytes::new(),
         receipt: false,
+        cursor_moves: Vec::new(),
     }
 }
 
@@ -439,6 +440,7 @@ impl<'a> Told<'a> {
             expected_next_index: self.request.expected_next_index,
             expected_head: self.request.expected_head.clone(),
             receipt: self.request.receipt,
+            cursor_moves: Vec::new(),
         };
         (request, numbers)
     }
