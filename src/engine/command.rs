@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use super::{
     anchor::Anchoring,
+    cursor::{self, CursorCommand, CursorMove},
     fork::{Fork, Settle},
     member::MemberCommand,
     names::Name,
@@ -31,6 +32,7 @@ const ADD_NODE: u8 = 17;
 const MEMBER: u8 = 18;
 const SPLIT: u8 = 32;
 pub(super) const ANCHOR: u8 = 33;
+pub(super) const CURSOR: u8 = 48;
 
 /// One command of an entry, borrowed from its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +65,8 @@ pub enum Command<'a> {
     Split(SplitCommand<'a>),
     /// Seal a pool, and anchor heads of subchains.
     Anchor(Anchoring<'a>),
+    /// Move or delete cursors.
+    Cursor(CursorCommand<'a>),
 }
 
 /// Creates a chain. The leader made the constitution, with time and salt.
@@ -96,6 +100,8 @@ pub struct Inject<'a> {
     pub head: InjectHead<'a>,
     /// At least one.
     pub items: Vec<InjectItem<'a>>,
+    /// Cursors that move in the same step.
+    pub moves: Vec<CursorMove<'a>>,
 }
 
 /// A transaction as the leader checked it.
@@ -274,19 +280,33 @@ impl InjectHead<'_> {
         items: impl ExactSizeIterator<Item = InjectItem<'b>>,
         payload_bytes: usize,
     ) -> Vec<u8> {
+        self.encode_moving(items, payload_bytes, &[])
+    }
+
+    /// The same, with cursors that move in the same step.
+    pub fn encode_moving<'b>(
+        &self,
+        items: impl ExactSizeIterator<Item = InjectItem<'b>>,
+        payload_bytes: usize,
+        moves: &[CursorMove<'_>],
+    ) -> Vec<u8> {
         let capacity = 128 + items.len() * 16 + payload_bytes;
         framed(INJECT, capacity, |out| {
             out.extend_from_slice(&self.chain.0.to_be_bytes());
             short(out, self.request_id);
             out.push(
                 u8::from(self.expected_next_index.is_some())
-                    | u8::from(self.expected_head.is_some()) << 1,
+                    | u8::from(self.expected_head.is_some()) << 1
+                    | u8::from(!moves.is_empty()) << 2,
             );
             if let Some(index) = self.expected_next_index {
                 out.extend_from_slice(&index.to_be_bytes());
             }
             if let Some(head) = self.expected_head {
                 out.extend_from_slice(&head);
+            }
+            if !moves.is_empty() {
+                cursor::put_moves(out, moves);
             }
             out.extend_from_slice(&(items.len() as u32).to_be_bytes());
             items.for_each(|item| item.encode(out));
@@ -469,6 +489,7 @@ impl<'a> Cursor<'a> {
             MEMBER => Command::Member(MemberCommand::parse(body.bytes)?),
             SPLIT => Command::Split(SplitCommand::parse(body.bytes)?),
             ANCHOR => Command::Anchor(body.anchoring()?),
+            CURSOR => Command::Cursor(CursorCommand::read(&mut body)?),
             _ => return None,
         })
     }
@@ -494,6 +515,11 @@ impl<'a> Cursor<'a> {
         } else {
             None
         };
+        let moves = if flags & 4 != 0 {
+            cursor::read_moves(self)?
+        } else {
+            Vec::new()
+        };
         let count = self.u32()? as usize;
         let mut items = Vec::with_capacity(count.min(1 << 16));
         for _ in 0..count {
@@ -505,7 +531,7 @@ impl<'a> Cursor<'a> {
             expected_next_index,
             expected_head,
         };
-        (self.at == self.bytes.len() && count > 0).then_some(Inject { head, items })
+        (self.at == self.bytes.len() && count > 0).then_some(Inject { head, items, moves })
     }
 
     fn item(&mut self) -> Option<InjectItem<'a>> {
@@ -631,104 +657,4 @@ pub(super) fn body_hash(domain: &str, parts: &[&[u8]]) -> Hash {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn an_entry_comes_back() {
-        let salt = [5; 32];
-        let item = InjectItem {
-            kind: 0,
-            attributes: b"at",
-            id: b"i",
-            salt: Some(&salt),
-            transfer: Some(Move {
-                sender: b"a",
-                receiver: b"b",
-                amount: u128::MAX,
-            }),
-            payload: b"pay",
-        };
-        let head = InjectHead {
-            chain: ChainNo(9),
-            request_id: b"r",
-            expected_next_index: Some(4),
-            expected_head: Some([1; 32]),
-        };
-        let seal = Seal {
-            chain: ChainNo(2),
-            request_id: b"",
-            request_body: [2; 32],
-            header: &[3; 256],
-            meta: b"m",
-        };
-        let mut writer = CommandWriter::new(77, 0);
-        writer.push(&head.encode([item, item].into_iter(), 6));
-        writer.push(&seal.encode());
-        writer.push(
-            &Bang {
-                request_id: b"x",
-                alg: HashAlg::Sha2_256,
-                meta: b"meta",
-            }
-            .encode(),
-        );
-        writer.push(
-            &Founding {
-                cluster_id: [1; 16],
-                groups: 16,
-                authority: b"a",
-            }
-            .encode(),
-        );
-        writer.push(&AddNode { certificate: b"c" }.encode());
-        let signed = SignItem {
-            chain: ChainNo(2),
-            height: 7,
-            node_id: 3,
-            signatures: vec![Cow::Borrowed(&[1, 9]), Cow::Borrowed(&[2, 9, 9])],
-        };
-        let sign = Sign {
-            items: vec![signed.clone(), signed],
-        };
-        writer.push(&sign.encode());
-        assert_eq!(Sign::parse(&sign.encode()), Some(sign.clone()));
-        assert_eq!(Sign::parse(&sign.encode()[1..]), None);
-        let report = Report::default();
-        writer.push(&report.encode());
-        writer.push(&tick_command());
-        assert_eq!(writer.count(), 8);
-        let entry = writer.finish();
-        let (time_ms, commands) = Command::parse_entry(&entry).unwrap();
-        assert_eq!(time_ms, 77);
-        assert_eq!(
-            commands[0],
-            Command::Inject(Inject {
-                head,
-                items: vec![item, item]
-            })
-        );
-        assert_eq!(commands[1], Command::Seal(seal));
-        assert_eq!(commands[5], Command::Sign(sign));
-        assert_eq!(commands[6], Command::Report(report));
-        assert_eq!(commands[7], Command::Tick);
-        assert_eq!(commands.len(), 8);
-        assert!(entry_seals(&entry));
-        let mut plain = CommandWriter::new(77, 0);
-        plain.push(&head.encode([item].into_iter(), 6));
-        assert!(!entry_seals(&plain.finish()));
-        for cut in 0..entry.len() {
-            let _ = Command::parse_entry(&entry[..cut]);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read_without_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Command::parse_entry(&bytes);
-            if let Some(first) = bytes.first_mut() { *first = VERSION; }
-            let _ = Command::parse_entry(&bytes);
-        }
-    }
-}
+mod tests;

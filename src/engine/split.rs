@@ -457,7 +457,14 @@ fn begin(
         payload: evidence,
     };
     let items = vec![item];
-    inject::add_own(work, &Inject { head, items })
+    inject::add_own(
+        work,
+        &Inject {
+            head,
+            items,
+            moves: Vec::new(),
+        },
+    )
 }
 
 fn done(chain: &HotChain, duplicate: bool) -> SplitStep {
