@@ -191,7 +191,7 @@ impl Service {
                 let Some(feed) = feed.upgrade() else { return };
                 reached.mark_unchanged();
                 if let Err(failed) = self.look(&feed) {
-                    feed.state.send_replace(Err(failed));
+                    drop(feed.state.send_replace(Err(failed)));
                     return;
                 }
                 feed.pause()
@@ -201,7 +201,7 @@ impl Service {
             }
             if let Ok(Err(_)) = timeout(NEEDED_EVERY, reached.changed()).await {
                 let Some(feed) = feed.upgrade() else { return };
-                feed.state.send_replace(Err(elsewhere()));
+                drop(feed.state.send_replace(Err(elsewhere())));
                 return;
             }
         }
@@ -224,7 +224,7 @@ impl Service {
             }
         }
         let seen = seen(&reads)?;
-        feed.state.send_replace(Ok(Arc::new(seen)));
+        drop(feed.state.send_replace(Ok(Arc::new(seen))));
         Ok(())
     }
 
