@@ -58,7 +58,7 @@ pub use fork::{ForkOptions, Forked};
 pub use heads::{HeadEntry, Heads};
 pub use inject::{InjectOptions, InjectTotals, Injector, Item, WINDOW_DEFAULT};
 pub use keys::{HistoryPage, Subject};
-pub use load::{Load, LoadRequest, LoadWorker};
+pub use load::{Load, LoadRequest, LoadTail, LoadWorker};
 pub use query::{ChainPage, ChainSummary, Mining, ServerInfo};
 pub use read::{ReadTransaction, Reader};
 pub use receipts::{KeptReceipt, ReceiptCheck};
