@@ -4,18 +4,19 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use qbc::{
-    client::{Client, ClientConfig, Heads, TailEvent, TailOptions, TailSubject},
+    client::{Client, TailEvent, TailOptions, TailSubject},
     proto::{
         GetChainRequest, ReadRequest, TailRequest, tail_request::Subject, tail_response::Event,
         tail_service_client::TailServiceClient,
     },
 };
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{sync::oneshot, time::timeout};
 
 use crate::{fleet::WHOLE_MAX, story::Story};
 
@@ -34,35 +35,69 @@ struct Seen {
     resumed: AtomicU64,
 }
 
-/// Tails a chain by all nodes of the cluster, until it is aborted.
-async fn tailing(story: &Story, first: usize, quants: bool) -> (Arc<Seen>, JoinHandle<()>) {
-    let mut slots = story.fleet.slots();
-    slots.rotate_left(first);
-    let urls: Vec<String> = slots
-        .iter()
-        .map(|slot| story.ground.doors.url(*slot))
-        .collect();
-    let seen = Arc::new(Seen::default());
-    let (chain, all) = (story.chain().to_owned(), seen.clone());
-    let client = Client::connect_with(&urls.join(","), Heads::in_memory(), ClientConfig::default());
-    let client = client.await.expect("a node answers");
-    let task = tokio::spawn(async move {
-        let options = TailOptions {
-            quants,
-            ..TailOptions::default()
-        };
-        let tail = client.tail(TailSubject::Chain(chain), options);
-        let mut tail = tail.await.expect("the tail begins");
-        loop {
-            let tailed = tail
-                .next()
-                .await
-                .expect("nothing ends a tail, and nothing is refused");
-            all.take(tailed.event);
-            all.resumed.store(tail.resumed(), Ordering::Relaxed);
+/// A tail on a thread of its own, until it is dropped.
+struct Tailing {
+    seen: Arc<Seen>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Tailing {
+    /// Tails a chain by all nodes of the cluster, one of them first.
+    fn begin(story: &Story, first: usize, quants: bool) -> Self {
+        let mut slots = story.fleet.slots();
+        slots.rotate_left(first);
+        let urls = slots.iter().map(|slot| story.ground.doors.url(*slot));
+        let urls = urls.collect::<Vec<_>>().join(",");
+        let seen = Arc::new(Seen::default());
+        let (chain, all) = (story.chain().to_owned(), seen.clone());
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.unwrap().block_on(async move {
+                tokio::select! {
+                    () = tail(&urls, chain, quants, &all) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self {
+            seen,
+            stop: Some(stop),
+            thread: Some(thread),
         }
-    });
-    (seen, task)
+    }
+
+    /// It must have gone on until now.
+    fn ends(mut self) {
+        let told = self.stop.take().map(|stop| stop.send(()));
+        assert_eq!(told, Some(Ok(())), "nothing ends a tail");
+        self.thread
+            .take()
+            .unwrap()
+            .join()
+            .expect("nothing is refused");
+    }
+}
+
+async fn tail(urls: &str, chain: String, quants: bool, all: &Seen) {
+    let client = Client::connect(urls).await.expect("a node answers");
+    let options = TailOptions {
+        quants,
+        ..TailOptions::default()
+    };
+    let tail = client.tail(TailSubject::Chain(chain), options).await;
+    let mut tail = tail.expect("the tail begins");
+    loop {
+        let tailed = tail
+            .next()
+            .await
+            .expect("nothing ends a tail, and nothing is refused");
+        all.take(tailed.event);
+        all.resumed.store(tail.resumed(), Ordering::Relaxed);
+    }
 }
 
 impl Seen {
@@ -147,7 +182,7 @@ async fn a_tail_over_killed_nodes_a_failover_and_a_restart_of_all_has_no_gap_and
         (at(follower), false),
         (at(follower), true),
     ] {
-        tails.push(tailing(&story, first, quants).await);
+        tails.push((quants, Tailing::begin(&story, first, quants)));
     }
     story.load();
     story.for_a_while(1.5).await;
@@ -178,15 +213,15 @@ async fn a_tail_over_killed_nodes_a_failover_and_a_restart_of_all_has_no_gap_and
     story.for_a_while(1.0).await;
     story.load_ends().await;
     let (all, pool) = count(&story).await;
-    for (quants, (seen, task)) in [false, false, true].into_iter().zip(tails) {
+    for (quants, tail) in tails {
+        let seen = &tail.seen;
         seen.agrees(&story, if quants { all - pool } else { all })
             .await;
-        assert!(!task.is_finished(), "nothing ends a tail");
         assert!(
             seen.resumed.load(Ordering::Relaxed) > 0,
             "its node was killed"
         );
-        task.abort();
+        tail.ends();
     }
     assert!(all > 0);
     story.ends_well().await;
