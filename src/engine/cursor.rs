@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 
 use super::{
     apply::Work,
-    command::{Cursor, framed, short},
+    command::{framed, short},
+    command_read::Cursor,
     outcome::{CursorsMoved, Rejection},
     read::{ChainView, ReadError, Reader},
 };

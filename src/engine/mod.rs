@@ -12,6 +12,7 @@ mod cluster;
 mod cluster_keys;
 mod cluster_rows;
 mod command;
+mod command_read;
 mod cursor;
 mod due;
 mod erase;

@@ -539,6 +539,18 @@ pub(super) fn closable(chain: &HotChain) -> Result<(), Rejection> {
     }
 }
 
+/// What is in the subchains is not in a fork of the chain: one that begins at the split or above would seem to be whole.
+pub(super) fn forkable(chain: &HotChain, height: u64) -> Result<(), Rejection> {
+    match &chain.split {
+        Some(row) if row.height > 0 && height >= row.height => Err(is_split(
+            chain,
+            row,
+            "fork those, or this chain below its split Quant",
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn is_split(chain: &HotChain, row: &SplitRow, what: &'static str) -> Rejection {
     Rejection::Split {
         chain: chain.name.clone(),
