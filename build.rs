@@ -3,8 +3,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let public =
-        ["types", "chain", "proof", "node"].map(|name| format!("proto/qbc/v1/{name}.proto"));
+    let public = ["types", "chain", "proof", "node", "tail"]
+        .map(|name| format!("proto/qbc/v1/{name}.proto"));
     let inner = ["cluster", "peer"].map(|name| format!("proto/qbc/cluster/v1/{name}.proto"));
     let out = PathBuf::from(env::var("OUT_DIR")?);
     // What strangers may ask about is the public part alone.

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use super::{
     anchor::Anchoring,
     command_read::Cursor,
+    cursor::{self, CursorCommand, CursorMove},
     fork::{Fork, Settle},
     member::MemberCommand,
     names::Name,
@@ -32,6 +33,7 @@ pub(super) const ADD_NODE: u8 = 17;
 pub(super) const MEMBER: u8 = 18;
 pub(super) const SPLIT: u8 = 32;
 pub(super) const ANCHOR: u8 = 33;
+pub(super) const CURSOR: u8 = 48;
 
 /// One command of an entry, borrowed from its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +66,8 @@ pub enum Command<'a> {
     Split(SplitCommand<'a>),
     /// Seal a pool, and anchor heads of subchains.
     Anchor(Anchoring<'a>),
+    /// Move or delete cursors.
+    Cursor(CursorCommand<'a>),
 }
 
 /// Creates a chain. The leader made the constitution, with time and salt.
@@ -97,6 +101,8 @@ pub struct Inject<'a> {
     pub head: InjectHead<'a>,
     /// At least one.
     pub items: Vec<InjectItem<'a>>,
+    /// Cursors that move in the same step.
+    pub moves: Vec<CursorMove<'a>>,
 }
 
 /// A transaction as the leader checked it.
@@ -272,19 +278,33 @@ impl InjectHead<'_> {
         items: impl ExactSizeIterator<Item = InjectItem<'b>>,
         payload_bytes: usize,
     ) -> Vec<u8> {
+        self.encode_moving(items, payload_bytes, &[])
+    }
+
+    /// The same, with cursors that move in the same step.
+    pub fn encode_moving<'b>(
+        &self,
+        items: impl ExactSizeIterator<Item = InjectItem<'b>>,
+        payload_bytes: usize,
+        moves: &[CursorMove<'_>],
+    ) -> Vec<u8> {
         let capacity = 128 + items.len() * 16 + payload_bytes;
         framed(INJECT, capacity, |out| {
             out.extend_from_slice(&self.chain.0.to_be_bytes());
             short(out, self.request_id);
             out.push(
                 u8::from(self.expected_next_index.is_some())
-                    | u8::from(self.expected_head.is_some()) << 1,
+                    | u8::from(self.expected_head.is_some()) << 1
+                    | u8::from(!moves.is_empty()) << 2,
             );
             if let Some(index) = self.expected_next_index {
                 out.extend_from_slice(&index.to_be_bytes());
             }
             if let Some(head) = self.expected_head {
                 out.extend_from_slice(&head);
+            }
+            if !moves.is_empty() {
+                cursor::put_moves(out, moves);
             }
             out.extend_from_slice(&(items.len() as u32).to_be_bytes());
             items.for_each(|item| item.encode(out));
@@ -440,6 +460,8 @@ pub(super) fn body_hash(domain: &str, parts: &[&[u8]]) -> Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chain::ChainId;
+    use crate::engine::CursorPlace;
     use proptest::prelude::*;
 
     #[test]
@@ -471,7 +493,18 @@ mod tests {
             meta: b"m",
         };
         let mut writer = CommandWriter::new(77, 0);
-        writer.push(&head.encode([item, item].into_iter(), 6));
+        let place = CursorPlace {
+            next_index: 1,
+            next_height: 2,
+            last: [3; 16],
+        };
+        let moves = [None, Some(None), Some(Some(place))].map(|expected| CursorMove {
+            name: "c",
+            source: ChainId([4; 32]),
+            to: place,
+            expected,
+        });
+        writer.push(&head.encode_moving([item, item].into_iter(), 6, &moves));
         writer.push(&seal.encode());
         writer.push(
             &Bang {
@@ -513,7 +546,8 @@ mod tests {
             commands[0],
             Command::Inject(Inject {
                 head,
-                items: vec![item, item]
+                items: vec![item, item],
+                moves: moves.to_vec(),
             })
         );
         assert_eq!(commands[1], Command::Seal(seal));

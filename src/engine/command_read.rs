@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use super::{
     anchor::Anchoring,
     command::{
-        ADD_NODE, ANCHOR, AddNode, BANG, Bang, Command, FORK, FOUND, Founding, INJECT, Inject,
-        InjectHead, InjectItem, MEMBER, Move, NAME, REPORT, SEAL, SETTLE, SIGN, SPLIT, Seal, Sign,
-        SignItem, TICK, VERSION,
+        ADD_NODE, ANCHOR, AddNode, BANG, Bang, CURSOR, Command, FORK, FOUND, Founding, INJECT,
+        Inject, InjectHead, InjectItem, MEMBER, Move, NAME, REPORT, SEAL, SETTLE, SIGN, SPLIT,
+        Seal, Sign, SignItem, TICK, VERSION,
     },
+    cursor::{self, CursorCommand},
     fork::{Fork, Settle},
     member::MemberCommand,
     names::Name,
@@ -65,6 +66,7 @@ impl<'a> Cursor<'a> {
             MEMBER => Command::Member(MemberCommand::parse(body.bytes)?),
             SPLIT => Command::Split(SplitCommand::parse(body.bytes)?),
             ANCHOR => Command::Anchor(body.anchoring()?),
+            CURSOR => Command::Cursor(CursorCommand::read(&mut body)?),
             _ => return None,
         })
     }
@@ -90,6 +92,11 @@ impl<'a> Cursor<'a> {
         } else {
             None
         };
+        let moves = if flags & 4 != 0 {
+            cursor::read_moves(self)?
+        } else {
+            Vec::new()
+        };
         let count = self.u32()? as usize;
         let mut items = Vec::with_capacity(count.min(1 << 16));
         for _ in 0..count {
@@ -101,7 +108,7 @@ impl<'a> Cursor<'a> {
             expected_next_index,
             expected_head,
         };
-        (self.at == self.bytes.len() && count > 0).then_some(Inject { head, items })
+        (self.at == self.bytes.len() && count > 0).then_some(Inject { head, items, moves })
     }
 
     fn item(&mut self) -> Option<InjectItem<'a>> {

@@ -91,12 +91,14 @@ impl Service {
             | Method::ActivateSubchain
             | Method::GatherHeads
             | Method::CreditBelow
+            | Method::MoveCursor
+            | Method::DeleteCursor
             | Method::InjectBelow => self.carried_split(route, body).await,
             _ => self.carried_read(route, body).await,
         }
     }
 
-    /// Calls of splits.
+    /// Calls of splits, and of cursors.
     async fn carried_split(&self, route: Route, body: Bytes) -> Bytes {
         let (group, until) = (route.group, route.until);
         match route.method {
@@ -114,6 +116,14 @@ impl Service {
             }
             Method::CreditBelow => {
                 self.lead(route, body, move |s, r| Box::pin(s.do_credit(r, until)))
+                    .await
+            }
+            Method::MoveCursor => {
+                self.lead(route, body, |s, r| Box::pin(s.do_move_cursor(r)))
+                    .await
+            }
+            Method::DeleteCursor => {
+                self.lead(route, body, |s, r| Box::pin(s.do_delete_cursor(r)))
                     .await
             }
             Method::GatherHeads => {
@@ -177,6 +187,10 @@ impl Service {
             }
             Method::GetBalance => {
                 self.show(route, body, |s, r| at_once(s.do_get_balance(r)))
+                    .await
+            }
+            Method::ListCursors => {
+                self.show(route, body, |s, r| at_once(s.do_list_cursors(r)))
                     .await
             }
             Method::LookUp => {
@@ -276,6 +290,14 @@ impl Service {
                     .await;
                 feed(begun, channel).await;
             }
+            Method::Tail => {
+                let place = self.tail_place();
+                let begun = match &place {
+                    Ok(_) => self.begin(route, body, |s, r| at_once(s.do_tail(r))).await,
+                    Err(busy) => Err(busy.clone()),
+                };
+                feed(begun, channel).await;
+            }
             _ => {}
         }
     }
@@ -330,7 +352,9 @@ impl Service {
         let node = self.groups.holder(route.group);
         let node = node.filter(|node| *node != self.groups.node_id());
         let channel = self.open(node.ok_or_else(elsewhere)?, Lane::Stream, route, request)?;
-        let place = self.reader_place()?;
+        // A tail has its place already.
+        let place = (route.method != Method::Tail).then(|| self.reader_place());
+        let place = place.transpose()?;
         let (pieces, out) = mpsc::channel(PIECES_WAITING);
         let group = route.group;
         tokio::spawn(async move {

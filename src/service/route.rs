@@ -74,17 +74,21 @@ pub enum Method {
     ProveAnchor = 47,
     ProveAbove = 48,
     CreditBelow = 49,
+    Tail = 50,
+    MoveCursor = 51,
+    ListCursors = 52,
+    DeleteCursor = 53,
 }
 
 impl Method {
     pub fn from_u8(byte: u8) -> Option<Self> {
         use Method::{
-            ActivateSubchain, Bang, BangSubchain, Close, CreditBelow, Export, ForkChain,
-            GatherHeads, GetBalance, GetBundle, GetChain, GetCheckpoint, GetHead, GetLatest,
-            GetMining, GetQuant, GetReceipt, GetReported, GetTile, GetTransaction, Inject,
-            InjectBelow, Leap, ListGroup, ListHistory, ListQuants, LookUp, NameChain, ProveAbove,
-            ProveAnchor, ProveExtension, ProveInclusion, ProveLogged, ProveState, PutReports,
-            PutSignatures, Read, SplitChain,
+            ActivateSubchain, Bang, BangSubchain, Close, CreditBelow, DeleteCursor, Export,
+            ForkChain, GatherHeads, GetBalance, GetBundle, GetChain, GetCheckpoint, GetHead,
+            GetLatest, GetMining, GetQuant, GetReceipt, GetReported, GetTile, GetTransaction,
+            Inject, InjectBelow, Leap, ListCursors, ListGroup, ListHistory, ListQuants, LookUp,
+            MoveCursor, NameChain, ProveAbove, ProveAnchor, ProveExtension, ProveInclusion,
+            ProveLogged, ProveState, PutReports, PutSignatures, Read, SplitChain, Tail,
         };
         let all = [
             Bang,
@@ -125,6 +129,10 @@ impl Method {
             ProveAnchor,
             ProveAbove,
             CreditBelow,
+            Tail,
+            MoveCursor,
+            ListCursors,
+            DeleteCursor,
         ];
         all.into_iter().find(|method| *method as u8 == byte)
     }
@@ -544,7 +552,7 @@ mod tests {
     #[test]
     fn every_method_has_a_number_of_its_own() {
         let found: Vec<Method> = (0..=u8::MAX).filter_map(Method::from_u8).collect();
-        assert_eq!(found.len(), 38);
+        assert_eq!(found.len(), 42);
         assert!(
             found
                 .iter()

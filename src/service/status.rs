@@ -35,6 +35,8 @@ pub const REASONS: &[(&str, Code)] = &[
     ("CHANGE_REFUSED", Code::InvalidArgument),
     ("CLUSTER_REFUSES", Code::FailedPrecondition),
     ("CONTENT_REFUSED", Code::InvalidArgument),
+    ("CURSORS_FULL", Code::ResourceExhausted),
+    ("CURSOR_CONFLICT", Code::FailedPrecondition),
     ("DEADLINE_EXCEEDED", Code::DeadlineExceeded),
     ("ERASURE_REFUSED", Code::InvalidArgument),
     ("FIELD_INVALID", Code::InvalidArgument),
@@ -73,6 +75,7 @@ pub const REASONS: &[(&str, Code)] = &[
     ("SIGNATURE_INVALID", Code::InvalidArgument),
     ("SPLIT_UNDER_WAY", Code::Unavailable),
     ("STORE_FAILED", Code::Internal),
+    ("TOKEN_REFUSED", Code::InvalidArgument),
     ("TRANSFER_REFUSED", Code::InvalidArgument),
     ("WORK_UNDER_WAY", Code::Unavailable),
 ];
@@ -233,6 +236,8 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
         Rejection::NotSplittable { .. } | Rejection::Inherited(_) | Rejection::PartOfLedger(_) => {
             status("NOT_SUPPORTED", message, &[])
         }
+        Rejection::CursorConflict { .. } => status("CURSOR_CONFLICT", message, &[]),
+        Rejection::CursorsFull { .. } => status("CURSORS_FULL", message, &[]),
         Rejection::BadEvidence(_) | Rejection::Cluster(_) => status("INTERNAL", message, &[]),
     }
 }

@@ -12,6 +12,7 @@ mod chain;
 mod claim;
 #[cfg(test)]
 mod contract;
+mod cursor;
 mod db;
 mod folder;
 mod heads;
@@ -42,6 +43,9 @@ pub use chain::{
 pub use claim::{
     TransitRow, carrying_bounds, carrying_key, chain_of_carrying, claimed_row_key,
     credited_row_key, index_of_outgoing, outgoing_bounds, outgoing_key, transit_key,
+};
+pub use cursor::{
+    CursorRow, cursor_bounds, cursor_count_key, cursor_key, cursor_of_key, cursors_bounds,
 };
 pub use db::{
     Batch, Cf, DATA_FAMILIES, EachFound, EachRow, Snapshot, Store, StoreError, StoreOptions, View,

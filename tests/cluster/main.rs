@@ -52,4 +52,5 @@ mod quorum;
 mod sealing;
 mod split;
 mod strangers;
+mod tail;
 mod transfers;

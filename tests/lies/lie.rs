@@ -74,6 +74,20 @@ pub enum Lie {
     RewrittenChild,
     /// The subchain `s/1` under the name `s/0`.
     SwappedChild,
+    /// A tail has another payload.
+    TailPayload,
+    /// A tail leaves a transaction out.
+    TailGap,
+    /// A tail leaves a Quant out.
+    TailQuant,
+    /// A tail begins one further.
+    TailBegin,
+    /// A tail gives no tokens.
+    TailToken,
+    /// A tail leaves heads out.
+    TailHead,
+    /// A tail's heads are not signed.
+    TailUnsigned,
 }
 
 const NAMES: &[(&str, Lie)] = &[
@@ -109,6 +123,13 @@ const NAMES: &[(&str, Lie)] = &[
     ("old-child", Lie::OldChild),
     ("rewritten-child", Lie::RewrittenChild),
     ("swapped-child", Lie::SwappedChild),
+    ("tail-payload", Lie::TailPayload),
+    ("tail-gap", Lie::TailGap),
+    ("tail-quant", Lie::TailQuant),
+    ("tail-begin", Lie::TailBegin),
+    ("tail-token", Lie::TailToken),
+    ("tail-head", Lie::TailHead),
+    ("tail-unsigned", Lie::TailUnsigned),
 ];
 
 impl Lie {

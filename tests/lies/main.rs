@@ -17,4 +17,5 @@ mod stage;
 mod files;
 mod python;
 mod refused;
+mod tail;
 mod whole;

@@ -29,5 +29,6 @@ mod schema;
 mod sealing;
 mod settings;
 mod split;
+mod tail;
 mod tiles;
 mod whole;
