@@ -452,7 +452,8 @@ async fn a_subchain_is_forked_and_a_chain_that_is_split_only_below_its_split() {
         told(&online(&rig, &["audit", chain]), chain);
         let export = file(&format!("{}.export", chain.replace('/', "-")));
         told(&online(&rig, &["export", chain, "-o", &export]), chain);
-        python(&[&export]);
+        let id = told(&online(&rig, &["chain", chain]), chain)["chain_id"].clone();
+        python(&[&export, "--trust-chain", id.as_str().unwrap()]);
     }
     let proof = file("zero.json");
     told(

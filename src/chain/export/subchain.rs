@@ -84,7 +84,7 @@ impl SubchainAudit {
         }
         let evidence = SplitEvidence::parse(payload.unwrap_or_default())?;
         evidence.check(&self.id, self.alg, &self.parent, self.place)?;
-        self.begins = Some(evidence.quant_hash());
+        self.begins.get_or_insert(evidence.quant_hash());
         evidence.verify(constitution)
     }
 }
