@@ -129,7 +129,7 @@ impl SubchainAudit {
             None => evidence.check(&self.id, self.alg, &self.parent, self.place)?,
             Some(below) => evidence.check_above(&below.id, self.alg)?,
         }
-        self.begins.get_or_insert_with(|| evidence.quant_hash());
+        self.begins.get_or_insert(evidence.quant_hash());
         evidence.verify(constitution)?;
         if self.family.is_some() {
             self.above.insert(0, SplitAbove::of(&evidence)?);
