@@ -6,9 +6,9 @@ use qbc::{
     chain::HashAlg,
     client::{Client, TailEvent, TailFrom, TailOptions, TailSubject},
     proto::{
-        CursorMove, DeleteCursorRequest, GetServerInfoRequest, InjectRequest, ListCursorsRequest,
-        MoveCursorRequest, SplitChainRequest, TailRequest, TailResponse, TailUnit,
-        TransactionInput,
+        CursorMove, DeleteCursorRequest, ForkChainRequest, GetServerInfoRequest, InjectRequest,
+        ListCursorsRequest, MoveCursorRequest, SplitChainRequest, TailRequest, TailResponse,
+        TailUnit, TransactionInput,
         constitution::Content,
         node_service_client::NodeServiceClient,
         tail_request::{From, Subject},
@@ -707,6 +707,51 @@ async fn the_sdk_verifies_a_tail_from_any_transaction_on_and_resumes_it() {
     };
     assert_eq!(seen.iter().map(|one| one.index).collect::<Vec<_>>(), [22]);
     assert!(tail.resumed() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fork_is_tailed_with_what_it_shares_and_verified_over_its_border() {
+    let mut rig = Rig::with_chain("a").await;
+    for round in 0..3u8 {
+        rig.inject("a", &[&[round], b"more"]).await;
+        rig.leap("a").await;
+    }
+    let fork = ForkChainRequest {
+        chain: "a".into(),
+        name: "b".into(),
+        at_height: 2,
+        ..ForkChainRequest::default()
+    };
+    rig.chains.fork_chain(fork).await.unwrap();
+    rig.inject("b", &[b"own"]).await;
+    rig.leap("b").await;
+    let client = Client::connect(rig.node().url()).await.unwrap();
+    for (from, shared) in [
+        (TailFrom::Start, 4),
+        (TailFrom::Index(1), 3),
+        (TailFrom::Index(4), 0),
+    ] {
+        let options = TailOptions {
+            from,
+            ..TailOptions::default()
+        };
+        let mut tail = client
+            .tail(TailSubject::Chain("b".into()), options)
+            .await
+            .unwrap();
+        let (mut payloads, mut height) = (Vec::new(), 0);
+        while height < 4 {
+            match in_time(tail.next()).await.unwrap().event {
+                TailEvent::Transactions(some) => {
+                    payloads.extend(some.into_iter().map(|one| one.payload));
+                }
+                TailEvent::Quant(quant) => height = quant.header.height,
+                _ => {}
+            }
+        }
+        assert_eq!(payloads.len(), shared + 1, "{from:?}");
+        assert_eq!(payloads.last().unwrap(), &b"own"[..]);
+    }
 }
 
 fn lines(ran: &Ran) -> Vec<Value> {
