@@ -1,7 +1,7 @@
 //! Cursors, and tails by who verifies them: the SDK and `qbc tail`.
 use bytes::Bytes;
 use qbc::{
-    client::{Client, TailEvent, TailFrom, TailOptions, TailSubject},
+    client::{Client, Tail, TailEvent, TailFrom, TailOptions, TailSubject},
     proto::{
         CursorMove, DeleteCursorRequest, ForkChainRequest, InjectRequest, ListCursorsRequest,
         MoveCursorRequest, TailRequest, constitution::Content,
@@ -221,17 +221,31 @@ async fn the_sdk_verifies_a_tail_from_any_transaction_on_and_resumes_it() {
         assert_eq!(heights, (first..=3).collect::<Vec<_>>(), "from {from}");
     }
     let (_, mut tail) = tails.remove(2);
+    rig.inject("a", &[b"pooled"]).await;
+    assert_eq!(indexes(&mut tail).await, [22]);
+    // The node goes in the middle of a Quant.
     let address = rig.node().address();
     rig.stop().await;
     rig.start_at(address).await;
     rig.inject("a", &[b"after"]).await;
-    let seen = loop {
-        if let TailEvent::Transactions(some) = in_time(tail.next()).await.unwrap().event {
-            break some;
+    assert_eq!(indexes(&mut tail).await, [23]);
+    rig.leap("a").await;
+    let quant = loop {
+        if let TailEvent::Quant(quant) = in_time(tail.next()).await.unwrap().event {
+            break quant.header;
         }
     };
-    assert_eq!(seen.iter().map(|one| one.index).collect::<Vec<_>>(), [22]);
+    assert_eq!((quant.height, quant.tx_start, quant.tx_count), (4, 22, 2));
     assert!(tail.resumed() > 0);
+}
+
+/// Of the next transactions.
+async fn indexes(tail: &mut Tail<'_>) -> Vec<u64> {
+    loop {
+        if let TailEvent::Transactions(some) = in_time(tail.next()).await.unwrap().event {
+            return some.iter().map(|one| one.index).collect();
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
