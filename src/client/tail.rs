@@ -223,7 +223,8 @@ impl Tail<'_> {
         };
         let known_heads = self.chains.iter().map(|(id, chain)| proto::KnownHead {
             chain_id: Bytes::copy_from_slice(&id.0),
-            height: chain.trusted.header.height,
+            height: Some(chain.trusted.header.height),
+            began_index: chain.began(),
         });
         let unit = if self.options.quants {
             proto::TailUnit::Quants

@@ -30,5 +30,6 @@ mod sealing;
 mod settings;
 mod split;
 mod tail;
+mod tail_sdk;
 mod tiles;
 mod whole;
