@@ -205,7 +205,8 @@ mod tests {
         };
         let own = proof(StateTerminal::Own(value.to_vec()));
         let other = proof(StateTerminal::Other(hash, value.to_vec()));
-        let root = crate::chain::state_root(ALG, &[(hash, value.to_vec())]);
+        let entries = std::collections::BTreeMap::from([(hash, value)]);
+        let root = crate::chain::state_root(ALG, &entries);
         (root, own.to_bytes(), other.to_bytes())
     }
 
