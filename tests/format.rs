@@ -9,6 +9,8 @@ mod amended;
 mod attack;
 #[path = "format/authority.rs"]
 mod authority;
+#[path = "format/below.rs"]
+mod below;
 #[path = "format/erased.rs"]
 mod erased;
 #[path = "format/export.rs"]

@@ -479,8 +479,9 @@ fn a_key_is_claimed_once_before_it_is_touched_also_two_splits_below() {
 fn a_forged_claim_changes_nothing() {
     let mut world = World::keyed();
     world.put(TOP, "old").unwrap();
-    let [first, _] = world.split(TOP);
-    world.split(first);
+    world.split(TOP);
+    let above = world.leaf("old");
+    world.split(above);
     let no = world.leaf("old");
     let new = world.names_in(no, 2);
     let good = world.claim_of(no, latest_key(b"old"));

@@ -126,7 +126,7 @@ fn fails(rig: &Rig, arguments: &[&str]) -> String {
     let url = rig.node().url().to_owned();
     let whole = [&["--endpoint", &url][..], arguments].concat();
     let ran = qbc(&with_heads(&rig.file("heads.json"), &whole));
-    assert_ne!(ran.code, Some(0), "{ran}");
+    assert_ne!(ran.code, Some(0), "{}", ran.stdout);
     ran.stderr
 }
 
@@ -147,8 +147,8 @@ async fn all_clean(rig: &mut Rig, chains: &[&str]) {
 }
 
 fn payloads(rows: &[Value]) -> Vec<&str> {
-    let payload = |row| -> &str { Value::as_str(&row["payload"]).unwrap() };
-    rows.iter().map(|row| payload(row)).collect()
+    let payloads = rows.iter().map(|row| row["payload"].as_str().unwrap());
+    payloads.collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -164,7 +164,7 @@ async fn the_keys_of_a_chain_go_on_in_its_subchains_with_their_history() {
     let (id, first) = (id_of(&mut rig, "k").await, keys[0].clone());
     let place = |key: &str| place_of(HashAlg::Sha3_256, &id, key.as_bytes(), 2);
     let child = format!("k/{}", place(&first));
-    for chain in ["k", &child] {
+    for chain in ["k", child.as_str()] {
         let latest = verb(&rig, &["latest", chain, &first]);
         assert_eq!(latest[0]["payload"], "two", "{chain}: nothing came since");
     }
