@@ -18,7 +18,9 @@ mod proof;
 mod read;
 mod routes;
 mod short;
+mod socket;
 mod super_log;
+mod tail;
 mod tile;
 mod web;
 
