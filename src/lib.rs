@@ -17,8 +17,8 @@
 //! | `seal` | 5 | timers that seal pools, threads that mine |
 //! | `peer` | 5 | links between nodes, who is believed to be one |
 //! | `service` | 6 | the gRPC face |
-//! | `http` | 6 | plain HTTP: the super log as tiles |
 //! | [`client`] | 6 | the SDK: verifies every proof itself |
+//! | `http` | 7 | plain HTTP: JSON, the operations face, the super log as tiles |
 //! | `config` | 7 | defaults, file, environment, flags |
 //! | `node` | 8 | wiring, clock, signals |
 //! | `cli` | 9 | the verbs; the only room that prints |

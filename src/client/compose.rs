@@ -12,12 +12,32 @@ use crate::{
 };
 
 /// An anchor of a subchain, by the node's word.
-struct Anchor {
+pub struct Anchor {
     /// Of the subchain's head that it anchors.
-    child_height: u64,
+    pub child_height: u64,
     /// Of the Quant that has it.
-    height: u64,
-    step: Step,
+    pub height: u64,
+    /// The link from the one to the other.
+    pub step: Step,
+}
+
+/// The answer as an anchor.
+pub fn anchor_of(answer: &proto::ProveAnchorResponse) -> Result<Anchor, Refused> {
+    Ok(Anchor {
+        child_height: answer.child_height,
+        height: Header::parse(&answer.header)?.height,
+        step: Step::Anchor {
+            header: answer.header.to_vec(),
+            index: answer.index,
+            path: convert::path(&answer.path)?,
+        },
+    })
+}
+
+/// Who vouches for the later header of an extension.
+pub fn head_of(answer: proto::ProveExtensionResponse) -> Result<HeadEvidence, Refused> {
+    let signatures = convert::head(answer.head)?.signatures;
+    convert::head_evidence(signatures, answer.genesis)
 }
 
 /// The name of the chain that was split into this one; none of a chain that is no subchain.
@@ -104,15 +124,7 @@ impl Client {
         };
         let prove = |r| async { self.proofs.clone().prove_anchor(r).await };
         let answer = self.call(request, prove).await?;
-        Ok(Anchor {
-            child_height: answer.child_height,
-            height: Header::parse(&answer.header)?.height,
-            step: Step::Anchor {
-                header: answer.header.to_vec(),
-                index: answer.index,
-                path: convert::path(&answer.path)?,
-            },
-        })
+        Ok(anchor_of(&answer)?)
     }
 
     /// The link from a Quant to a later one of the same chain; none where they are one.
@@ -144,12 +156,12 @@ impl Client {
         if height != at {
             steps.push(later_step(&answer)?);
         }
-        let signatures = convert::head(answer.head)?.signatures;
-        Ok(convert::head_evidence(signatures, answer.genesis)?)
+        Ok(head_of(answer)?)
     }
 }
 
-fn later_step(answer: &proto::ProveExtensionResponse) -> Result<Step, Refused> {
+/// The link from the earlier header of an extension to the later one.
+pub fn later_step(answer: &proto::ProveExtensionResponse) -> Result<Step, Refused> {
     Ok(Step::History {
         header: convert::head(answer.head.clone())?.bytes,
         path: convert::path(&answer.path)?,

@@ -115,9 +115,7 @@ impl Client {
 }
 
 /// The answer as a proof, and the height of the Quant that seals the transaction.
-pub(super) fn inclusion_proof(
-    answer: proto::ProveInclusionResponse,
-) -> Result<(Proof, u64), Refused> {
+pub fn inclusion_proof(answer: proto::ProveInclusionResponse) -> Result<(Proof, u64), Refused> {
     let head = convert::head(answer.head)?;
     let sealing = answer.header.to_vec();
     let height = Header::parse(&sealing)?.height;

@@ -32,6 +32,8 @@ mod algs {
 
 /// Less would move the replicas of members that only restart.
 const REPLACE_AFTER_MS_MIN: u64 = 1000;
+/// More is no notice but a mistake.
+const STOP_NOTICE_MS_MAX: u64 = 600_000;
 /// More cores than any machine that this was made for.
 const MINING_THREADS_MAX: usize = 1024;
 
@@ -75,6 +77,12 @@ pub struct Config {
     pub waiting_mib_max: usize,
     /// How long a stop waits for requests under way, in milliseconds; then it ends them.
     pub stop_ms_max: u64,
+    /// How long a stop goes on serving after `/readyz` and the gRPC health said that it comes, in milliseconds.
+    pub stop_notice_ms: u64,
+    /// Origins whose pages may do everything over HTTP, as browsers write them: `https://ledger.example`.
+    pub http_origins: Vec<String>,
+    /// Names under which clients on loopback may call the node over HTTP, beside `localhost` and addresses.
+    pub http_hosts: Vec<String>,
     /// Pause of the background scrub after each Quant, in milliseconds.
     pub scrub_pause_ms: u64,
     /// Threads that mine, for chains that ask for work; 0: one less than the cores, at least 1.
@@ -101,6 +109,9 @@ impl Default for Config {
             cache_mib: 256,
             waiting_mib_max: 256,
             stop_ms_max: 5000,
+            stop_notice_ms: 0,
+            http_origins: Vec::new(),
+            http_hosts: Vec::new(),
             scrub_pause_ms: 100,
             mining_threads: 0,
         }
@@ -226,11 +237,9 @@ impl Config {
             &mut self.cluster_secret_file,
         )?;
         set(&get, "QBC_TRUST_LOOPBACK", &mut self.trust_loopback)?;
-        if let Some(list) = get("QBC_DIAL") {
-            let parts = list.split(',').map(str::trim);
-            let parts = parts.filter(|part| !part.is_empty());
-            self.dial = parts.map(str::to_owned).collect();
-        }
+        set_list(&get, "QBC_DIAL", &mut self.dial);
+        set_list(&get, "QBC_HTTP_ORIGINS", &mut self.http_origins);
+        set_list(&get, "QBC_HTTP_HOSTS", &mut self.http_hosts);
         set(&get, "QBC_REPLICATION", &mut self.replication)?;
         set(&get, "QBC_REPLACE_AFTER_MS", &mut self.replace_after_ms)?;
         set(&get, "QBC_KEEP_DAMAGED", &mut self.keep_damaged)?;
@@ -241,6 +250,7 @@ impl Config {
         set(&get, "QBC_CACHE_MIB", &mut self.cache_mib)?;
         set(&get, "QBC_WAITING_MIB_MAX", &mut self.waiting_mib_max)?;
         set(&get, "QBC_STOP_MS_MAX", &mut self.stop_ms_max)?;
+        set(&get, "QBC_STOP_NOTICE_MS", &mut self.stop_notice_ms)?;
         set(&get, "QBC_SCRUB_PAUSE_MS", &mut self.scrub_pause_ms)?;
         set(&get, "QBC_MINING_THREADS", &mut self.mining_threads)
     }
@@ -273,7 +283,36 @@ impl Config {
                 "outside loopback anyone could write and read: credentials are not part of this version, so listen on 127.0.0.1 behind a proxy of yours, or say --insecure",
             ));
         }
+        self.check_http()?;
         self.check_cluster()
+    }
+
+    fn check_http(&self) -> Result<(), ConfigError> {
+        let is_origin = |text: &str| {
+            let host = text
+                .strip_prefix("https://")
+                .or(text.strip_prefix("http://"));
+            host.is_some_and(|host| {
+                !host.is_empty() && !host.contains(['/', '*', ' ', '?', '#', '@'])
+            }) && !text.bytes().any(|byte| byte.is_ascii_uppercase())
+        };
+        if let Some(bad_one) = self.http_origins.iter().find(|one| !is_origin(one)) {
+            let cure = "give origins as browsers write them, https://HOST or https://HOST:PORT in lower case, without a path; there is no * for all, since their pages may write";
+            return Err(bad("http_origins", bad_one, cure));
+        }
+        let is_host = |text: &str| !text.is_empty() && !text.contains([':', '/', '*', ' ']);
+        if let Some(bad_one) = self.http_hosts.iter().find(|one| !is_host(one)) {
+            let cure = "give names of hosts without scheme and port: ledger.example";
+            return Err(bad("http_hosts", bad_one, cure));
+        }
+        if self.stop_notice_ms > STOP_NOTICE_MS_MAX {
+            return Err(bad(
+                "stop_notice_ms",
+                &self.stop_notice_ms,
+                "give 0 to 600000",
+            ));
+        }
+        Ok(())
     }
 
     fn check_cluster(&self) -> Result<(), ConfigError> {
@@ -334,6 +373,15 @@ fn read_file(path: &Path) -> Result<Config, ConfigError> {
     };
     let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
     toml::from_str(&text).map_err(|error| bad(error.to_string()))
+}
+
+/// A list with commas between.
+fn set_list(get: &impl Fn(&str) -> Option<String>, name: &str, list: &mut Vec<String>) {
+    if let Some(given) = get(name) {
+        let parts = given.split(',').map(str::trim);
+        let parts = parts.filter(|part| !part.is_empty());
+        *list = parts.map(str::to_owned).collect();
+    }
 }
 
 fn set<T: std::str::FromStr>(

@@ -8,6 +8,7 @@ mod member;
 mod open;
 mod root_key;
 mod scrub;
+mod web_face;
 
 use std::{
     collections::BTreeMap,
@@ -18,14 +19,17 @@ use std::{
 };
 
 use tokio::{net::TcpListener, sync::watch};
+use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
 
 use crate::config::{Config, ConfigError};
 use crate::consensus::{
     Clock, Groups, GroupsError, GroupsOptions, GroupsParts, LogWriter, OnFailure, StoreLog,
 };
+use crate::http::Rules;
 use crate::peer::{ContactError, Identity, Links, PeerDoor, Trust, TrustError};
 use crate::seal::Sealer;
-use crate::service::{NodeFacts, Service, Signer};
+use crate::service::{NodeFacts, ReflectionError, Service, Signer};
 use crate::store::{DATA_FORMAT, FolderError, HeldFolder, Store, StoreError};
 
 use identity::{MembersFile, Own};
@@ -33,6 +37,7 @@ pub use keys::{KeyError, Keys};
 use log_face::LogFace;
 use member::Member;
 use open::Doubt;
+use web_face::{Phase, WebFace};
 
 /// How long other threads may tell what they saw once one of them ends the node.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -276,6 +281,10 @@ impl Beginning {
             member,
             facts,
             server: None,
+            health: None,
+            phase: Phase::default(),
+            rules: rules(&self.config),
+            stop_notice: Duration::from_millis(self.config.stop_notice_ms),
             server_stop: watch::channel(false).0,
             failed: self.failed.clone(),
             stop_max: Duration::from_millis(self.config.stop_ms_max),
@@ -361,6 +370,16 @@ fn mining_threads(config: &Config) -> usize {
     cores.saturating_sub(1).max(1)
 }
 
+/// Whom HTTP lets in from elsewhere. What the other members call this node, its clients may too.
+fn rules(config: &Config) -> Rules {
+    let own = config.advertise.rsplit_once(':').map(|(host, _)| host);
+    let own = own.filter(|host| !host.is_empty()).map(str::to_owned);
+    Rules {
+        origins: config.http_origins.clone(),
+        hosts: config.http_hosts.iter().cloned().chain(own).collect(),
+    }
+}
+
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn links_to(links: &Links, known: BTreeMap<u64, String>) {
@@ -377,6 +396,10 @@ struct Node {
     member: Member,
     facts: Arc<NodeFacts>,
     server: Option<tokio::task::JoinHandle<Result<(), tonic::transport::Error>>>,
+    health: Option<HealthReporter>,
+    phase: Phase,
+    rules: Rules,
+    stop_notice: Duration,
     server_stop: watch::Sender<bool>,
     failed: OnFailure,
     stop_max: Duration,
@@ -409,25 +432,39 @@ impl Node {
         tokio::spawn(service.clone().drive_splits(stop.clone()));
         tokio::spawn(service.clone().drive_anchors(stop.clone()));
         tokio::spawn(service.clone().keep_logs(stop));
-        let mut pages = tonic::service::Routes::default();
-        *pages.axum_router_mut() = crate::http::router(Arc::new(LogFace(service.clone())));
-        let door = PeerDoor::new(self.links.clone(), trust.clone());
-        let (router, health) = service
-            .router(door, pages)
-            .await
-            .map_err(|error| NodeError::System(error.to_string()))?;
+        let routes = self.routes(&service, trust.clone()).await?;
         let mut stop = self.server_stop.subscribe();
         let stopped = async move {
             let _ = stop.wait_for(|stop| *stop).await;
-            // Clients that watch the health turn away before the listener closes.
-            health
-                .set_service_status("", tonic_health::ServingStatus::NotServing)
-                .await;
         };
         let connections = accept::connections(listener, accept::connections_max(), trust);
+        let router = Service::server().add_routes(routes);
         let serving = router.serve_with_incoming_shutdown(connections, stopped);
         self.server = Some(tokio::spawn(serving));
         Ok(())
+    }
+
+    /// All that is served: gRPC, and plain HTTP in front of the same services.
+    async fn routes(&mut self, service: &Service, trust: Trust) -> Result<Routes, NodeError> {
+        let (reporter, health) = Service::health().await;
+        self.health = Some(reporter);
+        let system = |error: ReflectionError| NodeError::System(error.to_string());
+        let inner = service.services(health.clone(), Routes::default());
+        let inner = inner.map_err(system)?;
+        let face = WebFace {
+            groups: self.groups.clone(),
+            phase: self.phase.clone(),
+        };
+        let log = Arc::new(LogFace(service.clone()));
+        let mut routes = Routes::default();
+        *routes.axum_router_mut() = crate::http::router(inner, log, Arc::new(face));
+        let door = PeerDoor::new(self.links.clone(), trust);
+        let routes = service.services(health, routes).map_err(system)?;
+        let routes = routes.add_service(door.service());
+        let mut all = Routes::default();
+        *all.axum_router_mut() =
+            crate::http::guarded(routes.into_axum_router(), self.rules.clone());
+        Ok(all)
     }
 
     /// A founder founds; everyone opens what the cluster gave it.
@@ -455,6 +492,7 @@ impl Node {
     }
 
     async fn run(self, mut stop_asked: watch::Receiver<bool>) -> Result<(), NodeError> {
+        self.phase.serving();
         let stop = self.server_stop.subscribe();
         tokio::spawn(self.sealer.clone().run(self.groups.clone(), stop.clone()));
         let scrubbing = (self.groups.clone(), self.facts.clone());
@@ -474,6 +512,14 @@ impl Node {
     /// Leaderships go to others first; then requests under way may end, within the limit. Everything acknowledged is on
     /// disk already.
     async fn stop(self) -> Result<(), NodeError> {
+        self.phase.stopping();
+        if let Some(health) = &self.health {
+            // Clients that watch the health turn away before the listener closes.
+            health
+                .set_service_status("", tonic_health::ServingStatus::NotServing)
+                .await;
+        }
+        tokio::time::sleep(self.stop_notice).await;
         self.groups.hand_over().await;
         self.server_stop.send_replace(true);
         let links = self.links.clone();

@@ -36,10 +36,16 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status, Streaming, service::Routes};
-use tonic_health::server::HealthReporter;
+use tonic_health::{
+    pb::health_server::{Health, HealthServer},
+    server::HealthReporter,
+};
+pub use tonic_reflection::server::Error as ReflectionError;
+use tonic_web::GrpcWebLayer;
+use tower::Layer;
 
 use crate::consensus::Groups;
-use crate::peer::{PeerDoor, Trust};
+use crate::peer::Trust;
 use crate::proto::{
     self, chain_service_server, cluster::cluster_service_server::ClusterServiceServer,
     node_service_server, proof_service_server,
@@ -118,14 +124,43 @@ impl Service {
         })
     }
 
-    /// The server with all services, health and reflection, beside what answers plain HTTP.
-    pub async fn router(
-        self,
-        door: PeerDoor,
-        pages: Routes,
-    ) -> Result<(tonic::transport::server::Router, HealthReporter), tonic_reflection::server::Error>
-    {
-        let (health, health_service) = tonic_health::server::health_reporter();
+    /// All services, health and reflection, beside what is in `routes`; those of clients by gRPC-web too.
+    pub fn services(
+        &self,
+        health: HealthServer<impl Health>,
+        routes: Routes,
+    ) -> Result<Routes, ReflectionError> {
+        let web = GrpcWebLayer::new();
+        let routes = routes
+            .add_service(web.layer(health))
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?)
+            .add_service(
+                web.layer(Edge(
+                    chain_service_server::ChainServiceServer::new(self.clone())
+                        .max_decoding_message_size(MESSAGE_BYTES_MAX),
+                )),
+            )
+            .add_service(
+                web.layer(Edge(
+                    proof_service_server::ProofServiceServer::new(self.clone())
+                        .max_decoding_message_size(MESSAGE_BYTES_MAX),
+                )),
+            )
+            .add_service(
+                web.layer(Edge(
+                    node_service_server::NodeServiceServer::new(self.clone())
+                        .max_decoding_message_size(MESSAGE_BYTES_MAX),
+                )),
+            )
+            // Not in the reflection: for nodes and for who runs them.
+            .add_service(Edge(ClusterServiceServer::new(self.clone())));
+        Ok(routes)
+    }
+
+    /// The health of the node and of its services, which serve from now on.
+    pub async fn health() -> (HealthReporter, HealthServer<impl Health>) {
+        let (health, service) = tonic_health::server::health_reporter();
         health
             .set_serving::<chain_service_server::ChainServiceServer<Self>>()
             .await;
@@ -135,7 +170,12 @@ impl Service {
         health
             .set_serving::<node_service_server::NodeServiceServer<Self>>()
             .await;
-        let router = tonic::transport::Server::builder()
+        (health, service)
+    }
+
+    /// The server of HTTP/2.
+    pub fn server() -> tonic::transport::Server {
+        tonic::transport::Server::builder()
             .tcp_nodelay(true)
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
@@ -143,26 +183,6 @@ impl Service {
             .http2_keepalive_interval(Some(Duration::from_secs(20)))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
             .accept_http1(true)
-            .add_routes(pages)
-            .add_service(health_service)
-            .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?)
-            .add_service(Edge(
-                chain_service_server::ChainServiceServer::new(self.clone())
-                    .max_decoding_message_size(MESSAGE_BYTES_MAX),
-            ))
-            .add_service(Edge(
-                proof_service_server::ProofServiceServer::new(self.clone())
-                    .max_decoding_message_size(MESSAGE_BYTES_MAX),
-            ))
-            .add_service(Edge(
-                node_service_server::NodeServiceServer::new(self.clone())
-                    .max_decoding_message_size(MESSAGE_BYTES_MAX),
-            ))
-            // Not in the reflection: for nodes and for who runs them.
-            .add_service(Edge(ClusterServiceServer::new(self)))
-            .add_service(door.service());
-        Ok((router, health))
     }
 }
 

@@ -9,11 +9,14 @@ const CRATES: [(&str, &[&str]); 9] = [
     ("axum", &["http"]),
     ("rocksdb", &["store"]),
     ("openraft", &["consensus"]),
-    ("tonic", &["proto", "service", "peer", "client", "node"]),
+    (
+        "tonic",
+        &["proto", "service", "peer", "client", "http", "node"],
+    ),
     ("prost", &["proto", "service", "peer", "client"]),
     ("tonic_health", &["service", "node"]),
     ("tonic_reflection", &["service"]),
-    ("tonic_types", &["service", "client"]),
+    ("tonic_types", &["service", "client", "http"]),
     ("clap", &["cli", "config"]),
 ];
 
