@@ -8,8 +8,8 @@ use prost_types::{
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let public =
-        ["types", "chain", "proof", "node"].map(|name| format!("proto/qbc/v1/{name}.proto"));
+    let public = ["types", "chain", "proof", "node", "tail"]
+        .map(|name| format!("proto/qbc/v1/{name}.proto"));
     let inner = ["cluster", "peer"].map(|name| format!("proto/qbc/cluster/v1/{name}.proto"));
     let shapes = ["proto/qbc/http/v1/http.proto".to_owned()];
     let out = PathBuf::from(env::var("OUT_DIR")?);

@@ -9,6 +9,8 @@ mod amend;
 mod anchor;
 #[path = "engine/bounds.rs"]
 mod bounds;
+#[path = "engine/cursor.rs"]
+mod cursor;
 #[path = "engine/erase.rs"]
 mod erase;
 #[path = "engine/fork.rs"]

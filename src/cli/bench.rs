@@ -19,6 +19,7 @@ use crate::{
         bench_bound::Bound,
         bench_content::{BenchContent, PAYLOAD_BYTES_MAX},
         bench_report::{Probe, Proofs, Report, Served, Verified, probe, times_us},
+        bench_tail::{TailArgs, Tails, measure_catch_up, measure_seen},
         exit::CliError,
         output::{OutputFormat, Printer, say},
         session::config,
@@ -68,6 +69,8 @@ pub(super) struct BenchArgs {
     /// Sign each transaction for a chain of one author, and measure what the cores could sign and verify at most
     #[arg(long, conflicts_with = "load_only")]
     signed: bool,
+    #[command(flatten)]
+    tails: TailArgs,
     /// Load only, on the chain `bench`: no bang, leap and read-back; for a peer that has Inject alone
     #[arg(long, hide = true)]
     load_only: bool,
@@ -112,6 +115,8 @@ struct Caller {
     payloads: Vec<Vec<Bytes>>,
     batch: u64,
     author: Option<Arc<Author>>,
+    /// Between the begins of two requests; none: at once.
+    period: Option<Duration>,
 }
 
 pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError> {
@@ -140,7 +145,14 @@ pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError>
         "{} clients, {} transactions of {} bytes per request, {} chains, {} s",
         args.clients, args.batch, args.payload_bytes, args.chains, args.duration_s
     ));
+    let seen_on = format!("{}-seen", targets[0].name);
+    let seen = measure_seen(&args.tails, &global, &client, &seen_on).await?;
+    let chains: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
+    let tails = Tails::begin(&args.tails, &global, &chains).await?;
     let (worked, served) = drive(&args, &global, &client, &targets).await?;
+    let tails = tails
+        .end(&acknowledged(&args, &worked, targets.len()))
+        .await?;
     let after = probe_at(&probe_dir).await?;
     let bounds = bound.zip(bound_if(args.signed).await?).map(<[_; 2]>::from);
     let verified = if args.load_only {
@@ -150,6 +162,9 @@ pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError>
         verified.proofs = Some(prove_some(&args, &global, &client, &targets[0]).await?);
         verified
     };
+    let first = acknowledged(&args, &worked, targets.len())[0];
+    let catch_up = (targets[0].name.as_str(), first);
+    let catch_up = measure_catch_up(&args.tails, &global, &client, catch_up).await?;
     let report = Report::new(
         &args_shown(&args),
         &sum(&worked)?,
@@ -157,7 +172,10 @@ pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError>
         [before, after],
         &verified,
     )
-    .against(bounds);
+    .against(bounds)
+    .with("seen", seen)
+    .with("tails", tails)
+    .with("catch_up", catch_up);
     let format = if args.json {
         OutputFormat::Json
     } else {
@@ -168,6 +186,16 @@ pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError>
         Some(error) => Err(CliError::from(error).at("a caller stopped early")),
         None => Ok(()),
     }
+}
+
+/// Transactions acknowledged per chain.
+fn acknowledged(args: &BenchArgs, worked: &[Worked], chains: usize) -> Vec<u64> {
+    let mut all = vec![0; chains];
+    for one in worked {
+        let requests: u64 = one.acknowledged.iter().sum();
+        all[one.chain] += requests * u64::from(args.batch);
+    }
+    all
 }
 
 fn args_shown(args: &BenchArgs) -> [(&'static str, f64); 5] {
@@ -291,6 +319,7 @@ impl Caller {
             payloads,
             batch: u64::from(args.batch),
             author: target.author.clone(),
+            period: args.tails.period(args.clients, args.batch),
         }
     }
 
@@ -311,7 +340,12 @@ impl Caller {
         let mut measured = 0;
         let mut error = None;
         let mut turn = 0;
+        let mut due = tokio::time::Instant::now();
         while phase.load(Ordering::Relaxed) != STOP {
+            if let Some(period) = self.period {
+                tokio::time::sleep_until(due).await;
+                due += period;
+            }
             let measuring = phase.load(Ordering::Relaxed) == MEASURE;
             let begun = Instant::now();
             if let Err(failed) = self.inject(turn).await {

@@ -123,6 +123,14 @@ impl Report {
         self
     }
 
+    /// With a part that not every run has.
+    pub(super) fn with(mut self, name: &str, part: Value) -> Self {
+        if !part.is_null() {
+            self.0[name] = part;
+        }
+        self
+    }
+
     pub(super) fn print(&self, printer: &mut Printer) -> io::Result<()> {
         printer.object(&self.0)
     }

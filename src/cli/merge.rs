@@ -120,7 +120,7 @@ pub(super) async fn run(
 }
 
 /// The same row with the name of its chain before it.
-fn of_chain(name: &str, row: Row) -> Row {
+pub(super) fn of_chain(name: &str, row: Row) -> Row {
     let mut cells = vec![name.to_owned()];
     cells.extend(row.cells);
     // A chain's name needs no escapes.

@@ -9,12 +9,14 @@ mod bench;
 mod bench_bound;
 mod bench_content;
 mod bench_report;
+mod bench_tail;
 mod chain;
 mod chains;
 mod close;
 mod completions;
 #[cfg(test)]
 mod contract;
+mod cursors;
 mod demo;
 mod demo_traffic;
 mod discover;
@@ -41,6 +43,7 @@ mod serve;
 mod session;
 mod shape;
 mod split;
+mod tail;
 mod tree;
 mod tx;
 mod verify;
@@ -120,6 +123,10 @@ enum Verb {
     Tx(tx::TxArgs),
     /// Show transactions in order
     Read(read::ReadArgs),
+    /// Show transactions as they come, and the Quants that seal them
+    Tail(tail::TailArgs),
+    /// Show or delete the cursors that a chain keeps for those who tail
+    Cursors(cursors::CursorsArgs),
     /// Show the transactions of a key
     History(history::HistoryArgs),
     /// Show the newest transaction of a key
@@ -179,6 +186,8 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Head(args) => online(&global, async |s| head::run(args, s).await),
         Verb::Tx(args) => online(&global, async |s| tx::run(args, s).await),
         Verb::Read(args) => online(&global, async |s| read::run(args, s).await),
+        Verb::Tail(args) => online(&global, async |s| Box::pin(tail::run(args, s)).await),
+        Verb::Cursors(args) => online(&global, async |s| cursors::run(args, s).await),
         Verb::History(args) => online(&global, async |s| history::run(args, s).await),
         Verb::Latest(args) => online(&global, async |s| latest::run(args, s).await),
         Verb::Export(args) => online(&global, async |s| Box::pin(export::run(args, s)).await),
@@ -229,7 +238,7 @@ mod tests {
             .get_subcommands()
             .map(clap::Command::get_name)
             .collect();
-        let contract = "serve demo bang inject leap close fork split chains chain quant head tx read history latest export prove verify audit keygen amend erase wallet discover leave bench completions";
+        let contract = "serve demo bang inject leap close fork split chains chain quant head tx read tail cursors history latest export prove verify audit keygen amend erase wallet discover leave bench completions";
         assert_eq!(verbs, contract.split(' ').collect::<Vec<_>>());
     }
 }

@@ -66,6 +66,21 @@ impl<W: Write> Printer<W> {
         self.out.flush()
     }
 
+    /// The form of what is printed.
+    pub(super) fn format(&self) -> OutputFormat {
+        self.format
+    }
+
+    /// A row of a list without an end: a line each in every form; of a table the names of the columns where there is no row.
+    pub(super) fn line(&mut self, columns: &'static [Column], row: Option<&Row>) -> io::Result<()> {
+        match (self.format, row) {
+            (OutputFormat::Table, None) => self.names(columns),
+            (OutputFormat::Table, Some(row)) => self.cells(columns, &row.cells),
+            (_, Some(row)) => writeln!(self.out, "{}", row.json),
+            (_, None) => Ok(()),
+        }
+    }
+
     /// A list: an array in JSON, a line each in NDJSON.
     pub(super) fn rows(&mut self, columns: &'static [Column]) -> io::Result<Rows<'_, W>> {
         if self.format == OutputFormat::Table {
@@ -104,6 +119,20 @@ impl<W: Write> Printer<W> {
             self.cells(columns, cells)?;
         }
         self.out.flush()
+    }
+
+    /// Fields and a table of what is below for people, or the whole object for programs.
+    pub(super) fn fields_and_table(
+        &mut self,
+        fields: &Value,
+        (columns, rows): (&'static [Column], &[Vec<String>]),
+        object: &Value,
+    ) -> io::Result<()> {
+        if self.format == OutputFormat::Table {
+            self.fields(fields)?;
+            writeln!(self.out)?;
+        }
+        self.table_or_object(columns, rows, object)
     }
 
     /// Bytes as they are.

@@ -13,7 +13,7 @@ use crate::{
     },
     proto::{
         chain_service_client::ChainServiceClient, node_service_client::NodeServiceClient,
-        proof_service_client::ProofServiceClient,
+        proof_service_client::ProofServiceClient, tail_service_client::TailServiceClient,
     },
 };
 
@@ -51,6 +51,7 @@ pub struct Client {
     pub(super) chains: ChainServiceClient<Way>,
     pub(super) proofs: ProofServiceClient<Way>,
     pub(super) nodes: NodeServiceClient<Way>,
+    pub(super) tails: TailServiceClient<Way>,
     /// The address, as names are bound to it.
     pub(super) endpoint: String,
     pub(super) heads: Heads,
@@ -78,6 +79,7 @@ impl Client {
             proofs: ProofServiceClient::new(way.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
             nodes: NodeServiceClient::new(way.clone()),
+            tails: TailServiceClient::new(way.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             way,
             endpoint: normal(endpoint),
             heads,

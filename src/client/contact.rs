@@ -195,6 +195,32 @@ impl Client {
         Ok(old.moved_to(new.header))
     }
 
+    /// A head that a tail told, as a successor of `old`: by the proof that came with it, or as any other head.
+    pub(super) async fn told_head(
+        &self,
+        name: &str,
+        old: &Trusted,
+        told: proto::TailHead,
+    ) -> Result<Trusted, ClientError> {
+        let new = convert::head(told.head)?;
+        check_id(name, old.chain_id, &new.header)?;
+        if told.from_height != Some(old.header.height) || new.header.height <= old.header.height {
+            let met = self.settle_header(name, &new.header, true).await?;
+            return Ok(met.trusted.moved_to(new.header));
+        }
+        verify_extension(&old.header, &new.header, &convert::path(&told.path)?)?;
+        let moved = match self.check_signed(old, &new) {
+            Ok(()) => old.moved_to(new.header),
+            Err(refused) => self.extend_by_bundle(name, old, refused).await?,
+        };
+        self.check_receipts(&moved).await?;
+        if self.keep(name, &moved, Some(old.hash))? == Kept::Yes {
+            return Ok(moved);
+        }
+        let met = self.settle_header(name, &moved.header, true).await?;
+        Ok(met.trusted.moved_to(moved.header))
+    }
+
     /// The authority in force may have changed since `old`: the bundle shows how, or the first refusal stands.
     async fn extend_by_bundle(
         &self,

@@ -45,6 +45,8 @@ pub struct InjectOptions {
     pub expected_next_index: Option<u64>,
     /// Ask for signed receipts, check them, and keep them with the trusted heads.
     pub receipt: bool,
+    /// Cursors that move in the same step as the first message: both are done, or none. All items must fit into one message.
+    pub cursor_moves: Vec<proto::CursorMove>,
     /// Sign each transaction with this key. Those without an id get a random one.
     pub sign: Option<Arc<SigningKey>>,
 }
@@ -55,6 +57,7 @@ impl Default for InjectOptions {
             window: WINDOW_DEFAULT,
             expected_next_index: None,
             receipt: false,
+            cursor_moves: Vec::new(),
             sign: None,
         }
     }
@@ -221,6 +224,7 @@ impl Injector<'_> {
                 .filter(|_| self.messages == 1),
             expected_head: Bytes::new(),
             receipt: self.options.receipt,
+            cursor_moves: std::mem::take(&mut self.options.cursor_moves),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
     client::{ClientError, Trusted, author, way::Way},
     proto::{
         self, chain_service_client::ChainServiceClient, proof_service_client::ProofServiceClient,
+        tail_request::Subject, tail_response::Event, tail_service_client::TailServiceClient,
     },
 };
 
@@ -43,6 +44,34 @@ impl Load {
         LoadWorker {
             chains: ChainServiceClient::new(way.clone()),
             proofs: ProofServiceClient::new(way),
+        }
+    }
+}
+
+impl Load {
+    /// A tail of a chain from its begin, on one of the connections.
+    pub async fn tail(&self, number: usize, chain: &str) -> Result<LoadTail, ClientError> {
+        let way = self.ways[number % self.ways.len()].clone();
+        let request = proto::TailRequest {
+            subject: Some(Subject::Chain(chain.to_owned())),
+            ..Default::default()
+        };
+        let stream = TailServiceClient::new(way).tail(request).await?;
+        Ok(LoadTail(stream.into_inner()))
+    }
+}
+
+/// A tail of which nothing is verified.
+pub struct LoadTail(tonic::Streaming<proto::TailResponse>);
+
+impl LoadTail {
+    /// How many transactions came next; 0: something else came.
+    pub async fn next(&mut self) -> Result<u64, ClientError> {
+        let answer = self.0.message().await?;
+        let ended = || tonic::Status::unavailable("the node ended the tail");
+        match answer.ok_or_else(ended)?.event {
+            Some(Event::Transactions(some)) => Ok(some.transactions.len() as u64),
+            _ => Ok(0),
         }
     }
 }

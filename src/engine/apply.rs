@@ -17,7 +17,7 @@ use super::{
     bang,
     cluster::{self, ClusterState},
     command::{Command, CommandError, entry_forks},
-    fork,
+    cursor, fork,
     heads::{self, HeadLog},
     hot::{HotChain, HotChains},
     inject::{self, Accepted},
@@ -314,6 +314,10 @@ impl Work<'_> {
                 inject::finish(self);
                 let result = leap::apply(self, seal, evidence);
                 Outcome::Sealed(self.contain(seal.chain, result)?)
+            }
+            Command::Cursor(command) => {
+                let result = cursor::apply(self, command);
+                Outcome::Cursors(self.contain(command.chain(), result)?)
             }
             Command::Sign(command) => Outcome::Signed(quorum::apply(self, command)?),
             Command::Name(command) => Outcome::Named(names::apply(self, command)?),

@@ -7,6 +7,8 @@ use std::borrow::Cow;
 
 use super::{
     anchor::Anchoring,
+    command_read::Cursor,
+    cursor::{self, CursorCommand, CursorMove},
     fork::{Fork, Settle},
     member::MemberCommand,
     names::Name,
@@ -16,21 +18,22 @@ use super::{
 use crate::chain::{Hash, HashAlg};
 use crate::store::ChainNo;
 
-const VERSION: u8 = 1;
-const BANG: u8 = 1;
-const INJECT: u8 = 2;
-const SEAL: u8 = 3;
-const SIGN: u8 = 8;
+pub(super) const VERSION: u8 = 1;
+pub(super) const BANG: u8 = 1;
+pub(super) const INJECT: u8 = 2;
+pub(super) const SEAL: u8 = 3;
+pub(super) const SIGN: u8 = 8;
 pub(super) const NAME: u8 = 9;
 pub(super) const FORK: u8 = 10;
 pub(super) const SETTLE: u8 = 11;
-const TICK: u8 = 12;
-const REPORT: u8 = 13;
-const FOUND: u8 = 16;
-const ADD_NODE: u8 = 17;
-const MEMBER: u8 = 18;
-const SPLIT: u8 = 32;
+pub(super) const TICK: u8 = 12;
+pub(super) const REPORT: u8 = 13;
+pub(super) const FOUND: u8 = 16;
+pub(super) const ADD_NODE: u8 = 17;
+pub(super) const MEMBER: u8 = 18;
+pub(super) const SPLIT: u8 = 32;
 pub(super) const ANCHOR: u8 = 33;
+pub(super) const CURSOR: u8 = 48;
 
 /// One command of an entry, borrowed from its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +66,8 @@ pub enum Command<'a> {
     Split(SplitCommand<'a>),
     /// Seal a pool, and anchor heads of subchains.
     Anchor(Anchoring<'a>),
+    /// Move or delete cursors.
+    Cursor(CursorCommand<'a>),
 }
 
 /// Creates a chain. The leader made the constitution, with time and salt.
@@ -96,6 +101,8 @@ pub struct Inject<'a> {
     pub head: InjectHead<'a>,
     /// At least one.
     pub items: Vec<InjectItem<'a>>,
+    /// Cursors that move in the same step.
+    pub moves: Vec<CursorMove<'a>>,
 }
 
 /// A transaction as the leader checked it.
@@ -190,12 +197,9 @@ pub struct CommandError {
 impl<'a> Command<'a> {
     /// Reads an entry: its time and its commands.
     pub fn parse_entry(entry: &'a [u8]) -> Result<(u64, Vec<Command<'a>>), CommandError> {
-        let mut cursor = Cursor {
-            bytes: entry,
-            at: 0,
-        };
+        let mut cursor = Cursor::new(entry);
         let parsed = cursor.entry();
-        parsed.ok_or(CommandError { at: cursor.at })
+        parsed.ok_or(CommandError { at: cursor.at() })
     }
 }
 
@@ -274,19 +278,33 @@ impl InjectHead<'_> {
         items: impl ExactSizeIterator<Item = InjectItem<'b>>,
         payload_bytes: usize,
     ) -> Vec<u8> {
+        self.encode_moving(items, payload_bytes, &[])
+    }
+
+    /// The same, with cursors that move in the same step.
+    pub fn encode_moving<'b>(
+        &self,
+        items: impl ExactSizeIterator<Item = InjectItem<'b>>,
+        payload_bytes: usize,
+        moves: &[CursorMove<'_>],
+    ) -> Vec<u8> {
         let capacity = 128 + items.len() * 16 + payload_bytes;
         framed(INJECT, capacity, |out| {
             out.extend_from_slice(&self.chain.0.to_be_bytes());
             short(out, self.request_id);
             out.push(
                 u8::from(self.expected_next_index.is_some())
-                    | u8::from(self.expected_head.is_some()) << 1,
+                    | u8::from(self.expected_head.is_some()) << 1
+                    | u8::from(!moves.is_empty()) << 2,
             );
             if let Some(index) = self.expected_next_index {
                 out.extend_from_slice(&index.to_be_bytes());
             }
             if let Some(head) = self.expected_head {
                 out.extend_from_slice(&head);
+            }
+            if !moves.is_empty() {
+                cursor::put_moves(out, moves);
             }
             out.extend_from_slice(&(items.len() as u32).to_be_bytes());
             items.for_each(|item| item.encode(out));
@@ -297,9 +315,9 @@ impl InjectHead<'_> {
 impl<'a> Inject<'a> {
     /// Reads what `InjectHead::encode` made.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let mut cursor = Cursor { bytes, at: 0 };
+        let mut cursor = Cursor::new(bytes);
         match cursor.command()? {
-            Command::Inject(inject) if cursor.at == bytes.len() => Some(inject),
+            Command::Inject(inject) if cursor.at() == bytes.len() => Some(inject),
             _ => None,
         }
     }
@@ -359,9 +377,9 @@ impl<'a> Sign<'a> {
 
     /// Reads what `encode` made.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let mut cursor = Cursor { bytes, at: 0 };
+        let mut cursor = Cursor::new(bytes);
         match cursor.command()? {
-            Command::Sign(sign) if cursor.at == bytes.len() => Some(sign),
+            Command::Sign(sign) if cursor.at() == bytes.len() => Some(sign),
             _ => None,
         }
     }
@@ -429,197 +447,6 @@ pub(super) fn short(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-pub(super) struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    fn entry(&mut self) -> Option<(u64, Vec<Command<'a>>)> {
-        if self.u8()? != VERSION {
-            return None;
-        }
-        let (time_ms, mut commands) = (self.u64()?, Vec::new());
-        while self.at < self.bytes.len() {
-            commands.push(self.command()?);
-        }
-        Some((time_ms, commands))
-    }
-
-    fn command(&mut self) -> Option<Command<'a>> {
-        let (kind, length) = (self.u8()?, self.u32()?);
-        let mut body = Cursor {
-            bytes: self.take(length as usize)?,
-            at: 0,
-        };
-        Some(match kind {
-            BANG => Command::Bang(body.bang()?),
-            INJECT => Command::Inject(body.inject()?),
-            SEAL => Command::Seal(body.seal()?),
-            SIGN => Command::Sign(body.sign()?),
-            FORK => Command::Fork(Fork::read(&mut body)?),
-            SETTLE => Command::Settle(Settle::read(&mut body)?),
-            NAME => Command::Name(Name::read(&mut body)?),
-            TICK if body.bytes.is_empty() => Command::Tick,
-            REPORT => Command::Report(Report::parse(body.bytes)?),
-            FOUND => Command::Found(body.founding()?),
-            ADD_NODE => Command::AddNode(AddNode {
-                certificate: body.bytes,
-            }),
-            MEMBER => Command::Member(MemberCommand::parse(body.bytes)?),
-            SPLIT => Command::Split(SplitCommand::parse(body.bytes)?),
-            ANCHOR => Command::Anchor(body.anchoring()?),
-            _ => return None,
-        })
-    }
-
-    fn bang(&mut self) -> Option<Bang<'a>> {
-        let request_id = self.short()?;
-        Some(Bang {
-            request_id,
-            alg: HashAlg::from_u8(self.u8()?)?,
-            meta: self.rest(),
-        })
-    }
-
-    fn inject(&mut self) -> Option<Inject<'a>> {
-        let (chain, request_id, flags) = (ChainNo(self.u64()?), self.short()?, self.u8()?);
-        let expected_next_index = if flags & 1 != 0 {
-            Some(self.u64()?)
-        } else {
-            None
-        };
-        let expected_head = if flags & 2 != 0 {
-            Some(self.array()?)
-        } else {
-            None
-        };
-        let count = self.u32()? as usize;
-        let mut items = Vec::with_capacity(count.min(1 << 16));
-        for _ in 0..count {
-            items.push(self.item()?);
-        }
-        let head = InjectHead {
-            chain,
-            request_id,
-            expected_next_index,
-            expected_head,
-        };
-        (self.at == self.bytes.len() && count > 0).then_some(Inject { head, items })
-    }
-
-    fn item(&mut self) -> Option<InjectItem<'a>> {
-        let (kind, flags, attributes_len) = (self.u8()?, self.u8()?, self.u16()?);
-        let attributes = self.take(attributes_len as usize)?;
-        let id = self.short()?;
-        let salt = if flags & 1 != 0 {
-            Some(self.take(32)?.try_into().ok()?)
-        } else {
-            None
-        };
-        let transfer = if flags & 2 != 0 {
-            Some(self.transfer()?)
-        } else {
-            None
-        };
-        let payload_len = self.u32()?;
-        Some(InjectItem {
-            kind,
-            attributes,
-            id,
-            salt,
-            transfer,
-            payload: self.take(payload_len as usize)?,
-        })
-    }
-
-    fn transfer(&mut self) -> Option<Move<'a>> {
-        Some(Move {
-            sender: self.short()?,
-            receiver: self.short()?,
-            amount: u128::from_be_bytes(self.array()?),
-        })
-    }
-
-    fn seal(&mut self) -> Option<Seal<'a>> {
-        let (chain, request_id) = (ChainNo(self.u64()?), self.short()?);
-        let request_body = self.array()?;
-        Some(Seal {
-            chain,
-            request_id,
-            request_body,
-            header: self.take(256)?,
-            meta: self.rest(),
-        })
-    }
-
-    fn anchoring(&mut self) -> Option<Anchoring<'a>> {
-        let length = self.u32()? as usize;
-        Some(Anchoring {
-            evidence: self.take(length)?,
-            seal: self.seal()?,
-        })
-    }
-
-    fn sign(&mut self) -> Option<Sign<'a>> {
-        let mut items = Vec::new();
-        while self.at < self.bytes.len() {
-            let (chain, height, node_id) = (ChainNo(self.u64()?), self.u64()?, self.u64()?);
-            let count = self.u8()?;
-            let signatures = (0..count).map(|_| {
-                let length = self.u32()?;
-                self.take(length as usize).map(Cow::Borrowed)
-            });
-            let signatures = signatures.collect::<Option<_>>()?;
-            items.push(SignItem {
-                chain,
-                height,
-                node_id,
-                signatures,
-            });
-        }
-        Some(Sign { items })
-    }
-
-    fn founding(&mut self) -> Option<Founding<'a>> {
-        Some(Founding {
-            cluster_id: self.array()?,
-            groups: self.u32()?,
-            authority: self.rest(),
-        })
-    }
-
-    pub fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let slice = self.bytes.get(self.at..self.at.checked_add(length)?)?;
-        self.at += length;
-        Some(slice)
-    }
-    pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-    pub fn u8(&mut self) -> Option<u8> {
-        self.array::<1>().map(|byte| byte[0])
-    }
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_be_bytes)
-    }
-    pub fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_be_bytes)
-    }
-    pub fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_be_bytes)
-    }
-    pub fn short(&mut self) -> Option<&'a [u8]> {
-        let length = self.u8()?;
-        self.take(length as usize)
-    }
-    pub fn rest(&mut self) -> &'a [u8] {
-        let rest = &self.bytes[self.at..];
-        self.at = self.bytes.len();
-        rest
-    }
-}
-
 /// The hash by which a retry is told from another request: domain word, then the parts with their lengths.
 pub(super) fn body_hash(domain: &str, parts: &[&[u8]]) -> Hash {
     let mut message = domain.as_bytes().to_vec();
@@ -633,6 +460,8 @@ pub(super) fn body_hash(domain: &str, parts: &[&[u8]]) -> Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chain::ChainId;
+    use crate::engine::CursorPlace;
     use proptest::prelude::*;
 
     #[test]
@@ -664,7 +493,18 @@ mod tests {
             meta: b"m",
         };
         let mut writer = CommandWriter::new(77, 0);
-        writer.push(&head.encode([item, item].into_iter(), 6));
+        let place = CursorPlace {
+            next_index: 1,
+            next_height: 2,
+            last: [3; 16],
+        };
+        let moves = [None, Some(None), Some(Some(place))].map(|expected| CursorMove {
+            name: "c",
+            source: ChainId([4; 32]),
+            to: place,
+            expected,
+        });
+        writer.push(&head.encode_moving([item, item].into_iter(), 6, &moves));
         writer.push(&seal.encode());
         writer.push(
             &Bang {
@@ -706,7 +546,8 @@ mod tests {
             commands[0],
             Command::Inject(Inject {
                 head,
-                items: vec![item, item]
+                items: vec![item, item],
+                moves: moves.to_vec(),
             })
         );
         assert_eq!(commands[1], Command::Seal(seal));

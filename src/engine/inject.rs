@@ -8,6 +8,7 @@ use super::{
     amend::{self, Amendment},
     apply::Work,
     command::{Command, Inject, InjectItem, body_hash},
+    cursor,
     erase::{self, Erasures},
     hot::{HotChain, PoolPart},
     outcome::{Injected, Rejection},
@@ -115,7 +116,12 @@ pub(super) fn apply(
         Ok(moved) => moved,
         Err(rejection) => return Ok(Err(rejection)),
     };
+    let cursors = match cursor::judge(work, no, &command.moves)? {
+        Ok(cursors) => cursors,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
     let injected = request.add(work, &places, (&mut moved, &erasures), amendment)?;
+    cursor::enact(work, no, &command.moves, cursors);
     request.remember(work, &injected);
     Ok(Ok(injected))
 }
@@ -199,16 +205,19 @@ impl<'a> Request<'a> {
         let items: Vec<Hash> = (0..self.command.items.len())
             .map(|item| self.item_body(item))
             .collect();
-        body_hash(
-            "inject",
-            &[
-                index.as_ref().map_or(&[], |bytes| bytes.as_slice()),
-                head.expected_head
-                    .as_ref()
-                    .map_or(&[], |hash| hash.as_slice()),
-                items.as_flattened(),
-            ],
-        )
+        let mut moves = Vec::new();
+        let mut parts = vec![
+            index.as_ref().map_or(&[][..], |bytes| bytes.as_slice()),
+            head.expected_head
+                .as_ref()
+                .map_or(&[], |hash| hash.as_slice()),
+            items.as_flattened(),
+        ];
+        if !self.command.moves.is_empty() {
+            cursor::put_moves(&mut moves, &self.command.moves);
+            parts.push(&moves);
+        }
+        body_hash("inject", &parts)
     }
 
     /// Type, payload and attributes of an item in one hash.

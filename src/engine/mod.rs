@@ -12,6 +12,8 @@ mod cluster;
 mod cluster_keys;
 mod cluster_rows;
 mod command;
+mod command_read;
+mod cursor;
 mod due;
 mod erase;
 mod fork;
@@ -45,6 +47,10 @@ pub use command::{
     AddNode, Bang, Command, CommandError, CommandWriter, Founding, Inject, InjectHead, InjectItem,
     Move, Seal, Sign, SignItem, begins_entry, entry_forks, entry_seals, tick_command,
 };
+pub use cursor::{
+    CURSOR_MOVES_MAX, CURSOR_NAME_BYTES_MAX, CURSOR_POSITIONS_MAX, CursorCommand, CursorMove,
+    CursorPlace, CursorView,
+};
 pub use fork::{FORK_DEPTH_MAX, Fork, Settle, Unnamed};
 pub use heads::HEADS_PER_TICK;
 pub use heads_read::Reported;
@@ -55,7 +61,9 @@ pub use image::{
 pub use leap::{Template, TemplateRequest};
 pub use member::MemberCommand;
 pub use names::Name;
-pub use outcome::{Banged, Forked, Injected, Outcome, Rejection, Sealed, SignedBy, SplitStep};
+pub use outcome::{
+    Banged, CursorsMoved, Forked, Injected, Outcome, Rejection, Sealed, SignedBy, SplitStep,
+};
 pub use quorum::Finality;
 pub use read::{ChainView, InForce, ReadError, Reader, TransactionView};
 pub use report::{Report, ReportItem};

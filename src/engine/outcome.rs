@@ -27,6 +27,8 @@ pub enum Outcome {
     Cluster(Result<u64, Rejection>),
     /// Of a step of a split.
     Split(Result<SplitStep, Rejection>),
+    /// Of a command about cursors.
+    Cursors(Result<CursorsMoved, Rejection>),
 }
 
 /// A chain is there.
@@ -82,6 +84,15 @@ pub struct SplitStep {
     pub chain_id: ChainId,
     /// It was done before.
     pub duplicate: bool,
+}
+
+/// Cursors stand where they should, or are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CursorsMoved {
+    /// How many positions were moved or deleted.
+    pub positions: u64,
+    /// The command's time.
+    pub moved_ms: u64,
 }
 
 /// Who must sign a transaction.
@@ -386,10 +397,39 @@ pub enum Rejection {
         "the constitution of chain {0} does not change: one split made it what it is for all subchains, and this version takes changes to none of them"
     )]
     Inherited(String),
+    /// A precondition on a cursor does not hold.
+    #[error(
+        "cursor {name} stands {} in chain {chain_id}, not where cursor_moves[].expected says; go on from there",
+        place(*actual)
+    )]
+    CursorConflict {
+        /// The cursor.
+        name: String,
+        /// The chain that it stands in.
+        chain_id: ChainId,
+        /// The next transaction and Quant; none: it has no position there.
+        actual: Option<(u64, u64)>,
+    },
+    /// Cursors are at their limit.
+    #[error(
+        "chain {chain} keeps {limit} positions of cursors, which is the limit; delete cursors that nobody uses",
+        limit = super::CURSOR_POSITIONS_MAX
+    )]
+    CursorsFull {
+        /// The chain that keeps them.
+        chain: String,
+    },
     /// What one group says to another about a split does not hold.
     #[error("the evidence of a split is refused: {0}")]
     BadEvidence(String),
     /// The cluster is founded already, or the node known.
     #[error("the cluster refuses: {0}")]
     Cluster(String),
+}
+
+fn place(actual: Option<(u64, u64)>) -> String {
+    actual.map_or_else(
+        || "nowhere".to_owned(),
+        |(index, height)| format!("at transaction {index}, Quant {height},"),
+    )
 }

@@ -571,6 +571,32 @@ impl<'a> Reader<'a> {
         )?)
     }
 
+    /// Peaks of a Quant's tree over its first `count` transactions, 1 or more, largest first.
+    pub fn tx_peaks(
+        &self,
+        chain: &ChainView,
+        height: u64,
+        count: u64,
+    ) -> Result<Vec<Hash>, ReadError> {
+        let quant = self.quant(chain, height)?.parse()?;
+        if count >= u64::from(quant.tx_count) && count.is_power_of_two() {
+            return Ok(vec![quant.tx_root]);
+        }
+        let reader = QuantReader {
+            view: self.view,
+            alg: quant.hash_alg,
+            slot: self.slot,
+            chain: chain.lineage.at_height(height),
+            height,
+        };
+        let (mut start, mut peaks) = (0, Vec::new());
+        for level in (0..64).rev().filter(|level| count >> level & 1 == 1) {
+            peaks.push(reader.node(level, start >> level)?);
+            start += 1 << level;
+        }
+        Ok(peaks)
+    }
+
     /// True when a tile of a Quant's tree is stored as it should be.
     pub(super) fn is_tile(
         &self,

@@ -114,6 +114,27 @@ impl Pending {
         self.rows.insert(key, None);
     }
 
+    /// The keys of rows between two bounds, as they stand after the entries so far.
+    pub fn keys(
+        &self,
+        view: &dyn View,
+        (from, to): &(Vec<u8>, Vec<u8>),
+    ) -> Result<BTreeSet<Vec<u8>>, StoreError> {
+        let within = self
+            .rows
+            .iter()
+            .filter(|(key, _)| *from <= **key && **key < *to);
+        let added = within.filter(|(_, row)| row.is_some());
+        let mut keys: BTreeSet<Vec<u8>> = added.map(|(key, _)| key.clone()).collect();
+        view.scan(Cf::Index, from, to, &mut |key, _| {
+            if self.rows.get(key) != Some(&None) {
+                keys.insert(key.to_vec());
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(keys)
+    }
+
     /// The first times of `[from, to)`, at most `limit`, as they stand after the entries so far.
     fn times(
         &self,

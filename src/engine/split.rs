@@ -457,7 +457,14 @@ fn begin(
         payload: evidence,
     };
     let items = vec![item];
-    inject::add_own(work, &Inject { head, items })
+    inject::add_own(
+        work,
+        &Inject {
+            head,
+            items,
+            moves: Vec::new(),
+        },
+    )
 }
 
 fn done(chain: &HotChain, duplicate: bool) -> SplitStep {
@@ -529,6 +536,18 @@ pub(super) fn closable(chain: &HotChain) -> Result<(), Rejection> {
         Some(row) if row.phase >= SplitPhase::Sealed => Err(is_split(chain, row, what)),
         Some(_) => Err(Rejection::Splitting(chain.name.clone())),
         None => active(chain),
+    }
+}
+
+/// What is in the subchains is not in a fork of the chain: one that begins at the split or above would seem to be whole.
+pub(super) fn forkable(chain: &HotChain, height: u64) -> Result<(), Rejection> {
+    match &chain.split {
+        Some(row) if row.height > 0 && height >= row.height => Err(is_split(
+            chain,
+            row,
+            "fork those, or this chain below its split Quant",
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -430,6 +430,7 @@ impl Node {
         tokio::spawn(service.clone().sign_for_quorums(stop.clone()));
         tokio::spawn(service.clone().name_forks(stop.clone()));
         tokio::spawn(service.clone().drive_splits(stop.clone()));
+        tokio::spawn(service.clone().end_tails(stop.clone()));
         tokio::spawn(service.clone().drive_anchors(stop.clone()));
         tokio::spawn(service.clone().keep_logs(stop));
         let routes = self.routes(&service, trust.clone()).await?;

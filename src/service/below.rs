@@ -117,6 +117,7 @@ impl Service {
                 self.look_up(&above, &mut told, until).await?;
             }
         }
+        let mut moved = request.cursor_moves.is_empty();
         while !told.is_whole() {
             let (rest, numbers) = told.rest();
             if routable(&rest) && self.is_split(known)? {
@@ -131,6 +132,7 @@ impl Service {
                         ..rest
                     };
                     told.take(&numbers, &self.injected(known, &rest, &injected)?)?;
+                    moved = true;
                     continue;
                 }
                 Err(rejection) => rejection,
@@ -144,6 +146,11 @@ impl Service {
                 return Err(renumbered(of_rejection(&waits), &numbers));
             }
             sleep(LOOK_AGAIN).await;
+        }
+        if !moved && !request.transactions.is_empty() {
+            // All was there before a split, so nothing was proposed that could have moved them.
+            let moves = self.cursor_moves("cursor_moves", &request.cursor_moves)?;
+            self.propose_moves(known.no, known.group, &moves).await?;
         }
         self.whole(told, request.receipt, until).await
     }
@@ -196,6 +203,13 @@ impl Service {
                 chain: rest.chain,
                 into: groups.len() as u32,
                 what: "an expected index or head is one of theirs; inject with it to the subchain that it is about",
+            }));
+        }
+        if !rest.cursor_moves.is_empty() {
+            return Err(of_rejection(&Rejection::Split {
+                chain: rest.chain,
+                into: groups.len() as u32,
+                what: "a cursor moves in the same step as an inject only where that goes to one chain; inject to a subchain, or move the cursor by itself",
             }));
         }
         name_request(&mut rest)?;
@@ -273,7 +287,8 @@ impl Service {
         if !self.is_split(&known)? {
             return Err(elsewhere());
         }
-        let command = bare_command(&known, request)?;
+        let moves = self.cursor_moves("cursor_moves", &request.cursor_moves)?;
+        let command = bare_command(&known, request, &moves)?;
         self.found_before(&known, &request.chain, &command)
     }
 
@@ -393,6 +408,7 @@ fn part_of(rest: &proto::InjectRequest, place: u32, own: &[usize]) -> proto::Inj
         expected_next_index: None,
         expected_head: Bytes::new(),
         receipt: false,
+        cursor_moves: Vec::new(),
     }
 }
 
@@ -439,6 +455,7 @@ impl<'a> Told<'a> {
             expected_next_index: self.request.expected_next_index,
             expected_head: self.request.expected_head.clone(),
             receipt: self.request.receipt,
+            cursor_moves: self.request.cursor_moves.clone(),
         };
         (request, numbers)
     }

@@ -90,12 +90,14 @@ impl Service {
             | Method::BangSubchain
             | Method::ActivateSubchain
             | Method::GatherHeads
+            | Method::MoveCursor
+            | Method::DeleteCursor
             | Method::InjectBelow => self.carried_split(route, body).await,
             _ => self.carried_read(route, body).await,
         }
     }
 
-    /// Calls of splits.
+    /// Calls of splits, and of cursors.
     async fn carried_split(&self, route: Route, body: Bytes) -> Bytes {
         let (group, until) = (route.group, route.until);
         match route.method {
@@ -109,6 +111,14 @@ impl Service {
             }
             Method::ActivateSubchain => {
                 self.lead(route, body, |s, r| Box::pin(s.do_activate(r)))
+                    .await
+            }
+            Method::MoveCursor => {
+                self.lead(route, body, |s, r| Box::pin(s.do_move_cursor(r)))
+                    .await
+            }
+            Method::DeleteCursor => {
+                self.lead(route, body, |s, r| Box::pin(s.do_delete_cursor(r)))
                     .await
             }
             Method::GatherHeads => {
@@ -172,6 +182,10 @@ impl Service {
             }
             Method::GetBalance => {
                 self.show(route, body, |s, r| at_once(s.do_get_balance(r)))
+                    .await
+            }
+            Method::ListCursors => {
+                self.show(route, body, |s, r| at_once(s.do_list_cursors(r)))
                     .await
             }
             Method::LookUp => {
@@ -267,6 +281,14 @@ impl Service {
                     .await;
                 feed(begun, channel).await;
             }
+            Method::Tail => {
+                let place = self.tail_place();
+                let begun = match &place {
+                    Ok(_) => self.begin(route, body, |s, r| at_once(s.do_tail(r))).await,
+                    Err(busy) => Err(busy.clone()),
+                };
+                feed(begun, channel).await;
+            }
             _ => {}
         }
     }
@@ -321,7 +343,9 @@ impl Service {
         let node = self.groups.holder(route.group);
         let node = node.filter(|node| *node != self.groups.node_id());
         let channel = self.open(node.ok_or_else(elsewhere)?, Lane::Stream, route, request)?;
-        let place = self.reader_place()?;
+        // A tail has its place already.
+        let place = (route.method != Method::Tail).then(|| self.reader_place());
+        let place = place.transpose()?;
         let (pieces, out) = mpsc::channel(PIECES_WAITING);
         let group = route.group;
         tokio::spawn(async move {

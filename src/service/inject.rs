@@ -23,7 +23,9 @@ use crate::chain::{
     TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER, Transfer, check_author_key,
     check_content, payload_hash, tree_root, verify_author,
 };
-use crate::engine::{InjectHead, InjectItem, Injected, Move, REQUEST_ID_BYTES_MAX, Rejection};
+use crate::engine::{
+    CursorMove, InjectHead, InjectItem, Injected, Move, REQUEST_ID_BYTES_MAX, Rejection,
+};
 use crate::proto;
 use crate::store::RequestRun;
 
@@ -94,7 +96,8 @@ impl Service {
                 transfer: checked.transfer.as_ref().map(moved),
                 payload: &one.payload,
             });
-        Ok(head.encode(items, bytes))
+        let moves = self.cursor_moves("cursor_moves", &request.cursor_moves)?;
+        Ok(head.encode_moving(items, bytes, &moves))
     }
 
     pub(super) fn injected(
@@ -252,6 +255,7 @@ impl Service {
 pub(super) fn bare_command(
     known: &Known,
     request: &proto::InjectRequest,
+    moves: &[CursorMove<'_>],
 ) -> Result<Vec<u8>, Status> {
     let head = InjectHead {
         chain: known.no,
@@ -275,7 +279,7 @@ pub(super) fn bare_command(
         transfer: None,
         payload: &one.payload,
     });
-    Ok(head.encode(items, 0))
+    Ok(head.encode_moving(items, 0, moves))
 }
 
 /// A request_id is 0 to 64 bytes of text.

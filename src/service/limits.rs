@@ -35,6 +35,12 @@ pub const READER_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Streams of reads and exports at once: what readers that never read may cost is so many times their pieces.
 pub const READERS_MAX: usize = 256;
 
+/// Chains of one tail.
+pub const TAIL_CHAINS_MAX: usize = 1000;
+/// Chains that are tailed on a node at once, each counted for each tail: what readers that never read may cost is so many
+/// times the pieces that wait for them.
+pub const TAILS_MAX: usize = 4096;
+
 /// Most leading zero bits that a bang may ask for: 2^48 tries are a week for a machine that makes 500 million per second,
 /// and the minimum of a chain can never be taken back. The format knows up to 256.
 pub const WORK_BITS_MIN_MAX: u16 = 48;

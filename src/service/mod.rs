@@ -11,6 +11,7 @@ mod chains;
 mod checkpoint;
 mod cluster;
 mod convert;
+mod cursors;
 mod edge;
 mod export;
 mod fork;
@@ -31,6 +32,7 @@ mod schemas;
 mod sign;
 mod split;
 mod status;
+mod tail;
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,7 +50,7 @@ use crate::consensus::Groups;
 use crate::peer::Trust;
 use crate::proto::{
     self, chain_service_server, cluster::cluster_service_server::ClusterServiceServer,
-    node_service_server, proof_service_server,
+    node_service_server, proof_service_server, tail_service_server,
 };
 use crate::seal::Sealer;
 
@@ -89,6 +91,8 @@ pub struct Service {
     readers: Arc<Semaphore>,
     /// Cores for checks that are costly.
     lanes: Arc<Lanes>,
+    /// What tails share.
+    tails: Arc<tail::Tails>,
 }
 
 impl Service {
@@ -110,6 +114,7 @@ impl Service {
             trust,
             readers: Arc::new(Semaphore::new(READERS_MAX)),
             lanes: Arc::default(),
+            tails: Arc::default(),
         }
     }
 
@@ -153,6 +158,10 @@ impl Service {
                         .max_decoding_message_size(MESSAGE_BYTES_MAX),
                 )),
             )
+            .add_service(web.layer(Edge(
+                tail_service_server::TailServiceServer::new(self.clone())
+                    .max_decoding_message_size(MESSAGE_BYTES_MAX),
+            )))
             // Not in the reflection: for nodes and for who runs them.
             .add_service(Edge(ClusterServiceServer::new(self.clone())));
         Ok(routes)
@@ -169,6 +178,9 @@ impl Service {
             .await;
         health
             .set_serving::<node_service_server::NodeServiceServer<Self>>()
+            .await;
+        health
+            .set_serving::<tail_service_server::TailServiceServer<Self>>()
             .await;
         (health, service)
     }
@@ -494,6 +506,44 @@ impl proof_service_server::ProofService for Service {
         })
         .await
         .map(Response::new)
+    }
+}
+
+#[tonic::async_trait]
+impl tail_service_server::TailService for Service {
+    type TailStream = Timely<proto::TailResponse>;
+
+    async fn tail(&self, request: Request<proto::TailRequest>) -> Answer<Self::TailStream> {
+        let (deadline, request) = opened(request);
+        let pieces = self.tail_at(request, deadline).await?;
+        Ok(Response::new(Timely::new(pieces, deadline)))
+    }
+    async fn move_cursor(
+        &self,
+        request: Request<proto::MoveCursorRequest>,
+    ) -> Answer<proto::MoveCursorResponse> {
+        let (deadline, request) = opened(request);
+        self.move_cursor_at(&request, deadline)
+            .await
+            .map(Response::new)
+    }
+    async fn list_cursors(
+        &self,
+        request: Request<proto::ListCursorsRequest>,
+    ) -> Answer<proto::ListCursorsResponse> {
+        let (deadline, request) = opened(request);
+        self.list_cursors_at(&request, deadline)
+            .await
+            .map(Response::new)
+    }
+    async fn delete_cursor(
+        &self,
+        request: Request<proto::DeleteCursorRequest>,
+    ) -> Answer<proto::DeleteCursorResponse> {
+        let (deadline, request) = opened(request);
+        self.delete_cursor_at(&request, deadline)
+            .await
+            .map(Response::new)
     }
 }
 

@@ -72,16 +72,21 @@ pub enum Method {
     GetReceipt = 45,
     GatherHeads = 46,
     ProveAnchor = 47,
+    Tail = 48,
+    MoveCursor = 49,
+    ListCursors = 50,
+    DeleteCursor = 51,
 }
 
 impl Method {
     pub fn from_u8(byte: u8) -> Option<Self> {
         use Method::{
-            ActivateSubchain, Bang, BangSubchain, Close, Export, ForkChain, GatherHeads,
-            GetBalance, GetBundle, GetChain, GetCheckpoint, GetHead, GetLatest, GetMining,
-            GetQuant, GetReceipt, GetReported, GetTile, GetTransaction, Inject, InjectBelow, Leap,
-            ListGroup, ListHistory, ListQuants, LookUp, NameChain, ProveAnchor, ProveExtension,
-            ProveInclusion, ProveLogged, ProveState, PutReports, PutSignatures, Read, SplitChain,
+            ActivateSubchain, Bang, BangSubchain, Close, DeleteCursor, Export, ForkChain,
+            GatherHeads, GetBalance, GetBundle, GetChain, GetCheckpoint, GetHead, GetLatest,
+            GetMining, GetQuant, GetReceipt, GetReported, GetTile, GetTransaction, Inject,
+            InjectBelow, Leap, ListCursors, ListGroup, ListHistory, ListQuants, LookUp, MoveCursor,
+            NameChain, ProveAnchor, ProveExtension, ProveInclusion, ProveLogged, ProveState,
+            PutReports, PutSignatures, Read, SplitChain, Tail,
         };
         let all = [
             Bang,
@@ -120,6 +125,10 @@ impl Method {
             GetReceipt,
             GatherHeads,
             ProveAnchor,
+            Tail,
+            MoveCursor,
+            ListCursors,
+            DeleteCursor,
         ];
         all.into_iter().find(|method| *method as u8 == byte)
     }
@@ -539,7 +548,7 @@ mod tests {
     #[test]
     fn every_method_has_a_number_of_its_own() {
         let found: Vec<Method> = (0..=u8::MAX).filter_map(Method::from_u8).collect();
-        assert_eq!(found.len(), 36);
+        assert_eq!(found.len(), 40);
         assert!(
             found
                 .iter()

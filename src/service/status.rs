@@ -35,6 +35,8 @@ pub const REASONS: &[(&str, Code)] = &[
     ("CHANGE_REFUSED", Code::InvalidArgument),
     ("CLUSTER_REFUSES", Code::FailedPrecondition),
     ("CONTENT_REFUSED", Code::InvalidArgument),
+    ("CURSORS_FULL", Code::ResourceExhausted),
+    ("CURSOR_CONFLICT", Code::FailedPrecondition),
     ("DEADLINE_EXCEEDED", Code::DeadlineExceeded),
     ("ERASURE_REFUSED", Code::InvalidArgument),
     ("FIELD_INVALID", Code::InvalidArgument),
@@ -73,6 +75,7 @@ pub const REASONS: &[(&str, Code)] = &[
     ("SIGNATURE_INVALID", Code::InvalidArgument),
     ("SPLIT_UNDER_WAY", Code::Unavailable),
     ("STORE_FAILED", Code::Internal),
+    ("TOKEN_REFUSED", Code::InvalidArgument),
     ("TRANSFER_REFUSED", Code::InvalidArgument),
     ("WORK_UNDER_WAY", Code::Unavailable),
 ];
@@ -199,14 +202,7 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
         Rejection::BadErasure { item, .. } => {
             of_item("ERASURE_REFUSED", (*item, "payload"), message)
         }
-        Rejection::PoolFull { limit, .. } => status_with(
-            "POOL_FULL",
-            message,
-            &[("limit", limit.clone())],
-            |details| {
-                details.add_quota_failure_violation("pool", limit.clone());
-            },
-        ),
+        Rejection::PoolFull { limit, .. } => pool_full(message, limit),
         Rejection::Overdraft {
             item,
             account,
@@ -236,8 +232,17 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
         Rejection::NotSplittable { .. } | Rejection::Inherited(_) => {
             status("NOT_SUPPORTED", message, &[])
         }
+        Rejection::CursorConflict { .. } => status("CURSOR_CONFLICT", message, &[]),
+        Rejection::CursorsFull { .. } => status("CURSORS_FULL", message, &[]),
         Rejection::BadEvidence(_) | Rejection::Cluster(_) => status("INTERNAL", message, &[]),
     }
+}
+
+fn pool_full(message: String, limit: &str) -> Status {
+    let facts = [("limit", limit.to_owned())];
+    status_with("POOL_FULL", message, &facts, |details| {
+        details.add_quota_failure_violation("pool", limit.to_owned());
+    })
 }
 
 /// A field of one transaction is refused, in words that name it already.

@@ -9,7 +9,7 @@
 //! head signature; tag 24 (of the group) `name` -> `chain u64 | chain id 32 | request_id`, a fork that waits for its name
 //! in the group of the name; tag 18 (of the group) `chain u64` -> nothing (Quants of the chain lack signatures).
 //! Tags 19 to 21 are in `heads`.
-//! Tags 32 to 34 are those of splits, in `split`.
+//! Tags 32 to 34 are those of splits, in `split`; 48 and 49 those of cursors, in `cursor`.
 
 use std::collections::BTreeMap;
 

@@ -11,6 +11,7 @@ mod anchor;
 mod chain;
 #[cfg(test)]
 mod contract;
+mod cursor;
 mod db;
 mod folder;
 mod heads;
@@ -37,6 +38,9 @@ pub use anchor::{
 pub use chain::{
     AmendedRow, ChainRow, PoolRow, amended_before, amended_bounds, amended_key, chain_key,
     chains_from, change_key, earlier_key, pool_key,
+};
+pub use cursor::{
+    CursorRow, cursor_bounds, cursor_count_key, cursor_key, cursor_of_key, cursors_bounds,
 };
 pub use db::{
     Batch, Cf, DATA_FAMILIES, EachFound, EachRow, Snapshot, Store, StoreError, StoreOptions, View,

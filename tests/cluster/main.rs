@@ -52,3 +52,4 @@ mod quorum;
 mod sealing;
 mod split;
 mod strangers;
+mod tail;

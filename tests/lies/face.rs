@@ -18,8 +18,8 @@ use crate::{
     source::Source,
 };
 
-type Answer<T> = Result<Response<T>, Status>;
-type Pieces<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub type Answer<T> = Result<Response<T>, Status>;
+pub type Pieces<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// What a cut stream holds back, in transactions or frames.
 const CUT: usize = 3;
@@ -32,6 +32,7 @@ const DENIED_FROM_INDEX: u64 = 4;
 #[derive(Clone)]
 pub struct Face {
     pub source: Source,
+    pub node: Channel,
     pub proofs: ProofServiceClient<Channel>,
     pub nodes: NodeServiceClient<Channel>,
     pub lie: Lie,

@@ -64,6 +64,20 @@ pub enum Lie {
     SealedAsPooled,
     /// What is in the pool is said to be sealed and proven.
     PooledAsSealed,
+    /// A tail has another payload.
+    TailPayload,
+    /// A tail leaves a transaction out.
+    TailGap,
+    /// A tail leaves a Quant out.
+    TailQuant,
+    /// A tail begins one further.
+    TailBegin,
+    /// A tail gives no tokens.
+    TailToken,
+    /// A tail leaves heads out.
+    TailHead,
+    /// A tail's heads are not signed.
+    TailUnsigned,
 }
 
 const NAMES: &[(&str, Lie)] = &[
@@ -94,6 +108,13 @@ const NAMES: &[(&str, Lie)] = &[
     ("cut-stream", Lie::CutStream),
     ("sealed-as-pooled", Lie::SealedAsPooled),
     ("pooled-as-sealed", Lie::PooledAsSealed),
+    ("tail-payload", Lie::TailPayload),
+    ("tail-gap", Lie::TailGap),
+    ("tail-quant", Lie::TailQuant),
+    ("tail-begin", Lie::TailBegin),
+    ("tail-token", Lie::TailToken),
+    ("tail-head", Lie::TailHead),
+    ("tail-unsigned", Lie::TailUnsigned),
 ];
 
 impl Lie {

@@ -17,3 +17,4 @@ mod stage;
 mod files;
 mod python;
 mod refused;
+mod tail;

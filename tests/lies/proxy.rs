@@ -14,6 +14,7 @@ use qbc::proto::{
     chain_service_client::ChainServiceClient, chain_service_server::ChainServiceServer,
     node_service_client::NodeServiceClient, node_service_server::NodeServiceServer,
     proof_service_client::ProofServiceClient, proof_service_server::ProofServiceServer,
+    tail_service_server::TailServiceServer,
 };
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Server};
@@ -112,6 +113,7 @@ async fn serve(lie: Lie) {
     let node = Channel::from_shared(node).expect("the node has an address");
     let node = node.connect().await.expect("the node answers");
     let face = Face {
+        node: node.clone(),
         source: Source {
             chains: ChainServiceClient::new(node.clone()),
             key: node_key(Path::new(
@@ -131,6 +133,7 @@ async fn serve(lie: Lie) {
     Server::builder()
         .add_service(ChainServiceServer::new(face.clone()))
         .add_service(ProofServiceServer::new(face.clone()))
+        .add_service(TailServiceServer::new(face.clone()))
         .add_service(NodeServiceServer::new(face))
         .serve_with_incoming(TcpListenerStream::new(listener))
         .await

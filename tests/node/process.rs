@@ -24,6 +24,7 @@ const READY: &str = "qbc: listening on ";
 #[derive(Clone)]
 pub struct Launch {
     data: PathBuf,
+    listen: String,
     environment: Vec<(OsString, OsString)>,
 }
 
@@ -31,8 +32,15 @@ impl Launch {
     pub fn new(data: &Path) -> Self {
         Self {
             data: data.to_owned(),
+            listen: "127.0.0.1:0".to_owned(),
             environment: Vec::new(),
         }
+    }
+
+    /// On an address that it had before.
+    pub fn at(mut self, address: SocketAddr) -> Self {
+        self.listen = address.to_string();
+        self
     }
 
     pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
@@ -43,7 +51,7 @@ impl Launch {
     /// Starts the process and does not wait for it to listen.
     pub fn spawn(self) -> Node {
         let mut child = Command::new(env!("CARGO_BIN_EXE_qbc"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .args(["serve", "--listen", &self.listen, "--data"])
             .arg(&self.data)
             .envs(self.environment)
             .stdin(Stdio::null())

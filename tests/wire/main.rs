@@ -28,4 +28,5 @@ mod schema;
 mod sealing;
 mod settings;
 mod split;
+mod tail;
 mod tiles;

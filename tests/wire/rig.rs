@@ -71,6 +71,14 @@ impl Rig {
         self.node = Some(node);
     }
 
+    /// The same, where its clients look for it.
+    pub async fn start_at(&mut self, address: std::net::SocketAddr) {
+        let node = Launch::new(&self.data()).at(address).start();
+        self.channel = channel(node.url()).await;
+        self.chains = chains(&self.channel);
+        self.node = Some(node);
+    }
+
     /// Kills the node and starts it on the same folder.
     pub async fn kill_and_restart(&mut self) {
         let node = self.node.take().expect("a node runs");
