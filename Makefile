@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 READY := . scripts/env.sh
 
-.PHONY: run test chaos lint bench bench-pipeline bench-content bench-cluster fuzz setup help
+.PHONY: run demo test chaos lint bench bench-pipeline bench-content bench-cluster fuzz setup help
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -12,6 +12,9 @@ setup: ## install what is missing and build RocksDB once
 
 run: ## build and start a node on 127.0.0.1:7420 with its data in ./qbc-data
 	@$(READY) && cargo build --release && scripts/next-steps.sh && exec target/release/qbc serve
+
+demo: ## build and start a cluster of four nodes with chains that live, and the page to look at; Ctrl-C ends it all
+	@$(READY) && cargo build --release && exec target/release/qbc demo
 
 test: ## run all tests
 	@$(READY) && cargo test --no-fail-fast

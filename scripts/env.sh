@@ -43,6 +43,8 @@ qbc_ready() {
   command -v python3 >/dev/null || missing+=(python3)
   python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
   command -v strace >/dev/null || missing+=(strace)
+  # The page is tested in a browser.
+  { command -v chromium && command -v chromedriver; } >/dev/null || missing+=(chromium chromium-driver)
   qbc_has_libclang || missing+=("$(qbc_libclang_package)")
   [ "${#missing[@]}" = 0 ] || qbc_install "${missing[@]}" || return 1
   # libclang alone has no headers of its own: it borrows the compiler's.

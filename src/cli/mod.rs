@@ -17,6 +17,8 @@ mod completions;
 #[cfg(test)]
 mod contract;
 mod cursors;
+mod demo;
+mod demo_traffic;
 mod discover;
 mod erase;
 mod exit;
@@ -95,6 +97,8 @@ struct Global {
 enum Verb {
     /// Run a node
     Serve(serve::ServeArgs),
+    /// Run a cluster on this machine with chains that live, and a page to look at
+    Demo(demo::DemoArgs),
     /// Create a chain
     Bang(bang::BangArgs),
     /// Add transactions to a chain, one per line
@@ -165,6 +169,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
     let global = cli.global;
     match cli.verb {
         Verb::Serve(args) => serve::run(args),
+        Verb::Demo(args) => in_runtime(demo::run(args, global)),
         Verb::Verify(args) => verify::run(&args, &global),
         Verb::Completions(args) => completions::run(&args),
         Verb::Keygen(args) => keygen::run(&args, &global),
@@ -233,7 +238,7 @@ mod tests {
             .get_subcommands()
             .map(clap::Command::get_name)
             .collect();
-        let contract = "serve bang inject leap close fork split chains chain quant head tx read tail cursors history latest export prove verify audit keygen amend erase wallet discover leave bench completions";
+        let contract = "serve demo bang inject leap close fork split chains chain quant head tx read tail cursors history latest export prove verify audit keygen amend erase wallet discover leave bench completions";
         assert_eq!(verbs, contract.split(' ').collect::<Vec<_>>());
     }
 }

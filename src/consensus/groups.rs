@@ -442,6 +442,11 @@ impl Groups {
             .await
     }
 
+    /// Waits until the log writer has gone through a turn, its sync included: the loop that all commits need lives.
+    pub async fn probe(&self) -> std::io::Result<()> {
+        self.0.parts.writer.durable(LogOp::Probe).await
+    }
+
     /// Stops all groups.
     pub async fn stop(&self) {
         self.0.stopping.send_replace(true);

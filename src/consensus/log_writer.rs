@@ -79,6 +79,8 @@ pub enum LogOp {
         /// Encoded log id of the last purged entry.
         mark: Vec<u8>,
     },
+    /// Writes nothing: who waits for it knows that the turns go round.
+    Probe,
     /// Sets the signing guard of a chain.
     Guard {
         /// The chain.
@@ -245,6 +247,7 @@ fn add(batch: &mut Batch, op: &LogOp) {
             batch.delete_range(Cf::Log, &log_key(*slot, *from), &log_key(*slot, *to));
         }
         LogOp::Guard { chain, row } => batch.put(Cf::Sys, guard_key(chain), row.encode()),
+        LogOp::Probe => {}
     }
 }
 
@@ -576,7 +579,7 @@ fn move_position(position: &mut Position, op: &LogOp) {
                 *index = (*index).min(from.saturating_sub(1));
             }
         }
-        LogOp::Vote { .. } | LogOp::Purge { .. } | LogOp::Guard { .. } => {}
+        LogOp::Vote { .. } | LogOp::Purge { .. } | LogOp::Guard { .. } | LogOp::Probe => {}
     }
 }
 

@@ -12,6 +12,7 @@ mod guard;
 mod inject;
 mod openapi;
 mod ops;
+mod page;
 mod path;
 mod problem;
 mod proof;

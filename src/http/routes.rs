@@ -3,7 +3,7 @@
 use super::{
     answer::{Answering, Handler},
     ask::Ask,
-    chains, inject, ops,
+    chains, inject, ops, page,
     path::{Places, matched},
     problem::Problem,
     proof, read, short, tail,
@@ -160,6 +160,8 @@ const fn post(
 
 /// Everything that is served but gRPC.
 pub static ROUTES: &[Route] = &[
+    get("/", ("", ":text/html"), &[], page::index, "The explorer, a page for browsers."),
+    get("/page/{*file}", ("", ":*/*"), &[], page::part, "Files of the explorer."),
     get(
         "/v1/info",
         ("GetServerInfoRequest", "GetServerInfoResponse"),

@@ -5,6 +5,7 @@ mod identity;
 mod keys;
 mod log_face;
 mod member;
+mod notify;
 mod open;
 mod plain;
 mod root_key;
@@ -190,6 +191,7 @@ async fn run(
     failed: OnFailure,
 ) -> Result<(), NodeError> {
     let stop_asked = stop_signal()?;
+    notify::starting();
     let address = config.address()?;
     let trust = Trust::load(config.secret_file(), config.trust_loopback)?;
     let data = open::open(&config)?;
@@ -221,6 +223,7 @@ async fn run(
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
     ready(address);
+    notify::ready(address, start.groups.clone());
     start.run(stop_asked).await
 }
 
@@ -525,6 +528,7 @@ impl Node {
     /// disk already.
     async fn stop(self) -> Result<(), NodeError> {
         self.phase.stopping();
+        notify::stopping();
         if let Some(health) = &self.health {
             // Clients that watch the health turn away before the listener closes.
             health
