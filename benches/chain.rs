@@ -106,6 +106,7 @@ fn composed(c: &mut Criterion) {
     let proof = Proof {
         claim,
         steps,
+        log: None,
         head: HeadEvidence::default(),
     };
     let trust = [Trust::Head(last.hash())];

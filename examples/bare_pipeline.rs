@@ -211,12 +211,6 @@ impl chains::ChainService for Bare {
     async fn read(&self, _: Request<proto::ReadRequest>) -> Answer<Self::ReadStream> {
         absent()
     }
-    async fn split_chain(
-        &self,
-        _: Request<proto::SplitChainRequest>,
-    ) -> Answer<proto::SplitChainResponse> {
-        absent()
-    }
     async fn fork_chain(
         &self,
         _: Request<proto::ForkChainRequest>,

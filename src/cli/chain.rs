@@ -23,11 +23,17 @@ pub(super) async fn run(args: ChainArgs, mut session: Session) -> Result<(), Cli
     let trusted = session.look(&args.name).await?;
     let (summary, in_force) = session.client.chain(&trusted).await?;
     let mut object = shown(&trusted, &summary, &in_force);
-    if let Some(split) = &summary.split {
-        let below = tree::below(&session, Some(split)).await?;
-        object["split"] = tree::split_shown(split, &below);
-    }
-    session.printer.object(&object)?;
+    let Some(split) = &summary.split else {
+        session.printer.object(&object)?;
+        return Ok(());
+    };
+    let below = tree::below(&session, Some(split)).await?;
+    let mut fields = object.clone();
+    fields["split"] = json!({"height": split.height, "done": split.done});
+    object["split"] = tree::split_shown(split, &below);
+    let rows = tree::rows(&below);
+    let table = (tree::COLUMNS, &rows[..]);
+    session.printer.fields_and_table(&fields, table, &object)?;
     Ok(())
 }
 

@@ -106,6 +106,20 @@ impl<W: Write> Printer<W> {
         self.out.flush()
     }
 
+    /// Fields and a table of what is below for people, or the whole object for programs.
+    pub(super) fn fields_and_table(
+        &mut self,
+        fields: &Value,
+        (columns, rows): (&'static [Column], &[Vec<String>]),
+        object: &Value,
+    ) -> io::Result<()> {
+        if self.format == OutputFormat::Table {
+            self.fields(fields)?;
+            writeln!(self.out)?;
+        }
+        self.table_or_object(columns, rows, object)
+    }
+
     /// Bytes as they are.
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.out.write_all(bytes)

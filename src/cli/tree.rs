@@ -5,10 +5,20 @@ use crate::{
     chain::ChainName,
     cli::{
         exit::CliError,
+        output::Column,
         session::{Session, chain_name},
     },
     client::{ChainSummary, ClientError, Split, Transit, Trusted},
 };
+
+/// What is shown of each chain below.
+pub(super) const COLUMNS: &[Column] = &[
+    ("subchain", 24),
+    ("height", 8),
+    ("transactions", 12),
+    ("pool", 8),
+    ("quant_hash", 64),
+];
 
 /// A chain below another one: its head is verified, its counts are the node's word.
 pub(super) struct Leaf {
@@ -48,6 +58,23 @@ pub(super) fn split_shown(split: &Split, below: &[Leaf]) -> Value {
         "done": split.done,
         "subchains": below.iter().map(Leaf::shown).collect::<Vec<_>>(),
     })
+}
+
+/// The whole tree as rows of a table, each chain before those below it.
+pub(super) fn rows(below: &[Leaf]) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for leaf in below {
+        let trusted = &leaf.trusted;
+        rows.push(vec![
+            trusted.name().to_owned(),
+            trusted.header.height.to_string(),
+            leaf.summary.transactions.to_string(),
+            (leaf.summary.transactions - trusted.sealed()).to_string(),
+            hex::encode(trusted.hash),
+        ]);
+        rows.extend(self::rows(&leaf.below));
+    }
+    rows
 }
 
 /// The subchains of a chain, and theirs. Each must be what the node calls it, at its place.

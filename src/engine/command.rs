@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use super::{
     anchor::Anchoring,
+    command_read::Cursor,
     fork::{Fork, Settle},
     member::MemberCommand,
     names::Name,
@@ -16,20 +17,20 @@ use super::{
 use crate::chain::{Hash, HashAlg};
 use crate::store::ChainNo;
 
-const VERSION: u8 = 1;
-const BANG: u8 = 1;
-const INJECT: u8 = 2;
-const SEAL: u8 = 3;
-const SIGN: u8 = 8;
+pub(super) const VERSION: u8 = 1;
+pub(super) const BANG: u8 = 1;
+pub(super) const INJECT: u8 = 2;
+pub(super) const SEAL: u8 = 3;
+pub(super) const SIGN: u8 = 8;
 pub(super) const NAME: u8 = 9;
 pub(super) const FORK: u8 = 10;
 pub(super) const SETTLE: u8 = 11;
-const TICK: u8 = 12;
-const REPORT: u8 = 13;
-const FOUND: u8 = 16;
-const ADD_NODE: u8 = 17;
-const MEMBER: u8 = 18;
-const SPLIT: u8 = 32;
+pub(super) const TICK: u8 = 12;
+pub(super) const REPORT: u8 = 13;
+pub(super) const FOUND: u8 = 16;
+pub(super) const ADD_NODE: u8 = 17;
+pub(super) const MEMBER: u8 = 18;
+pub(super) const SPLIT: u8 = 32;
 pub(super) const ANCHOR: u8 = 33;
 
 /// One command of an entry, borrowed from its bytes.
@@ -190,12 +191,9 @@ pub struct CommandError {
 impl<'a> Command<'a> {
     /// Reads an entry: its time and its commands.
     pub fn parse_entry(entry: &'a [u8]) -> Result<(u64, Vec<Command<'a>>), CommandError> {
-        let mut cursor = Cursor {
-            bytes: entry,
-            at: 0,
-        };
+        let mut cursor = Cursor::new(entry);
         let parsed = cursor.entry();
-        parsed.ok_or(CommandError { at: cursor.at })
+        parsed.ok_or(CommandError { at: cursor.at() })
     }
 }
 
@@ -297,9 +295,9 @@ impl InjectHead<'_> {
 impl<'a> Inject<'a> {
     /// Reads what `InjectHead::encode` made.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let mut cursor = Cursor { bytes, at: 0 };
+        let mut cursor = Cursor::new(bytes);
         match cursor.command()? {
-            Command::Inject(inject) if cursor.at == bytes.len() => Some(inject),
+            Command::Inject(inject) if cursor.at() == bytes.len() => Some(inject),
             _ => None,
         }
     }
@@ -359,9 +357,9 @@ impl<'a> Sign<'a> {
 
     /// Reads what `encode` made.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let mut cursor = Cursor { bytes, at: 0 };
+        let mut cursor = Cursor::new(bytes);
         match cursor.command()? {
-            Command::Sign(sign) if cursor.at == bytes.len() => Some(sign),
+            Command::Sign(sign) if cursor.at() == bytes.len() => Some(sign),
             _ => None,
         }
     }
@@ -427,197 +425,6 @@ pub(super) fn short(out: &mut Vec<u8>, bytes: &[u8]) {
     debug_assert!(bytes.len() < 256, "short strings are checked at the edge");
     out.push(bytes.len() as u8);
     out.extend_from_slice(bytes);
-}
-
-pub(super) struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    fn entry(&mut self) -> Option<(u64, Vec<Command<'a>>)> {
-        if self.u8()? != VERSION {
-            return None;
-        }
-        let (time_ms, mut commands) = (self.u64()?, Vec::new());
-        while self.at < self.bytes.len() {
-            commands.push(self.command()?);
-        }
-        Some((time_ms, commands))
-    }
-
-    fn command(&mut self) -> Option<Command<'a>> {
-        let (kind, length) = (self.u8()?, self.u32()?);
-        let mut body = Cursor {
-            bytes: self.take(length as usize)?,
-            at: 0,
-        };
-        Some(match kind {
-            BANG => Command::Bang(body.bang()?),
-            INJECT => Command::Inject(body.inject()?),
-            SEAL => Command::Seal(body.seal()?),
-            SIGN => Command::Sign(body.sign()?),
-            FORK => Command::Fork(Fork::read(&mut body)?),
-            SETTLE => Command::Settle(Settle::read(&mut body)?),
-            NAME => Command::Name(Name::read(&mut body)?),
-            TICK if body.bytes.is_empty() => Command::Tick,
-            REPORT => Command::Report(Report::parse(body.bytes)?),
-            FOUND => Command::Found(body.founding()?),
-            ADD_NODE => Command::AddNode(AddNode {
-                certificate: body.bytes,
-            }),
-            MEMBER => Command::Member(MemberCommand::parse(body.bytes)?),
-            SPLIT => Command::Split(SplitCommand::parse(body.bytes)?),
-            ANCHOR => Command::Anchor(body.anchoring()?),
-            _ => return None,
-        })
-    }
-
-    fn bang(&mut self) -> Option<Bang<'a>> {
-        let request_id = self.short()?;
-        Some(Bang {
-            request_id,
-            alg: HashAlg::from_u8(self.u8()?)?,
-            meta: self.rest(),
-        })
-    }
-
-    fn inject(&mut self) -> Option<Inject<'a>> {
-        let (chain, request_id, flags) = (ChainNo(self.u64()?), self.short()?, self.u8()?);
-        let expected_next_index = if flags & 1 != 0 {
-            Some(self.u64()?)
-        } else {
-            None
-        };
-        let expected_head = if flags & 2 != 0 {
-            Some(self.array()?)
-        } else {
-            None
-        };
-        let count = self.u32()? as usize;
-        let mut items = Vec::with_capacity(count.min(1 << 16));
-        for _ in 0..count {
-            items.push(self.item()?);
-        }
-        let head = InjectHead {
-            chain,
-            request_id,
-            expected_next_index,
-            expected_head,
-        };
-        (self.at == self.bytes.len() && count > 0).then_some(Inject { head, items })
-    }
-
-    fn item(&mut self) -> Option<InjectItem<'a>> {
-        let (kind, flags, attributes_len) = (self.u8()?, self.u8()?, self.u16()?);
-        let attributes = self.take(attributes_len as usize)?;
-        let id = self.short()?;
-        let salt = if flags & 1 != 0 {
-            Some(self.take(32)?.try_into().ok()?)
-        } else {
-            None
-        };
-        let transfer = if flags & 2 != 0 {
-            Some(self.transfer()?)
-        } else {
-            None
-        };
-        let payload_len = self.u32()?;
-        Some(InjectItem {
-            kind,
-            attributes,
-            id,
-            salt,
-            transfer,
-            payload: self.take(payload_len as usize)?,
-        })
-    }
-
-    fn transfer(&mut self) -> Option<Move<'a>> {
-        Some(Move {
-            sender: self.short()?,
-            receiver: self.short()?,
-            amount: u128::from_be_bytes(self.array()?),
-        })
-    }
-
-    fn seal(&mut self) -> Option<Seal<'a>> {
-        let (chain, request_id) = (ChainNo(self.u64()?), self.short()?);
-        let request_body = self.array()?;
-        Some(Seal {
-            chain,
-            request_id,
-            request_body,
-            header: self.take(256)?,
-            meta: self.rest(),
-        })
-    }
-
-    fn anchoring(&mut self) -> Option<Anchoring<'a>> {
-        let length = self.u32()? as usize;
-        Some(Anchoring {
-            evidence: self.take(length)?,
-            seal: self.seal()?,
-        })
-    }
-
-    fn sign(&mut self) -> Option<Sign<'a>> {
-        let mut items = Vec::new();
-        while self.at < self.bytes.len() {
-            let (chain, height, node_id) = (ChainNo(self.u64()?), self.u64()?, self.u64()?);
-            let count = self.u8()?;
-            let signatures = (0..count).map(|_| {
-                let length = self.u32()?;
-                self.take(length as usize).map(Cow::Borrowed)
-            });
-            let signatures = signatures.collect::<Option<_>>()?;
-            items.push(SignItem {
-                chain,
-                height,
-                node_id,
-                signatures,
-            });
-        }
-        Some(Sign { items })
-    }
-
-    fn founding(&mut self) -> Option<Founding<'a>> {
-        Some(Founding {
-            cluster_id: self.array()?,
-            groups: self.u32()?,
-            authority: self.rest(),
-        })
-    }
-
-    pub fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let slice = self.bytes.get(self.at..self.at.checked_add(length)?)?;
-        self.at += length;
-        Some(slice)
-    }
-    pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-    pub fn u8(&mut self) -> Option<u8> {
-        self.array::<1>().map(|byte| byte[0])
-    }
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_be_bytes)
-    }
-    pub fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_be_bytes)
-    }
-    pub fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_be_bytes)
-    }
-    pub fn short(&mut self) -> Option<&'a [u8]> {
-        let length = self.u8()?;
-        self.take(length as usize)
-    }
-    pub fn rest(&mut self) -> &'a [u8] {
-        let rest = &self.bytes[self.at..];
-        self.at = self.bytes.len();
-        rest
-    }
 }
 
 /// The hash by which a retry is told from another request: domain word, then the parts with their lengths.

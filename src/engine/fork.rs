@@ -10,12 +10,13 @@ use std::ops::ControlFlow;
 use super::{
     apply::{Engine, Work},
     bang::{self, GROUP_ROWS},
-    command::{self, Cursor, body_hash, framed, short},
+    command::{self, body_hash, framed, short},
+    command_read::Cursor,
     heads,
     hot::{self, HotChain},
     leap::{fold, push_edge, write_rows},
     outcome::{Forked, Rejection},
-    quorum, request,
+    quorum, request, split,
 };
 use crate::chain::{
     ChainId, Constitution, Frontier, GENESIS_META_BYTES_MAX, Hash, HashAlg, Header, Meta,
@@ -193,6 +194,7 @@ fn forkable(chain: &HotChain, height: u64) -> Result<(), Rejection> {
             head: chain.head.height,
         });
     }
+    split::forkable(chain, height)?;
     let shared = chain.lineage.ancestors().iter();
     let borders = shared.filter(|one| one.height_end <= height).count() + 1;
     if borders > FORK_DEPTH_MAX {

@@ -13,6 +13,7 @@ mod cluster;
 mod cluster_keys;
 mod cluster_rows;
 mod command;
+mod command_read;
 mod due;
 mod erase;
 mod fork;

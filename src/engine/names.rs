@@ -3,12 +3,7 @@
 //!
 //! Saying the same again changes nothing: whoever crashed between making a chain and naming it says it again.
 
-use super::{
-    GroupId,
-    apply::Work,
-    command::{Cursor, framed},
-    outcome::Rejection,
-};
+use super::{GroupId, apply::Work, command::framed, command_read::Cursor, outcome::Rejection};
 use crate::chain::{ChainId, ChainName};
 use crate::store::{NameRow, StoreError, name_key};
 

@@ -201,14 +201,7 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
         Rejection::BadErasure { item, .. } => {
             of_item("ERASURE_REFUSED", (*item, "payload"), message)
         }
-        Rejection::PoolFull { limit, .. } => status_with(
-            "POOL_FULL",
-            message,
-            &[("limit", limit.clone())],
-            |details| {
-                details.add_quota_failure_violation("pool", limit.clone());
-            },
-        ),
+        Rejection::PoolFull { limit, .. } => pool_full(message, limit),
         Rejection::Overdraft {
             item,
             account,
@@ -242,6 +235,13 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
         }
         Rejection::BadEvidence(_) | Rejection::Cluster(_) => status("INTERNAL", message, &[]),
     }
+}
+
+fn pool_full(message: String, limit: &str) -> Status {
+    let facts = [("limit", limit.to_owned())];
+    status_with("POOL_FULL", message, &facts, |details| {
+        details.add_quota_failure_violation("pool", limit.to_owned());
+    })
 }
 
 /// A field of one transaction is refused, in words that name it already.

@@ -5,7 +5,8 @@ use std::{path::Path, process::Command};
 
 use bytes::Bytes;
 use qbc::proto::{
-    BangRequest, CloseRequest, Constitution, ForkChainRequest, ForkChainResponse, constitution,
+    BangRequest, CloseRequest, Constitution, ForkChainRequest, ForkChainResponse, InjectRequest,
+    TransactionInput, constitution,
 };
 use serde_json::{Value, json};
 use tonic::{Code, Status};
@@ -404,4 +405,64 @@ async fn keys_are_found_over_the_border_and_proved_in_the_fork() {
     online(&rig, &["prove", "copy", "--key", "k"]).well("a key of the fork");
     assert_eq!(latest(&rig, "copy")["index"], json!(1));
     told(&online(&rig, &["audit", "copy"]), "audit");
+}
+
+/// A fork of a subchain begins with the split as its first transaction and is none itself; a chain that is split is forked
+/// below its split Quant, because a fork above would seem to have what its subchains have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subchain_is_forked_and_a_chain_that_is_split_only_below_its_split() {
+    let mut rig = Rig::with_chain("orders").await;
+    orders(&mut rig).await;
+    told(&online(&rig, &["split", "orders", "--into", "2"]), "split");
+    let split = ("CHAIN_SPLIT", Code::FailedPrecondition);
+    let above = fork(&mut rig, request("orders", "whole", 4)).await;
+    refused(
+        above,
+        split,
+        &["orders/0 to orders/1", "below its split Quant"],
+    );
+    fork(&mut rig, request("orders", "below", 3)).await.unwrap();
+    let keys: Vec<String> = (0..20).map(|key| format!("customer {key}")).collect();
+    let items = keys.iter().map(|key| TransactionInput {
+        payload: Bytes::copy_from_slice(key.as_bytes()),
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        ..TransactionInput::default()
+    });
+    let all = InjectRequest {
+        chain: "orders".to_owned(),
+        transactions: items.collect(),
+        ..InjectRequest::default()
+    };
+    rig.chains.inject(all).await.unwrap();
+    rig.leap("orders/0").await;
+    let shared = rig.count("orders/0").await;
+    fork(&mut rig, request("orders/0", "zero", 1))
+        .await
+        .unwrap();
+    rig.inject("zero", &[b"its own"]).await;
+    rig.inject("below", &[b"its own"]).await;
+    rig.leap("zero").await;
+    rig.leap("below").await;
+    assert_eq!(
+        (rig.count("zero").await, rig.count("below").await),
+        (shared + 1, 7)
+    );
+    let file = |name: &str| rig.file(name).to_str().unwrap().to_owned();
+    for chain in ["orders", "orders/0", "zero", "below"] {
+        told(&online(&rig, &["audit", chain]), chain);
+        let export = file(&format!("{}.export", chain.replace('/', "-")));
+        told(&online(&rig, &["export", chain, "-o", &export]), chain);
+        let id = told(&online(&rig, &["chain", chain]), chain)["chain_id"].clone();
+        python(&[&export, "--trust-chain", id.as_str().unwrap()]);
+    }
+    let proof = file("zero.json");
+    told(
+        &online(&rig, &["prove", "zero", "1", "-o", &proof]),
+        "over the border",
+    );
+    let id = told(&online(&rig, &["chain", "zero"]), "chain")["chain_id"].clone();
+    rig.stop().await;
+    let trust = ["verify", &proof, "--trust-chain", id.as_str().unwrap()];
+    qbc(&trust).well("offline");
+    python(&trust[1..]);
 }
