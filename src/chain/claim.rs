@@ -4,7 +4,7 @@
 use super::split::{SplitEvidence, place_of, sized};
 use super::state::{StateProof, StateSubject, balance_amount, latest_index};
 use super::transaction::KEY_BYTES_MAX;
-use super::{ChainId, HashAlg, Hash, Meta, Refused, check_account};
+use super::{ChainId, Hash, HashAlg, Meta, Refused, check_account};
 
 /// First byte of a claim whose evidence is the state of a key or an account.
 const STATE: u8 = 2;
@@ -232,7 +232,14 @@ mod tests {
             assert_eq!(refused.check, "claim-format", "{cut}");
         }
         let longer = [&bytes[..], &[0]].concat();
-        for state_key in [&b""[..], b"\x01", b"\x03k", b"\x02", b"\x02\xff", b"\x02a\n"] {
+        for state_key in [
+            &b""[..],
+            b"\x01",
+            b"\x03k",
+            b"\x02",
+            b"\x02\xff",
+            b"\x02a\n",
+        ] {
             let bad = StateClaim {
                 state_key: state_key.to_vec(),
                 proofs: Vec::new(),
@@ -240,19 +247,26 @@ mod tests {
             let refused = StateClaim::parse(&bad.to_bytes()).unwrap_err();
             assert_eq!(refused.check, "claim-format", "{state_key:?}");
         }
-        assert_eq!(StateClaim::parse(&longer).unwrap_err().check, "claim-format");
+        assert_eq!(
+            StateClaim::parse(&longer).unwrap_err().check,
+            "claim-format"
+        );
     }
 
     #[test]
     fn the_nearest_chain_with_a_value_is_claimed_from() {
-        let ((near, near_own, near_other), (top, top_own, top_other)) = (one(b"k", 7), one(b"q", 5));
+        let ((near, near_own, near_other), (top, top_own, top_other)) =
+            (one(b"k", 7), one(b"q", 5));
         let chains = [above(1, top), above(2, near)];
         let check = |key: &[u8], proofs: &[&Vec<u8>]| {
             let proofs = proofs.iter().map(|proof| (*proof).clone()).collect();
             let state_key = latest_key(key);
             StateClaim { state_key, proofs }.check(ALG, &chains)
         };
-        assert_eq!(check(b"k", &[&near_own]), Ok(Some(latest_value(7).to_vec())));
+        assert_eq!(
+            check(b"k", &[&near_own]),
+            Ok(Some(latest_value(7).to_vec()))
+        );
         assert_eq!(
             check(b"q", &[&near_other, &top_own]),
             Ok(Some(latest_value(5).to_vec()))
@@ -260,7 +274,11 @@ mod tests {
         assert_eq!(check(b"x", &[&near_other, &top_other]), Ok(None));
         let refused = |key: &[u8], proofs: &[&Vec<u8>]| check(key, proofs).unwrap_err().check;
         assert_eq!(refused(b"k", &[&near_own, &top_other]), "claim-above");
-        assert_eq!(refused(b"x", &[&near_other]), "claim-above", "one is missing");
+        assert_eq!(
+            refused(b"x", &[&near_other]),
+            "claim-above",
+            "one is missing"
+        );
         assert_eq!(refused(b"q", &[&top_own]), "state-root", "of another chain");
         assert_eq!(refused(b"k", &[&near_other, &top_other]), "state-leaf");
         assert_eq!(refused(b"k", &[]), "claim-above");

@@ -136,7 +136,10 @@ async fn prove_state(
         return Err(CliError::Precondition(why));
     }
     let (proof, verdict) = client.prove_state(trusted, subject, args.at).await?;
-    let absent = verdict.state.as_ref().is_some_and(|state| state.value.is_none());
+    let absent = verdict
+        .state
+        .as_ref()
+        .is_some_and(|state| state.value.is_none());
     if let Some(parent) = parent_name(trusted).filter(|_| absent) {
         let why = format!(
             "subchain {} has not taken over {what}: what it has is what {parent} had at its split; prove it there, with --at",

@@ -6,8 +6,8 @@ use futures::stream::{self, StreamExt};
 
 use crate::{
     chain::{
-        Claim, Proof, StateEvidence, TYPE_TRANSFER, Verdict, balance_amount,
-        balance_at_first, balance_key, latest_key,
+        Claim, Proof, StateEvidence, TYPE_TRANSFER, Verdict, balance_amount, balance_at_first,
+        balance_key, latest_key,
     },
     client::{
         Client, ClientError, ReadTransaction, RpcCode, Trusted, convert,
@@ -138,7 +138,8 @@ impl Client {
         let get = |r| async { self.chains.clone().get_balance(r).await };
         let answer = self.call(request, get).await?;
         let balance = answer.balance.parse();
-        let balance = balance.map_err(|_| convert::bad("the balance in the answer is no number"))?;
+        let balance =
+            balance.map_err(|_| convert::bad("the balance in the answer is no number"))?;
         Ok((balance, answer.chain))
     }
 

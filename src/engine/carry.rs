@@ -329,7 +329,8 @@ impl Sub {
         now.row.newest.push(index);
         state::note_account(work, (no, self.alg, index), transfer.receiver, now);
         if let Ok(chain) = work.engine.hot_chain(work.state, no)? {
-            work.touches.push(Touch::by(chain, index, credit.state_key()));
+            work.touches
+                .push(Touch::by(chain, index, credit.state_key()));
         }
         transit.credited = transit.credited.wrapping_add(transfer.amount);
         let (pending, batch) = (&mut work.state.pending, &mut *work.batch);

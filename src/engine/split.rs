@@ -21,8 +21,8 @@ use super::{
 };
 use crate::chain::{
     Attributes, ChainId, ChainName, Constitution, Hash, HashAlg, Header, Meta, ParentRef,
-    SPLIT_MAX, SPLIT_MIN, SplitEvidence, Splitting, TYPE_CLAIM, TYPE_CONSTITUTION_CHANGE, TYPE_DATA,
-    TYPE_ERASURE, TYPE_TRANSFER, place_of, routing_key, subchain_name,
+    SPLIT_MAX, SPLIT_MIN, SplitEvidence, Splitting, TYPE_CLAIM, TYPE_CONSTITUTION_CHANGE,
+    TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER, place_of, routing_key, subchain_name,
 };
 use crate::store::{
     Branch, Cf, ChainNo, NameRow, QuantRow, RequestRow, RequestRun, Slot, SplitChild, SplitPhase,

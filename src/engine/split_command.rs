@@ -130,7 +130,10 @@ impl<'a> SplitCommand<'a> {
             } => {
                 out.push(ACTIVATE);
                 out.extend_from_slice(&chain.0.to_be_bytes());
-                [evidence].into_iter().chain(above).for_each(|part| put_sized(out, part));
+                [evidence]
+                    .into_iter()
+                    .chain(above)
+                    .for_each(|part| put_sized(out, part));
             }
             Self::Finish { chain } => {
                 out.push(FINISH);

@@ -97,8 +97,7 @@ impl Service {
     ) -> Result<Result<Injected, Rejection>, Status> {
         let mut command = self.command(known, request).await?;
         // At the first touch of a key or an account a subchain takes over what was above.
-        let takes_over =
-            known.above > 0 && (known.constitution.keyed || known.constitution.ledger);
+        let takes_over = known.above > 0 && (known.constitution.keyed || known.constitution.ledger);
         loop {
             let again = takes_over.then(|| command.clone());
             let outcome = self.catalog.group(known)?.propose(command).await;
@@ -393,9 +392,8 @@ fn routable(request: &proto::InjectRequest) -> bool {
 /// A request by which nothing could be routed gets an id of its own.
 fn name_request(request: &mut proto::InjectRequest) -> Result<(), Status> {
     let transfers = |one: &proto::TransactionInput| one.r#type == u32::from(TYPE_TRANSFER);
-    let anonymous = |one: &proto::TransactionInput| {
-        one.key.is_empty() && one.id.is_empty() && !transfers(one)
-    };
+    let anonymous =
+        |one: &proto::TransactionInput| one.key.is_empty() && one.id.is_empty() && !transfers(one);
     if !request.request_id.is_empty() || !request.transactions.iter().any(anonymous) {
         return Ok(());
     }

@@ -11,9 +11,7 @@ use super::{
     read::Heights,
     status::{invalid, of_read, refused_field, status},
 };
-use crate::chain::{
-    KEY_BYTES_MAX, balance_key, check_account, latest_key as state_key_of_key,
-};
+use crate::chain::{KEY_BYTES_MAX, balance_key, check_account, latest_key as state_key_of_key};
 use crate::proto::{self, list_history_request::Subject};
 
 /// What a caller asks about, as a key of the state.

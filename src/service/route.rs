@@ -79,11 +79,12 @@ pub enum Method {
 impl Method {
     pub fn from_u8(byte: u8) -> Option<Self> {
         use Method::{
-            ActivateSubchain, Bang, BangSubchain, Close, CreditBelow, Export, ForkChain, GatherHeads,
-            GetBalance, GetBundle, GetChain, GetCheckpoint, GetHead, GetLatest, GetMining,
-            GetQuant, GetReceipt, GetReported, GetTile, GetTransaction, Inject, InjectBelow, Leap,
-            ListGroup, ListHistory, ListQuants, LookUp, NameChain, ProveAbove, ProveAnchor, ProveExtension,
-            ProveInclusion, ProveLogged, ProveState, PutReports, PutSignatures, Read, SplitChain,
+            ActivateSubchain, Bang, BangSubchain, Close, CreditBelow, Export, ForkChain,
+            GatherHeads, GetBalance, GetBundle, GetChain, GetCheckpoint, GetHead, GetLatest,
+            GetMining, GetQuant, GetReceipt, GetReported, GetTile, GetTransaction, Inject,
+            InjectBelow, Leap, ListGroup, ListHistory, ListQuants, LookUp, NameChain, ProveAbove,
+            ProveAnchor, ProveExtension, ProveInclusion, ProveLogged, ProveState, PutReports,
+            PutSignatures, Read, SplitChain,
         };
         let all = [
             Bang,

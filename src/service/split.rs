@@ -157,7 +157,11 @@ impl Service {
             .collect()
     }
 
-    pub(super) async fn step(&self, group: &Group, command: &SplitCommand<'_>) -> Result<SplitStep, Status> {
+    pub(super) async fn step(
+        &self,
+        group: &Group,
+        command: &SplitCommand<'_>,
+    ) -> Result<SplitStep, Status> {
         let outcome = group.propose(command.encode()).await;
         match outcome.map_err(|error| of_propose(&error))? {
             Outcome::Split(done) => done.map_err(|rejection| of_rejection(&rejection)),
@@ -216,9 +220,7 @@ impl Service {
         }
         let verified = tokio::task::block_in_place(|| {
             let mut all = [&request.evidence].into_iter().chain(&request.above);
-            all.try_for_each(|evidence| {
-                SplitEvidence::parse(evidence)?.verify(&known.constitution)
-            })
+            all.try_for_each(|evidence| SplitEvidence::parse(evidence)?.verify(&known.constitution))
         });
         verified.map_err(|refused| of_rejection(&Rejection::BadEvidence(refused.to_string())))?;
         self.reach("split-activating");

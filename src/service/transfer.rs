@@ -21,9 +21,7 @@ use super::{
     route::{Method, Route, of_propose},
     status::{invalid, of_read, of_rejection, of_seal, of_store, status},
 };
-use crate::chain::{
-    Credit, Debit, SplitEvidence, Transfer, credited_key, place_of, subchain_name,
-};
+use crate::chain::{Credit, Debit, SplitEvidence, Transfer, credited_key, place_of, subchain_name};
 use crate::consensus::Group;
 use crate::engine::{GroupId, Move, Reader, Rejection, SplitCommand};
 use crate::seal::{SealError, SealRequest};
@@ -101,7 +99,12 @@ impl Service {
                 Ok(false) => pause = AGAIN_FIRST,
                 Err(refused) => {
                     let (group, why) = (group.id().0, refused.message());
-                    tracing::warn!(group, chain = no.0, why, "a transfer waits; it is tried again");
+                    tracing::warn!(
+                        group,
+                        chain = no.0,
+                        why,
+                        "a transfer waits; it is tried again"
+                    );
                     sleep(pause).await;
                     pause = (pause * 2).min(AGAIN_MAX);
                 }
@@ -222,9 +225,11 @@ impl Service {
         let sub = sub.ok_or_else(|| damaged(chain, "it debits and is no subchain"))?;
         let receiver = transfer.receiver.as_bytes();
         let alg = reads.known.alg;
-        let mut ways = sub.above.iter().enumerate().map(|(at, branch)| {
-            (at, branch, place_of(alg, &branch.id, receiver, branch.of))
-        });
+        let mut ways = sub
+            .above
+            .iter()
+            .enumerate()
+            .map(|(at, branch)| (at, branch, place_of(alg, &branch.id, receiver, branch.of)));
         let parted = ways.find(|(_, branch, place)| branch.place != *place);
         let (at, _, place) =
             parted.ok_or_else(|| damaged(chain, "it debits for an account of its own"))?;

@@ -40,8 +40,8 @@ pub use chain::{
     chains_from, change_key, earlier_key, pool_key,
 };
 pub use claim::{
-    TransitRow, carrying_bounds, carrying_key, chain_of_carrying, claimed_row_key, credited_row_key,
-    index_of_outgoing, outgoing_bounds, outgoing_key, transit_key,
+    TransitRow, carrying_bounds, carrying_key, chain_of_carrying, claimed_row_key,
+    credited_row_key, index_of_outgoing, outgoing_bounds, outgoing_key, transit_key,
 };
 pub use db::{
     Batch, Cf, DATA_FAMILIES, EachFound, EachRow, Snapshot, Store, StoreError, StoreOptions, View,

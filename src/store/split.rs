@@ -283,7 +283,10 @@ mod tests {
             ..row
         };
         assert_eq!(SubchainRow::decode(&row.encode()), Some(row.clone()));
-        assert_eq!(SubchainRow::decode(&[&row.encode()[..], &[0]].concat()), None);
+        assert_eq!(
+            SubchainRow::decode(&[&row.encode()[..], &[0]].concat()),
+            None
+        );
     }
 
     #[test]

@@ -101,7 +101,10 @@ async fn balance(doors: &Doors, account: &str) -> u128 {
         any_replica: false,
     };
     let told = until_answered(doors, 0, async |doors, slot| {
-        doors.chains(slot).get_balance(in_time(request.clone())).await
+        doors
+            .chains(slot)
+            .get_balance(in_time(request.clone()))
+            .await
     });
     told.await.into_inner().balance.parse().unwrap()
 }
@@ -258,7 +261,10 @@ async fn amounts_between_subchains_arrive_once_while_nodes_die_and_the_sum_never
     let subchains = ledger(&story).await;
     let doors = story.fleet.doors.fresh();
     let mut moved = Moved::new();
-    for (round, point) in ["transfer-credited", "transfer-settled"].into_iter().enumerate() {
+    for (round, point) in ["transfer-credited", "transfer-settled"]
+        .into_iter()
+        .enumerate()
+    {
         let load = Load::on(&story, round);
         dies_at(&mut story, &file, point).await;
         sleep(Duration::from_secs(2)).await;
@@ -280,7 +286,11 @@ async fn amounts_between_subchains_arrive_once_while_nodes_die_and_the_sum_never
     for number in 0..ACCOUNTS {
         let account = name(number);
         let expected = EACH as i128 + moved.get(&account).copied().unwrap_or_default();
-        assert_eq!(balance(&doors, &account).await as i128, expected, "{account}");
+        assert_eq!(
+            balance(&doors, &account).await as i128,
+            expected,
+            "{account}"
+        );
     }
     story.ends_well().await;
 }

@@ -443,8 +443,14 @@ fn a_key_is_claimed_once_before_it_is_touched_also_two_splits_below() {
     assert!(world.replica.rows() == before);
     assert_eq!(world.put(no, "old").unwrap().runs[0].first, 2);
     world.leap(no);
-    assert_eq!(world.state(no, &claimed_key(&state_key)), Some(1_u64.to_be_bytes().to_vec()));
-    assert_eq!(world.state(no, &state_key), Some(2_u64.to_be_bytes().to_vec()));
+    assert_eq!(
+        world.state(no, &claimed_key(&state_key)),
+        Some(1_u64.to_be_bytes().to_vec())
+    );
+    assert_eq!(
+        world.state(no, &state_key),
+        Some(2_u64.to_be_bytes().to_vec())
+    );
     refused_by(world.claim(other, &claim), "another subchain");
 
     let [third, fourth] = world.split(no);
@@ -460,7 +466,11 @@ fn a_key_is_claimed_once_before_it_is_touched_also_two_splits_below() {
     world.claim(leaf, &claim).unwrap();
     world.put(leaf, &new).unwrap();
     let view = world.reader().chain_no(leaf).unwrap().unwrap();
-    assert_eq!(view.pool.next_index, 2 + 2 + 2, "two split Quants, claims, data");
+    assert_eq!(
+        view.pool.next_index,
+        2 + 2 + 2,
+        "two split Quants, claims, data"
+    );
     world.leap(leaf);
     world.is_the_same_everywhere();
 }
@@ -494,7 +504,10 @@ fn a_forged_claim_changes_nothing() {
         (with(&other.proofs[..1], new[1].as_bytes()), "claim-above"),
         (with(&[], b"old"), "claim-above"),
         (
-            with(&[absent.proofs.clone(), other.proofs.clone()].concat(), new[0].as_bytes()),
+            with(
+                &[absent.proofs.clone(), other.proofs.clone()].concat(),
+                new[0].as_bytes(),
+            ),
             "claim-above",
         ),
         (
@@ -539,8 +552,10 @@ fn an_amount_goes_to_another_subchain_once_and_the_sum_stays() {
     let names = spread(&world, &leaves);
     let bank = world.leaf("bank");
     let sum = |world: &World| {
-        let mut all: Vec<(ChainNo, &str)> =
-            names.iter().map(|(no, name)| (*no, name.as_str())).collect();
+        let mut all: Vec<(ChainNo, &str)> = names
+            .iter()
+            .map(|(no, name)| (*no, name.as_str()))
+            .collect();
         all.push((bank, "bank"));
         // The bank has the whole limit until it is taken over.
         let of = |(no, name): &(ChainNo, &str)| {
@@ -566,7 +581,11 @@ fn an_amount_goes_to_another_subchain_once_and_the_sum_stays() {
         assert_eq!(world.reader().debits(bank, 9).unwrap(), [index]);
         assert_eq!(world.replica.engine.debits_open().unwrap(), [bank]);
         world.leap(bank);
-        let parted = if bank == second || *to == second { 0 } else { 1 };
+        let parted = if bank == second || *to == second {
+            0
+        } else {
+            1
+        };
         let credit = world.credit_of(*to, world.debit(bank, index, parted));
         let done = world.credit(*to, &credit);
         assert!(matches!(done, Err(Rejection::Unclaimed { .. })), "{done:?}");
@@ -615,7 +634,11 @@ fn a_credit_that_a_chain_had_before_its_split_is_not_given_again_below() {
     let leaf = world.leaf(&name);
     let claim = world.claim_of(leaf, balance_key(name.as_bytes()));
     world.claim(leaf, &claim).unwrap();
-    assert_eq!(world.balance(leaf, &name), Some(7), "with what was credited");
+    assert_eq!(
+        world.balance(leaf, &name),
+        Some(7),
+        "with what was credited"
+    );
     let again = world.credit_of(leaf, world.debit(bank, index, 0));
     refused_by(world.credit(leaf, &again), "credit-once");
     let mut hidden = again.clone();
@@ -655,13 +678,25 @@ fn a_forged_credit_changes_nothing() {
     let more = transfer("bank", &to, 500).to_json().into_bytes();
     let from = transfer("name 99", &to, 5).to_json().into_bytes();
     let cases = [
-        (with(&|one| one.debit.payload.clone_from(&more)), "credit-debit"),
-        (with(&|one| one.debit.payload.clone_from(&from)), "credit-debit"),
+        (
+            with(&|one| one.debit.payload.clone_from(&more)),
+            "credit-debit",
+        ),
+        (
+            with(&|one| one.debit.payload.clone_from(&from)),
+            "credit-debit",
+        ),
         (with(&|one| one.debit.envelope.kind = 0), "inclusion-root"),
         (with(&|one| one.debit.envelope.index += 1), "in"),
         (with(&|one| one.debit.path.push([1; 32])), "inclusion-path"),
-        (with(&|one| one.debit.header.tx_root = [9; 32]), "inclusion-root"),
-        (with(&|one| one.debit.header.chain_id = ChainId([9; 32])), "envelope-chain"),
+        (
+            with(&|one| one.debit.header.tx_root = [9; 32]),
+            "inclusion-root",
+        ),
+        (
+            with(&|one| one.debit.header.chain_id = ChainId([9; 32])),
+            "envelope-chain",
+        ),
         (with(&|one| one.absent.clear()), "claim-above"),
         (
             with(&|one| one.debit = world.debit(bank, inside, 0)),
@@ -672,7 +707,10 @@ fn a_forged_credit_changes_nothing() {
         refused_by(world.credit(no, &credit), check);
     }
     if bank != second {
-        refused_by(world.credit(no, &with(&|one| one.debit.ways.clear())), "credit-route");
+        refused_by(
+            world.credit(no, &with(&|one| one.debit.ways.clear())),
+            "credit-route",
+        );
     }
     if other != no {
         let done = world.credit(other, &good);
@@ -694,5 +732,8 @@ fn a_forged_credit_changes_nothing() {
     assert!(world.replica.rows() == before, "nothing was decided");
     world.credit(no, &good).unwrap();
     let over = world.transfer(no, (&to, "bank"), 6);
-    assert!(matches!(over, Err(Rejection::Overdraft { balance: 5, .. })), "{over:?}");
+    assert!(
+        matches!(over, Err(Rejection::Overdraft { balance: 5, .. })),
+        "{over:?}"
+    );
 }

@@ -8,10 +8,10 @@ use std::process::Command;
 use qbc::chain::{
     Authority, Birth, Certificate, ChainId, Constitution, Content, Credit, Debit, EXPORT_END,
     EXPORT_QUANT, EXPORT_TRANSACTION, Envelope, ExportVerifier, Frontier, Hash, HashAlg,
-    HeadSignature, Header, LeafReader, Meta, Mint, ParentRef, Refused, SigningKey, SplitEvidence, Splitting,
-    StateClaim, StatePath, StateProof, StateTerminal, StateTree, Transfer, Trust, balance_key, balance_value, claimed_key,
-    export_frame, export_magic, genesis_header, head_message, inclusion_path, latest_value,
-    payload_hash, place_of, state_key_hash, tree_root,
+    HeadSignature, Header, LeafReader, Meta, Mint, ParentRef, Refused, SigningKey, SplitEvidence,
+    Splitting, StateClaim, StatePath, StateProof, StateTerminal, StateTree, Transfer, Trust,
+    balance_key, balance_value, claimed_key, export_frame, export_magic, genesis_header,
+    head_message, inclusion_path, latest_value, payload_hash, place_of, state_key_hash, tree_root,
 };
 
 const ALG: HashAlg = HashAlg::Sha3_256;
@@ -42,7 +42,10 @@ fn rules(salt: u8) -> Constitution {
 }
 
 fn signature(header: &Header) -> HeadSignature {
-    let (root, node) = (SigningKey::from_seed([1; 32]), SigningKey::from_seed([2; 32]));
+    let (root, node) = (
+        SigningKey::from_seed([1; 32]),
+        SigningKey::from_seed([2; 32]),
+    );
     let mut certificate = Certificate {
         cluster_id: CLUSTER,
         node_id: NODE,
@@ -360,7 +363,10 @@ fn audited(folder: &Path, chain: &Maker) -> Result<(), Refused> {
     let said = String::from_utf8_lossy(&ran.stderr);
     match &own {
         Ok(_) => assert!(ran.status.success(), "{said}"),
-        Err(refused) => assert!(said.contains(refused.check), "{refused}: python says {said}"),
+        Err(refused) => assert!(
+            said.contains(refused.check),
+            "{refused}: python says {said}"
+        ),
     }
     own.map(|_| ())
 }
@@ -368,7 +374,11 @@ fn audited(folder: &Path, chain: &Maker) -> Result<(), Refused> {
 #[test]
 fn a_family_with_a_claim_and_a_credit_audits_clean() {
     let (folder, family) = (tempfile::tempdir().unwrap(), Family::new(1));
-    for chain in [&family.parent, &family.debited, &family.second(family.good())] {
+    for chain in [
+        &family.parent,
+        &family.debited,
+        &family.second(family.good()),
+    ] {
         audited(folder.path(), chain).unwrap();
     }
 }
@@ -394,16 +404,43 @@ fn forged_claims_and_credits_are_refused_by_name() {
         ("claim-once", [&good[..1], &good[..1]].concat()),
         ("credit-once", [&good[..], &good[1..]].concat()),
         ("claim-missing", good[1..].to_vec()),
-        ("claim-missing", vec![(3, transfer(&family.receiver, "x", 1))]),
+        (
+            "claim-missing",
+            vec![(3, transfer(&family.receiver, "x", 1))],
+        ),
         ("claim-above", claimed(&|one| one.proofs.clear())),
-        ("claim-above", claimed(&|one| one.proofs.push(one.proofs[0].clone()))),
-        ("state-root", claimed(&|one| one.proofs = vec![richer(&one.proofs[0])])),
-        ("audit-route", claimed(&|one| one.state_key.clone_from(&sender))),
-        ("claim-format", claimed(&|one| one.state_key = b"\x03a".to_vec())),
-        ("credit-debit", credited(&|one| one.debit.payload.clone_from(&more))),
-        ("inclusion-root", credited(&|one| one.debit.header.tx_root = [3; 32])),
-        ("envelope-chain", credited(&|one| one.debit.envelope.chain_id = other.parent.id)),
-        ("quorum-count", credited(&|one| one.debit.signatures.clear())),
+        (
+            "claim-above",
+            claimed(&|one| one.proofs.push(one.proofs[0].clone())),
+        ),
+        (
+            "state-root",
+            claimed(&|one| one.proofs = vec![richer(&one.proofs[0])]),
+        ),
+        (
+            "audit-route",
+            claimed(&|one| one.state_key.clone_from(&sender)),
+        ),
+        (
+            "claim-format",
+            claimed(&|one| one.state_key = b"\x03a".to_vec()),
+        ),
+        (
+            "credit-debit",
+            credited(&|one| one.debit.payload.clone_from(&more)),
+        ),
+        (
+            "inclusion-root",
+            credited(&|one| one.debit.header.tx_root = [3; 32]),
+        ),
+        (
+            "envelope-chain",
+            credited(&|one| one.debit.envelope.chain_id = other.parent.id),
+        ),
+        (
+            "quorum-count",
+            credited(&|one| one.debit.signatures.clear()),
+        ),
         ("claim-above", credited(&|one| one.absent.clear())),
         ("audit-claim", vec![(5, family.evidence.clone())]),
         ("audit-type", vec![(0, b"{}".to_vec())]),

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use qbc::{
     chain::{ChainId, HashAlg, TYPE_CLAIM, TYPE_CREDIT, place_of},
     proto::{
-        BangRequest, CloseRequest, Constitution, ForkChainRequest, GetBalanceRequest, InjectRequest,
-        InjectResponse, ReadRequest, SplitChainRequest, Transaction, TransactionInput,
-        constitution::Content,
+        BangRequest, CloseRequest, Constitution, ForkChainRequest, GetBalanceRequest,
+        InjectRequest, InjectResponse, ReadRequest, SplitChainRequest, Transaction,
+        TransactionInput, constitution::Content,
     },
 };
 use serde_json::{Value, json};
@@ -169,21 +169,36 @@ async fn the_keys_of_a_chain_go_on_in_its_subchains_with_their_history() {
         assert_eq!(latest[0]["payload"], "two", "{chain}: nothing came since");
     }
     let why = fails(&rig, &["prove", &child, "--key", &first]);
-    assert!(why.contains("not taken over") && why.contains("k had"), "{why}");
+    assert!(
+        why.contains("not taken over") && why.contains("k had"),
+        "{why}"
+    );
     let why = fails(&rig, &["prove", "k", "--key", &first]);
     assert!(why.contains("is split"), "{why}");
 
-    inject(&mut rig, "k", words("three").collect()).await.unwrap();
-    inject(&mut rig, "k", words("four").collect()).await.unwrap();
+    inject(&mut rig, "k", words("three").collect())
+        .await
+        .unwrap();
+    inject(&mut rig, "k", words("four").collect())
+        .await
+        .unwrap();
     let claims = [
         of_type(&mut rig, "k/0", TYPE_CLAIM).await,
         of_type(&mut rig, "k/1", TYPE_CLAIM).await,
     ];
-    assert_eq!(claims.iter().sum::<usize>(), 2 + keys.len(), "each key once");
+    assert_eq!(
+        claims.iter().sum::<usize>(),
+        2 + keys.len(),
+        "each key once"
+    );
     split(&mut rig, &child, 3).await;
     rig.kill_and_restart().await;
-    inject(&mut rig, "k", words("five").collect()).await.unwrap();
-    inject(&mut rig, "k", vec![of_key("new", "one")]).await.unwrap();
+    inject(&mut rig, "k", words("five").collect())
+        .await
+        .unwrap();
+    inject(&mut rig, "k", vec![of_key("new", "one")])
+        .await
+        .unwrap();
     for key in &keys {
         let all = verb(&rig, &["history", "k", key]);
         assert_eq!(payloads(&all), ["one", "two", "three", "four", "five"]);
@@ -198,7 +213,10 @@ async fn the_keys_of_a_chain_go_on_in_its_subchains_with_their_history() {
     let leaf = verb(&rig, &["latest", "k", &first])[0]["chain"].clone();
     let file = rig.file("p.json");
     let file = file.to_str().unwrap();
-    verb(&rig, &["prove", leaf.as_str().unwrap(), "--key", &first, "-o", file]);
+    verb(
+        &rig,
+        &["prove", leaf.as_str().unwrap(), "--key", &first, "-o", file],
+    );
     qbc(&with_heads(&rig.file("heads.json"), &["verify", file])).well("verify");
 }
 
@@ -301,7 +319,14 @@ async fn the_accounts_of_a_ledger_go_on_in_its_subchains_and_amounts_go_between_
     world.round(&mut rig, 1).await;
     arrived(&rig).await;
     world.is_as_expected(&mut rig).await;
-    let chains = ["coins", "coins/0", "coins/1", "coins/2", "coins/1/0", "coins/1/1"];
+    let chains = [
+        "coins",
+        "coins/0",
+        "coins/1",
+        "coins/2",
+        "coins/1/0",
+        "coins/1/1",
+    ];
     let mut credits = 0;
     for chain in chains {
         credits += of_type(&mut rig, chain, TYPE_CREDIT).await;
@@ -317,16 +342,26 @@ async fn the_accounts_of_a_ledger_go_on_in_its_subchains_and_amounts_go_between_
         assert!(!stats.is_empty());
     }
     let all = verb(&rig, &["wallet", "list", "coins"]);
-    assert_eq!(all.len(), world.moves, "each transfer stands where it was debited");
+    assert_eq!(
+        all.len(),
+        world.moves,
+        "each transfer stands where it was debited"
+    );
     let payer = &world.accounts[0];
-    verb(&rig, &["wallet", "transfer", "coins", payer, "somebody", "5"]);
+    verb(
+        &rig,
+        &["wallet", "transfer", "coins", payer, "somebody", "5"],
+    );
     arrived(&rig).await;
     assert_eq!(balance(&mut rig, "coins", "somebody").await.0, 5);
     all_clean(&mut rig, &chains).await;
     let (_, leaf) = balance(&mut rig, "coins", payer).await;
     let told = verb(&rig, &["wallet", "balance", "coins", payer]);
     assert_eq!(told[0]["chain"], leaf.as_str());
-    assert_eq!(told[0]["proven_balance"], told[0]["balance"], "all is sealed");
+    assert_eq!(
+        told[0]["proven_balance"], told[0]["balance"],
+        "all is sealed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
