@@ -15,8 +15,8 @@ use super::{
     state::{self, Account, Of, StateRules, Touch},
 };
 use crate::chain::{
-    Credit, HashAlg, StateClaim, StateSubject, TYPE_CLAIM, TYPE_CREDIT, balance_amount,
-    balance_key, claimed_key,
+    Credit, HashAlg, Refused, SplitAbove, SplitEvidence, StateClaim, StateSubject, TYPE_CLAIM,
+    TYPE_CREDIT, balance_amount, balance_key, claimed_key,
 };
 use crate::store::{
     Cf, ChainNo, StoreError, SubchainRow, TransitRow, View, carrying_bounds, carrying_key,
@@ -113,6 +113,37 @@ pub(super) fn debit(
     pending.put(batch, outgoing_key(slot, no, index), row);
     pending.put(batch, transit_key(slot, no), transit.encode());
     work.state.debited = true;
+}
+
+/// What a subchain that keeps a state claims from: all chains above it, the topmost first, each shown by its split Quant.
+pub(super) fn splits_above(
+    nearest: &SplitEvidence,
+    above: &[&[u8]],
+    (sub, keeps): (&SubchainRow, bool),
+) -> Result<Vec<SplitAbove>, Refused> {
+    let wanted = if keeps { sub.above.len() } else { 1 };
+    if above.len() + 1 != wanted {
+        let why = format!(
+            "{} split Quants are shown, the subchain begins with {wanted}",
+            above.len() + 1
+        );
+        return Err(Refused::new("claim-route", why));
+    }
+    if !keeps {
+        return Ok(Vec::new());
+    }
+    let alg = nearest.header.hash_alg;
+    let mut splits = vec![SplitAbove::of(nearest)?];
+    for (bytes, branch) in above.iter().zip(sub.above.iter().rev().skip(1)) {
+        let evidence = SplitEvidence::parse(bytes)?;
+        evidence.check_above(&splits[0].id, alg)?;
+        if evidence.header.id() != branch.id {
+            let why = format!("chain {} is not above the subchain", evidence.header.id());
+            return Err(Refused::new("claim-parent", why));
+        }
+        splits.insert(0, SplitAbove::of(&evidence)?);
+    }
+    Ok(splits)
 }
 
 /// The subchain that a command is about.

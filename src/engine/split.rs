@@ -20,10 +20,9 @@ use super::{
     split_command::SplitCommand,
 };
 use crate::chain::{
-    Attributes, ChainId, ChainName, Constitution, Hash, HashAlg, Header, Meta, ParentRef, Refused,
-    SPLIT_MAX, SPLIT_MIN, SplitAbove, SplitEvidence, Splitting, TYPE_CLAIM,
-    TYPE_CONSTITUTION_CHANGE, TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER, place_of, routing_key,
-    subchain_name,
+    Attributes, ChainId, ChainName, Constitution, Hash, HashAlg, Header, Meta, ParentRef,
+    SPLIT_MAX, SPLIT_MIN, SplitEvidence, Splitting, TYPE_CLAIM, TYPE_CONSTITUTION_CHANGE,
+    TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER, place_of, routing_key, subchain_name,
 };
 use crate::store::{
     Branch, Cf, ChainNo, NameRow, QuantRow, RequestRow, RequestRun, Slot, SplitChild, SplitPhase,
@@ -435,7 +434,7 @@ fn activate(work: &mut Work<'_>, no: ChainNo, (bytes, above): (&[u8], &[&[u8]]))
         .map_or((0, 0), |last| (last.place, last.of));
     let evidence = SplitEvidence::parse(bytes).and_then(|evidence| {
         evidence.check(&step.chain_id, alg, &parent, place)?;
-        let splits = splits_above(&evidence, above, (&sub, keeps))?;
+        let splits = carry::splits_above(&evidence, above, (&sub, keeps))?;
         Ok((evidence, splits))
     });
     let (evidence, splits) = match evidence {
@@ -450,37 +449,6 @@ fn activate(work: &mut Work<'_>, no: ChainNo, (bytes, above): (&[u8], &[&[u8]]))
     };
     put_subchain(work, no, row);
     Ok(Ok(step))
-}
-
-/// What a subchain that keeps a state claims from: all chains above it, the topmost first, each shown by its split Quant.
-fn splits_above(
-    nearest: &SplitEvidence,
-    above: &[&[u8]],
-    (sub, keeps): (&SubchainRow, bool),
-) -> Result<Vec<SplitAbove>, Refused> {
-    let wanted = if keeps { sub.above.len() } else { 1 };
-    if above.len() + 1 != wanted {
-        let why = format!(
-            "{} split Quants are shown, the subchain begins with {wanted}",
-            above.len() + 1
-        );
-        return Err(Refused::new("claim-route", why));
-    }
-    if !keeps {
-        return Ok(Vec::new());
-    }
-    let alg = nearest.header.hash_alg;
-    let mut splits = vec![SplitAbove::of(nearest)?];
-    for (bytes, branch) in above.iter().zip(sub.above.iter().rev().skip(1)) {
-        let evidence = SplitEvidence::parse(bytes)?;
-        evidence.check_above(&splits[0].id, alg)?;
-        if evidence.header.id() != branch.id {
-            let why = format!("chain {} is not above the subchain", evidence.header.id());
-            return Err(Refused::new("claim-parent", why));
-        }
-        splits.insert(0, SplitAbove::of(&evidence)?);
-    }
-    Ok(splits)
 }
 
 /// The evidence becomes the subchain's first transactions. No time in a subchain is before those in its parent.

@@ -9,9 +9,9 @@ use qbc::chain::{
     Authority, Birth, Certificate, ChainId, Constitution, Content, Credit, Debit, EXPORT_END,
     EXPORT_QUANT, EXPORT_TRANSACTION, Envelope, ExportVerifier, Frontier, Hash, HashAlg,
     HeadSignature, Header, LeafReader, Meta, Mint, ParentRef, Refused, SigningKey, SplitEvidence,
-    Splitting, StateClaim, StatePath, StateTree, Transfer, Trust, balance_key, balance_value,
-    claimed_key, export_frame, export_magic, genesis_header, head_message, inclusion_path,
-    latest_value, payload_hash, place_of, state_key_hash, tree_root,
+    Splitting, StateClaim, StatePath, StateProof, StateTerminal, StateTree, Transfer, Trust,
+    balance_key, balance_value, claimed_key, export_frame, export_magic, genesis_header,
+    head_message, inclusion_path, latest_value, payload_hash, place_of, state_key_hash, tree_root,
 };
 
 const ALG: HashAlg = HashAlg::Sha3_256;
@@ -335,6 +335,13 @@ fn claim(parent: &Maker, account: &str) -> StateClaim {
     StateClaim { state_key, proofs }
 }
 
+/// The proof that an account has nothing, made one that it has 77.
+fn richer(proof: &[u8]) -> Vec<u8> {
+    let mut proof = StateProof::parse(proof).unwrap();
+    proof.terminal = StateTerminal::Own(balance_value(77).to_vec());
+    proof.to_bytes()
+}
+
 fn taken(chain: &mut Maker, account: &str, index: u64) {
     let key = claimed_key(&balance_key(account.as_bytes()));
     chain.state.insert(key, latest_value(index).to_vec());
@@ -408,7 +415,7 @@ fn forged_claims_and_credits_are_refused_by_name() {
         ),
         (
             "state-root",
-            claimed(&|one| one.proofs = other.claim().proofs),
+            claimed(&|one| one.proofs = vec![richer(&one.proofs[0])]),
         ),
         (
             "audit-route",

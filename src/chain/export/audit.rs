@@ -26,8 +26,8 @@ use crate::chain::quant::{Header, check_meta, check_next};
 use crate::chain::refused::Refused;
 use crate::chain::sig_alg::{SigAlg, SigAlgs};
 use crate::chain::transaction::{
-    Attributes, Envelope, TYPE_CLAIM, TYPE_CONSTITUTION_CHANGE, TYPE_CREDIT, TYPE_DATA,
-    TYPE_ERASURE, TYPE_TRANSFER, verify_author,
+    Attributes, Envelope, TYPE_CONSTITUTION_CHANGE, TYPE_CREDIT, TYPE_DATA, TYPE_ERASURE,
+    TYPE_TRANSFER, verify_author,
 };
 use crate::chain::tree::{Frontier, tree_root};
 
@@ -508,13 +508,8 @@ impl Rules {
     ) -> Result<Matched, Refused> {
         let payload_max = self.constitution.payload_max;
         // A list of authors may be longer than the records of a chain, and so may evidence.
-        let others = [
-            TYPE_CONSTITUTION_CHANGE,
-            TYPE_ERASURE,
-            TYPE_CLAIM,
-            TYPE_CREDIT,
-        ];
-        let payload_max = payload_max.filter(|_| !others.contains(&envelope.kind));
+        let payload_max =
+            payload_max.filter(|_| matches!(envelope.kind, TYPE_DATA | TYPE_TRANSFER));
         if payload_max.is_some_and(|max| envelope.payload_len > u64::from(max)) {
             let why = format!(
                 "transaction {} is larger than the chain allows",
