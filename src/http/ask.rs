@@ -254,6 +254,10 @@ impl Kind {
                 Ok(number) => Ok(number.into()),
                 Err(_) => Err(Problem::field(name, "give a whole number")),
             },
+            Self::Tokens => {
+                let all = text()?.split(',').filter(|one| !one.is_empty());
+                Ok(all.collect::<Vec<_>>().into())
+            }
             Self::Flag => match text()? {
                 "true" | "" => Ok(true.into()),
                 "false" => Ok(false.into()),

@@ -32,6 +32,9 @@ plain! {
     latest: proto::GetLatestRequest => chains.get_latest;
     history: proto::ListHistoryRequest => chains.list_history;
     balance: proto::GetBalanceRequest => chains.get_balance;
+    cursors: proto::ListCursorsRequest => tails.list_cursors;
+    move_cursor: proto::MoveCursorRequest => tails.move_cursor;
+    delete_cursor: proto::DeleteCursorRequest => tails.delete_cursor;
     discover: DiscoverRequest => cluster.discover;
 }
 

@@ -29,6 +29,10 @@ impl Face {
         ProofServiceClient::new(self.0.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
+    pub fn tails(&self) -> TailServiceClient<Routes> {
+        TailServiceClient::new(self.0.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
     pub fn nodes(&self) -> NodeServiceClient<Routes> {
         NodeServiceClient::new(self.0.clone())
     }

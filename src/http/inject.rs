@@ -58,7 +58,7 @@ pub async fn message(ask: &mut Ask, chain: &str) -> Result<proto::InjectRequest,
 }
 
 /// A whole InjectRequest, or the short form.
-async fn of_json(ask: &Ask, chain: &str, body: &[u8]) -> Result<proto::InjectRequest, Problem> {
+pub async fn of_json(ask: &Ask, chain: &str, body: &[u8]) -> Result<proto::InjectRequest, Problem> {
     let bad = |error: serde_json::Error| {
         let why = format!(
             "the body is neither an InjectRequest nor {{\"data\": ...}} with key, id and request_id: {error}"

@@ -19,7 +19,9 @@ mod proof;
 mod read;
 mod routes;
 mod short;
+mod socket;
 mod super_log;
+mod tail;
 mod tile;
 mod web;
 

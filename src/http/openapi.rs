@@ -81,7 +81,7 @@ fn reference(message: &str) -> Value {
 
 fn schema_of(kind: Kind) -> Value {
     match kind {
-        Kind::Text | Kind::Bytes => json!({"type": "string"}),
+        Kind::Text | Kind::Bytes | Kind::Tokens => json!({"type": "string"}),
         Kind::Number => json!({"type": "integer", "minimum": 0}),
         Kind::Flag => json!({"type": "boolean"}),
     }

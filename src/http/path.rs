@@ -6,7 +6,7 @@
 use super::problem::Problem;
 
 /// What may follow a chain's name: the first of these ends a name that is written with plain slashes.
-pub const WORDS: [&str; 14] = [
+pub const WORDS: [&str; 13] = [
     "head",
     "transactions",
     "quants",
@@ -20,7 +20,6 @@ pub const WORDS: [&str; 14] = [
     "transfers",
     "tail",
     "cursors",
-    "state",
 ];
 const CHAINS: &str = "/v1/chains/";
 

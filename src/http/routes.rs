@@ -6,7 +6,7 @@ use super::{
     chains, inject, ops, page,
     path::{Places, matched},
     problem::Problem,
-    proof, read, short,
+    proof, read, short, tail,
 };
 
 /// What a place or a parameter holds.
@@ -20,6 +20,8 @@ pub enum Kind {
     Number,
     /// true or false.
     Flag,
+    /// Bytes in base64, with commas between.
+    Tokens,
 }
 
 /// A parameter of the query.
@@ -88,6 +90,30 @@ const INJECT: &[Param] = &[
     param("id", Kind::Bytes),
     param("request_id", Kind::Text),
 ];
+const TAIL: &[Param] = &[
+    param("unit", Kind::Text),
+    param("from_index", Kind::Number),
+    param("from_now", Kind::Flag),
+    param("resume_tokens", Kind::Tokens),
+    param("cursor", Kind::Text),
+    param("cursor_chain", Kind::Text),
+    param("alone", Kind::Flag),
+    param("evidence", Kind::Flag),
+    param("without_transactions", Kind::Flag),
+    param("heartbeat_ms", Kind::Number),
+];
+const TAIL_ALL: &[Param] = &[
+    param("prefix", Kind::Text),
+    param("unit", Kind::Text),
+    param("from_now", Kind::Flag),
+    param("resume_tokens", Kind::Tokens),
+    param("cursor", Kind::Text),
+    param("cursor_chain", Kind::Text),
+    param("evidence", Kind::Flag),
+    param("without_transactions", Kind::Flag),
+    param("heartbeat_ms", Kind::Number),
+];
+const CURSORS: &[Param] = &[param("name", Kind::Text), PAGE, PAGE_TOKEN];
 const QUANT: &[Param] = READ;
 
 /// A route that reads.
@@ -275,6 +301,45 @@ pub static ROUTES: &[Route] = &[
         HISTORY,
         chains::history,
         "The transfers of an account of a ledger.",
+    ),
+    get(
+        "/v1/chains/{chain}/tail",
+        ("TailRequest", ":text/event-stream"),
+        TAIL,
+        tail::tail,
+        "Follows a chain by Server-Sent Events, each a TailResponse; resumes by Last-Event-ID. With Upgrade: websocket both ways: injects are taken too.",
+    ),
+    get(
+        "/v1/chains/{chain}/cursors",
+        ("ListCursorsRequest", "ListCursorsResponse"),
+        CURSORS,
+        chains::cursors,
+        "The cursors that a chain keeps.",
+    ),
+    post(
+        "/v1/chains/{chain}/cursors",
+        ("MoveCursorRequest", "MoveCursorResponse"),
+        &[],
+        chains::move_cursor,
+        "Moves cursors that a chain keeps, or makes them.",
+    ),
+    Route {
+        method: "DELETE",
+        body: false,
+        ..post(
+            "/v1/chains/{chain}/cursors/{*name}",
+            ("DeleteCursorRequest", "DeleteCursorResponse"),
+            &[],
+            chains::delete_cursor,
+            "Deletes a cursor.",
+        )
+    },
+    get(
+        "/v1/tail",
+        ("TailRequest", ":text/event-stream"),
+        TAIL_ALL,
+        tail::tail,
+        "Follows all chains whose names begin with prefix.",
     ),
     get(
         "/v1/cluster",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::{Body, HttpBody},
-    http::{HeaderValue, Method, Request, Response, StatusCode, Version, header},
+    http::{HeaderValue, Method, Request, Response, StatusCode, header},
     middleware::from_fn_with_state,
 };
 use futures::future::BoxFuture;
@@ -65,13 +65,13 @@ async fn respond(web: Arc<Web>, request: Request<Body>) -> Response<Body> {
     if is_grpc(&request) {
         return no_such_method();
     }
-    let (version, method) = (request.version(), request.method().clone());
+    let method = request.method().clone();
     let answered = handled(web, request).await;
     let mut answer = answered.unwrap_or_else(Problem::into_response);
     if method == Method::HEAD {
         without_body(&mut answer);
     }
-    closing(version, answer)
+    answer
 }
 
 async fn handled(web: Arc<Web>, request: Request<Body>) -> Result<Response<Body>, Problem> {
@@ -129,13 +129,4 @@ fn without_body(answer: &mut Response<Body>) {
         answer.headers_mut().insert(header::CONTENT_LENGTH, length);
     }
     *answer.body_mut() = Body::empty();
-}
-
-/// Over HTTP/1 a connection serves one request: it has no frames that would show that the other side lives.
-fn closing(version: Version, mut answer: Response<Body>) -> Response<Body> {
-    if version < Version::HTTP_2 {
-        let close = HeaderValue::from_static("close");
-        answer.headers_mut().insert(header::CONNECTION, close);
-    }
-    answer
 }

@@ -34,7 +34,8 @@ const GREETING_BYTES: usize = 24;
 const TLS_HANDSHAKE: u8 = 0x16;
 /// How long a connection may take to send its greeting, a TLS handshake before it included.
 const GREETING_MAX: Duration = Duration::from_secs(20);
-/// How long a connection of HTTP/1 may live: it serves one request, and nothing else ends one that is silent.
+/// How long a connection of HTTP/1 may live without a word from here: there are no frames that show that the other side
+/// lives, and whoever says a byte now and then keeps none open.
 const WEB_MAX: Duration = Duration::from_secs(60);
 /// The first byte of an HTTP/2 client's greeting, and of no request of HTTP/1 that is served.
 const GREETING_FIRST: u8 = b'P';
@@ -164,12 +165,24 @@ pub struct Connection {
     stream: PeerStream,
     /// Until the greeting is whole: when it must be, and the bytes that are missing.
     greeting: Option<(Pin<Box<Sleep>>, usize)>,
-    /// When it ends, whatever it does.
+    /// Of HTTP/1: when it ends, whatever it does. Each word from here puts it off.
     life: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
+    /// True if it speaks HTTP/1.
+    pub fn is_plain(&self) -> bool {
+        self.life.is_some()
+    }
+
+    /// What was written puts the end off.
+    fn put_off(&mut self, written: &Poll<io::Result<usize>>) {
+        if let (Some(life), Poll::Ready(Ok(1..))) = (&mut self.life, written) {
+            life.as_mut().reset(tokio::time::Instant::now() + WEB_MAX);
+        }
+    }
+
     /// Counts what came; an error once a greeting is late.
     fn greet(&mut self, context: &mut Context<'_>, read: usize) -> io::Result<()> {
         let Some((late, missing)) = &mut self.greeting else {
@@ -210,19 +223,25 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.put_off(&polled);
+        polled
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write_vectored(context, parts);
+        this.put_off(&polled);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -7,6 +7,7 @@ mod log_face;
 mod member;
 mod notify;
 mod open;
+mod plain;
 mod root_key;
 mod scrub;
 mod web_face;
@@ -38,6 +39,7 @@ pub use keys::{KeyError, Keys};
 use log_face::LogFace;
 use member::Member;
 use open::Doubt;
+use plain::{Plain, Served};
 use web_face::{Phase, WebFace};
 
 /// How long other threads may tell what they saw once one of them ends the node.
@@ -46,6 +48,9 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 /// How long calls of other nodes may go on once this one handed its leaderships over.
 const LINKS_LINGER: Duration = Duration::from_millis(300);
+
+/// How long requests of HTTP/1 may go on after those of gRPC, which had all the time of a stop.
+const PLAIN_LINGER: Duration = Duration::from_millis(500);
 
 /// The node does not start, or ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -284,6 +289,7 @@ impl Beginning {
             member,
             facts,
             server: None,
+            plain: None,
             health: None,
             phase: Phase::default(),
             rules: rules(&self.config),
@@ -399,6 +405,7 @@ struct Node {
     member: Member,
     facts: Arc<NodeFacts>,
     server: Option<tokio::task::JoinHandle<Result<(), tonic::transport::Error>>>,
+    plain: Option<Served>,
     health: Option<HealthReporter>,
     phase: Phase,
     rules: Rules,
@@ -442,6 +449,9 @@ impl Node {
             let _ = stop.wait_for(|stop| *stop).await;
         };
         let connections = accept::connections(listener, accept::connections_max(), trust);
+        let (plain, served) = Plain::new(routes.clone(), self.server_stop.subscribe());
+        self.plain = Some(served);
+        let connections = plain.take(connections);
         let router = Service::server().add_routes(routes);
         let serving = router.serve_with_incoming_shutdown(connections, stopped);
         self.server = Some(tokio::spawn(serving));
@@ -538,6 +548,11 @@ impl Node {
             tracing::warn!(
                 "requests were still under way at the end of the stop; they are cut off"
             );
+        }
+        if let Some(plain) = self.plain
+            && !plain.over(PLAIN_LINGER).await
+        {
+            tracing::warn!("requests of HTTP/1 were still under way; they are cut off");
         }
         self.links.close();
         let _ = tokio::time::timeout(self.stop_max, self.groups.stop()).await;

@@ -158,10 +158,12 @@ impl Service {
                         .max_decoding_message_size(MESSAGE_BYTES_MAX),
                 )),
             )
-            .add_service(web.layer(Edge(
-                tail_service_server::TailServiceServer::new(self.clone())
-                    .max_decoding_message_size(MESSAGE_BYTES_MAX),
-            )))
+            .add_service(
+                web.layer(Edge(
+                    tail_service_server::TailServiceServer::new(self.clone())
+                        .max_decoding_message_size(MESSAGE_BYTES_MAX),
+                )),
+            )
             // Not in the reflection: for nodes and for who runs them.
             .add_service(Edge(ClusterServiceServer::new(self.clone())));
         Ok(routes)
@@ -194,7 +196,6 @@ impl Service {
             .max_concurrent_streams(STREAMS_PER_CONNECTION)
             .http2_keepalive_interval(Some(Duration::from_secs(20)))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-            .accept_http1(true)
     }
 }
 
