@@ -127,7 +127,7 @@ export function follow(name, signal, changed, failed) {
     }
     running = false;
   };
-  let source = new EventSource(chainPath(name, "/tail?from_now=true"));
+  let source = new EventSource(chainPath(name, "/tail?from_now=true&alone=true"));
   const seen = { pushed: false };
   for (const event of EVENTS) {
     source.addEventListener(event, () => {

@@ -24,6 +24,11 @@ function fill(node, { on = {}, ...props }, children) {
   return node;
 }
 
+/** Adds children, nothing for those that are none. */
+export function add(node, ...children) {
+  node.append(...children.flat(9).filter((child) => child !== null && child !== undefined && child !== false));
+}
+
 /** Puts these in place of everything that a node has. */
 export function put(node, ...children) {
   node.replaceChildren(...children.flat(9).filter((child) => child !== null && child !== undefined && child !== false));
@@ -77,12 +82,17 @@ export function short(hex, ends = 6) {
 
 /** A button that copies a text. */
 export function copy(text, what) {
-  const button = el("button", { class: "copy", type: "button", "aria-label": `Copy ${what}`, title: `Copy ${what}` }, "⧉");
+  const button = el("button", { class: "copy", type: "button", "aria-label": `Copy ${what}`, title: `Copy ${what}` }, twoSheets());
   button.addEventListener("click", async () => {
     const done = await writeClipboard(text);
     say(done ? `Copied ${what}` : `This browser gives no clipboard to pages over plain HTTP; the text is in the title of the value`);
   });
   return button;
+}
+
+function twoSheets() {
+  const sheet = (x, y) => svg("rect", { x, y, width: 8, height: 8, rx: 1.5 });
+  return svg("svg", { viewBox: "0 0 14 14", width: 14, height: 14, "aria-hidden": "true" }, sheet(1.5, 1.5), sheet(4.5, 4.5));
 }
 
 async function writeClipboard(text) {

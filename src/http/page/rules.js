@@ -32,7 +32,7 @@ export function rulesOf(chain) {
 export function words(rules) {
   if (!rules) return [];
   const seals = [
-    rules.leapMs && `${rules.leapMs % 1000 ? `${rules.leapMs} ms` : `${rules.leapMs / 1000} s`}`,
+    rules.leapMs && (rules.leapMs < 1000 ? `${rules.leapMs} ms` : `${rules.leapMs / 1000} s`),
     rules.leapCount && `${rules.leapCount} transactions`,
     rules.leapBytes && `${rules.leapBytes} bytes`,
   ].filter(Boolean);
@@ -64,7 +64,7 @@ export function payloadText(bytes, rules) {
 
 /** One line of a payload for lists. */
 export function line(bytes, rules) {
-  const { kind, text: whole } = payloadText(bytes.subarray(0, 2000), rules);
+  const { kind, text: whole } = payloadText(bytes.subarray(0, 2000), rules?.content === "json" ? { content: "text" } : rules);
   const flat = kind === "bytes" ? whole.replace(/\n.*/s, "").slice(10, 58) : whole.replace(/\s+/g, " ");
   return flat.length > 200 ? `${flat.slice(0, 200)}…` : flat;
 }

@@ -1,7 +1,7 @@
 // A chain, live: its ribbon of Quants, its transactions as they come, and what may be done to it.
 
 import { bytesOf, chainPath, every, field, follow, get, hexOf, post } from "../api.js";
-import { badge, copy, count, dialog, el, glyph, put, rate, say, short, size, trouble, when } from "../dom.js";
+import { add, badge, copy, count, dialog, el, glyph, put, rate, say, short, size, trouble, when } from "../dom.js";
 import { label, line, rulesOf, words } from "../rules.js";
 import { trusted } from "../trust.js";
 import { chainOf, requestId } from "./chains.js";
@@ -18,7 +18,7 @@ export async function show(place, { name }, signal) {
   const state = { name, rules, chain, transactions: [], quants: [] };
   const told = el("div");
   const parts = { facts: el("div", { class: "tiles" }), ribbon: el("div", { class: "ribbon", tabindex: 0, role: "list", "aria-label": "Quants, newest first" }), list: el("div", { class: "list", role: "list" }), older: el("div", { class: "row" }) };
-  place.append(title(chain, rules), strange(chain), told, parts.facts, el("h2", {}, "Quants"), parts.ribbon);
+  add(place, title(chain, rules), strange(chain), told, parts.facts, el("h2", {}, "Quants"), parts.ribbon);
   place.append(el("div", { class: "columns" }, el("section", { "aria-label": "Transactions" }, el("h2", {}, "Transactions"), parts.list, parts.older), side(state)));
   const turn = async () => {
     await refresh(state, signal);
@@ -93,7 +93,7 @@ function drawRibbon({ chain, quants, name }, place) {
   const pool = Number(chain.pool ?? 0);
   const open = chain.closed
     ? null
-    : el("div", { class: "block pool", role: "listitem" }, el("span", {}, "pool"), el("strong", {}, count(pool)), el("small", {}, chain.mining ? `mining, ${chain.mining.bits} bits` : pool ? "waits for a leap" : "empty"));
+    : el("div", { class: "block pool", role: "listitem" }, el("span", {}, "pool"), el("strong", {}, count(pool)), el("small", {}, chain.mining ? `mining, ${chain.mining.bits} bits` : pool ? "not sealed yet" : "empty"));
   const keep = place.scrollLeft;
   const blocks = quants.map((quant) => {
     const n = Number(quant.tx_count ?? 0);

@@ -1,7 +1,7 @@
 // The cluster as the node that answers knows it: nodes, and groups with their leaders and replicas.
 
-import { every, get, hexOf } from "../api.js";
-import { badge, copy, el, put, short, trouble, when } from "../dom.js";
+import { every, get, getText, hexOf } from "../api.js";
+import { badge, copy, count, el, put, short, trouble, when } from "../dom.js";
 
 const STATES = { NODE_STATE_ALIVE: ["alive", "good"], NODE_STATE_UNREACHABLE: ["unreachable", "bad"], NODE_STATE_JOINING: ["joining", "mark"], NODE_STATE_LEAVING: ["leaving", "mark"], NODE_STATE_LEFT: ["left", ""] };
 
@@ -12,14 +12,30 @@ export async function show(place, _, signal) {
   const about = el("p", { class: "quiet" });
   place.append(el("div", { class: "head" }, el("h1", {}, "Cluster"), about), told, el("h2", {}, "Nodes"), nodes, el("h2", {}, "Groups"), el("p", { class: "legend" }, el("span", { class: "seat leader" }), " leads ", el("span", { class: "seat voter" }), " votes ", el("span", { class: "seat learner" }), " follows ", el("span", { class: "seat repaired" }), " being made whole"), groups);
   const turn = async () => {
-    const cluster = await get("/v1/cluster", signal);
+    const [cluster, lag] = await Promise.all([get("/v1/cluster", signal), lags(signal)]);
     put(told);
     const list = (cluster.nodes ?? []).sort((a, b) => Number(a.node_id ?? 0) - Number(b.node_id ?? 0));
     put(about, "Cluster ", short(hexOf(cluster.cluster_id), 8), copy(hexOf(cluster.cluster_id), "the cluster's id"), ` as node ${cluster.node_id} sees it`);
     put(nodes, list.map((node) => card(node, cluster)));
-    put(groups, matrix(cluster.groups ?? [], list.filter((node) => node.state !== "NODE_STATE_LEFT")));
+    put(groups, matrix(cluster.groups ?? [], list.filter((node) => node.state !== "NODE_STATE_LEFT"), lag));
   };
   every(1500, signal, turn, (error) => put(told, trouble(error)));
+}
+
+/** Entries that the slowest replica of a group lacks, by its leader's word; else those that wait here. */
+async function lags(signal) {
+  let text = "";
+  try {
+    text = await getText("/metrics", signal);
+  } catch (error) {
+    if (!error.status) throw error;
+  }
+  const found = new Map();
+  for (const [, what, group, entries] of text.matchAll(/^qbc_group_(unapplied|replication_lag)_entries\{group="(\d+)"\} (\d+)/gm)) {
+    if (what === "replication_lag") found.set(Number(group), `${count(entries)} at the slowest`);
+    else if (!found.has(Number(group))) found.set(Number(group), `${count(entries)} here`);
+  }
+  return (group) => found.get(group) ?? "–";
 }
 
 function card(node, cluster) {
@@ -39,13 +55,13 @@ function card(node, cluster) {
 }
 
 /** A row per group, a column per node. */
-function matrix(groups, nodes) {
-  const head = el("tr", {}, el("th", { scope: "col" }, "group"), nodes.map((node) => el("th", { scope: "col" }, `${node.node_id}`)), el("th", { scope: "col" }, "leader"), el("th", { scope: "col" }, "applied here"), el("th", { scope: "col" }, "settled"));
+function matrix(groups, nodes, lag) {
+  const head = el("tr", {}, el("th", { scope: "col" }, "group"), nodes.map((node) => el("th", { scope: "col" }, `${node.node_id}`)), el("th", { scope: "col" }, "leader"), el("th", { scope: "col" }, "applied here"), el("th", { scope: "col" }, "lag"), el("th", { scope: "col" }, "settled"));
   const rows = groups
     .sort((a, b) => (a.group_id ?? 0) - (b.group_id ?? 0))
     .map((group) => {
       const leader = group.leader_node_id && group.leader_node_id !== "0" ? `node ${group.leader_node_id}` : "none known";
-      return el("tr", { "data-group": group.group_id ?? 0 }, el("th", { scope: "row" }, group.group_id ? `${group.group_id}` : "0 meta"), nodes.map((node) => el("td", {}, seat(group, node))), el("td", {}, leader), el("td", { class: "number" }, group.applied ?? "–"), el("td", {}, group.settled ? "yes" : badge("no", "mark")));
+      return el("tr", { "data-group": group.group_id ?? 0 }, el("th", { scope: "row" }, group.group_id ? `${group.group_id}` : "0 meta"), nodes.map((node) => el("td", {}, seat(group, node))), el("td", {}, leader), el("td", { class: "number" }, Number(group.applied ?? 0) ? count(group.applied) : "–"), el("td", { class: "number" }, lag(group.group_id ?? 0)), el("td", {}, group.settled ? "yes" : badge("no", "mark")));
     });
   return el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), el("tbody", {}, rows)));
 }

@@ -1,7 +1,7 @@
 // A Quant: what its header says, and what it seals.
 
 import { bytesOf, chainPath, get, hexOf } from "../api.js";
-import { badge, copy, count, el, put, short, trouble, when } from "../dom.js";
+import { add, badge, copy, count, el, put, short, trouble, when } from "../dom.js";
 import { label, rulesOf } from "../rules.js";
 import { hex } from "../verify/bytes.js";
 import { header, meta } from "../verify/forms.js";
@@ -19,11 +19,11 @@ export async function show(place, { name, which }, signal) {
   const rules = rulesOf(chain);
   const step = (to, text) => (to >= 0 && to <= last ? el("a", { class: "button", href: link(name, `/quant/${to}`) }, text) : null);
   place.append(el("p", { class: "crumbs" }, el("a", { href: link(name) }, name)), el("div", { class: "head" }, el("h1", {}, `Quant ${height}`), el("div", { class: "row" }, step(height - 1, `← ${height - 1}`), step(height + 1, `${height + 1} →`))));
-  place.append(checked(quant), fields(quant));
+  add(place, checked(quant), fields(quant));
   const n = Number(quant.tx_count ?? 0);
   const list = el("div", { class: "list", role: "list" });
   const more = el("div", { class: "row" });
-  place.append(el("h2", {}, `${count(n)} transactions`), list, more);
+  place.append(el("h2", {}, n === 1 ? "1 transaction" : `${count(n)} transactions`), list, more);
   let at = Number(quant.tx_start ?? 0);
   const end = at + n;
   const load = async () => {

@@ -13,6 +13,7 @@ const AGAIN_MS = 2000;
 
 export async function show(place, { name, which }, signal) {
   const chain = await chainOf(name, signal);
+  await meetAbove(name, signal);
   const rules = rulesOf(chain);
   const read = async () => {
     const answer = await get(chainPath(name, `/transactions/${encodeURIComponent(which)}`), signal);
@@ -27,6 +28,19 @@ export async function show(place, { name, which }, signal) {
   const proof = el("section", { class: "proof", "aria-label": "Proof" });
   place.append(facts, payload(tx, rules), proof);
   await settle({ name, tx, read, facts, proof, chain, signal });
+}
+
+/** The proof of a subchain ends in a chain above it: their ids are noted too, where they were never seen. */
+async function meetAbove(name, signal) {
+  for (let above = name; above.includes("/"); ) {
+    above = above.replace(/\/[^/]*$/, "");
+    if (trusted(above)) continue;
+    try {
+      trusted(above, hexOf((await chainOf(above, signal)).chain_id));
+    } catch (error) {
+      if (error.status !== 404) throw error;
+    }
+  }
 }
 
 /** Shows the facts; once a Quant seals the transaction, its proof. */
