@@ -141,6 +141,7 @@ async fn anchors(
     for pair in chains.windows(2) {
         let last = anchors.len() + 2 == chains.len();
         let message = proto::ProveAnchorRequest {
+            newest: false,
             chain: pair[1].name.clone(),
             child_id: pair[0].id.clone(),
             child_height: height,
