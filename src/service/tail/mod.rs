@@ -67,6 +67,13 @@ impl Default for Tails {
     }
 }
 
+impl Tails {
+    /// Chains that are tailed on this node now, each for each tail.
+    pub fn tailed(&self) -> usize {
+        TAILS_MAX.saturating_sub(self.places.available_permits())
+    }
+}
+
 /// What a caller asked for, as it holds for each chain of the tail.
 #[derive(Clone)]
 struct Wish {
