@@ -68,6 +68,7 @@ impl Default for Tails {
 }
 
 /// What a caller asked for, as it holds for each chain of the tail.
+#[allow(clippy::struct_excessive_bools)] // each a field of the request
 #[derive(Clone)]
 struct Wish {
     from: Option<From>,
@@ -137,6 +138,7 @@ impl Wish {
 }
 
 /// A chain of a tail, from where it is.
+#[allow(clippy::struct_excessive_bools)] // each a fact of its own
 struct Part {
     name: String,
     /// What the node that has a replica is asked; it moves on with what was told.
