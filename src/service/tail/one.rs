@@ -41,7 +41,7 @@ struct OneTail {
     chain_id: ChainId,
     cluster_id: [u8; 16],
     place: CursorPlace,
-    /// The first transaction that it told, or would have.
+    /// The first transaction that the caller had, of this tail or of those that it goes on with.
     began: u64,
     /// The newest head that it told, or that the caller trusts.
     told: Option<u64>,
@@ -85,9 +85,12 @@ impl Service {
         {
             let reads = self.reads_on(name, feed.replica)?;
             tail.chain_id = reads.chain.chain_id;
-            tail.told = tail.wish.known.get(&tail.chain_id).copied();
+            let known = tail.wish.known.get(&tail.chain_id).copied();
+            let (told, began) = known.unwrap_or_default();
+            tail.told = told;
             tail.place = tail.begin(&reads)?;
-            tail.began = tail.place.next_index;
+            let next = tail.place.next_index;
+            tail.began = began.map_or(next, |began| began.min(next));
         }
         let (pieces, out) = mpsc::channel(PIECES_WAITING);
         tokio::spawn(tail.run(pieces));
