@@ -312,7 +312,7 @@ impl Following {
         }))
     }
 
-    pub(super) fn heartbeat(&self, beat: proto::TailHeartbeat) -> Result<Told, ClientError> {
+    pub(super) fn heartbeat(&self, beat: &proto::TailHeartbeat) -> Result<Told, ClientError> {
         if !self.begun {
             return Err(self.refuse("tail-gap", "a heartbeat came before the begin".to_owned()));
         }

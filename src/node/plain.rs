@@ -84,7 +84,7 @@ impl Plain {
         let mut serving = std::pin::pin!(serving.with_upgrades());
         let ended = tokio::select! {
             ended = serving.as_mut() => ended,
-            _ = stop.wait_for(|stop| *stop) => {
+            _ = async { stop.wait_for(|stop| *stop).await.is_ok() } => {
                 serving.as_mut().graceful_shutdown();
                 serving.await
             }

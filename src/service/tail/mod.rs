@@ -67,7 +67,15 @@ impl Default for Tails {
     }
 }
 
+impl Tails {
+    /// Chains that are tailed on this node now, each for each tail.
+    pub fn tailed(&self) -> usize {
+        TAILS_MAX.saturating_sub(self.places.available_permits())
+    }
+}
+
 /// What a caller asked for, as it holds for each chain of the tail.
+#[allow(clippy::struct_excessive_bools)] // each a field of the request
 #[derive(Clone)]
 struct Wish {
     from: Option<From>,
@@ -137,6 +145,7 @@ impl Wish {
 }
 
 /// A chain of a tail, from where it is.
+#[allow(clippy::struct_excessive_bools)] // each a fact of its own
 struct Part {
     name: String,
     /// What the node that has a replica is asked; it moves on with what was told.

@@ -31,6 +31,7 @@ use crate::service::{
     route::elsewhere,
     status::{invalid, of_read, of_store},
 };
+use crate::telemetry::counts;
 
 /// Where a tail is, and what it has told.
 struct OneTail {
@@ -199,9 +200,23 @@ impl OneTail {
             let Some(event) = self.next(seen).await? else {
                 return Ok(true);
             };
+            self.tally(&event, seen);
             let token = self.token_after(&event);
             room.send(Ok(self.response(event, token)));
             *silent_since = Instant::now();
+        }
+    }
+
+    /// How late transactions are shown that came a moment ago; not those of a tail that catches up.
+    fn tally(&self, event: &Event, seen: &Seen) {
+        let Event::Transactions(shown) = event else {
+            return;
+        };
+        let last = shown.transactions.last();
+        if let Some(last) = last.filter(|last| last.index + 1 == seen.next_index) {
+            let late_ms = self.service.groups.now_ms().saturating_sub(last.inject_ms);
+            let late = &counts().tail_lag_seconds;
+            late.observe(late_ms as f64 / 1e3);
         }
     }
 
