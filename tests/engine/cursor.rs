@@ -93,7 +93,7 @@ fn an_inject_and_its_cursor_are_both_done_or_neither() {
     let replica = Replica::new(&open(dir.path()), 1);
     banged(&replica);
     let mut time = 2001;
-    let mut one = |command: Vec<u8>| {
+    let one = |command: Vec<u8>| {
         time += 1;
         replica
             .apply(&[entry(time, &[command])])
@@ -210,7 +210,7 @@ fn a_chain_keeps_so_many_positions_and_room_comes_back() {
         let some: Vec<CursorMove<'_>> = some.iter().map(|name| step(name, 1, None)).collect();
         replica.apply(&[entry(time, &[moves(&some)])]);
     }
-    let mut one = |command: Vec<u8>| {
+    let one = |command: Vec<u8>| {
         replica
             .apply(&[entry(3000, &[command])])
             .remove(0)

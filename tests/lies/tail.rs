@@ -10,7 +10,7 @@ use qbc::{
     },
 };
 use tokio_stream::StreamExt;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
 use crate::{
     face::{Answer, Face, Pieces},
