@@ -55,6 +55,15 @@ pub struct CreditDone {
     below: Option<String>,
 }
 
+/// Debits that wait.
+struct Waiting {
+    chain: String,
+    /// Those that are sealed for good.
+    ready: Vec<u64>,
+    /// Some are in no Quant.
+    pooled: bool,
+}
+
 /// A debit as it is shown, and where to.
 struct Shown {
     debit: Debit,
@@ -119,13 +128,15 @@ impl Service {
         let index = index.map_err(|error| of_propose(&error))?;
         let applied = group.applied(index).await;
         applied.map_err(|error| of_propose(&error))?;
-        let Some((chain, debits, sealed)) = self.debits(group, no)? else {
+        let Some(waiting) = self.waiting(group, no)? else {
             return Ok(true);
         };
-        let ready: Vec<u64> = debits.into_iter().filter(|index| *index < sealed).collect();
+        let Waiting { chain, ready, .. } = waiting;
         if ready.is_empty() {
             sleep(GATHER).await;
-            self.seal_debits(group, no).await?;
+            if waiting.pooled {
+                self.seal_debits(group, no).await?;
+            }
             return Ok(false);
         }
         let brought = ready.iter().map(|index| self.bring(&chain, *index));
@@ -146,12 +157,8 @@ impl Service {
         failed.map_or(Ok(false), Err)
     }
 
-    /// The chain's name, debits of it that wait, and up to where its transactions are sealed for good.
-    fn debits(
-        &self,
-        group: &Group,
-        no: ChainNo,
-    ) -> Result<Option<(String, Vec<u64>, u64)>, Status> {
+    /// The first debits of a chain that wait; none where there are none.
+    fn waiting(&self, group: &Group, no: ChainNo) -> Result<Option<Waiting>, Status> {
         let reader = Reader::new(self.groups.store(), group.engine().slot());
         let debits = reader.debits(no, CREDITS_AT_ONCE);
         let debits = debits.map_err(|error| of_read(&error))?;
@@ -163,7 +170,15 @@ impl Service {
         let newest = reads.reader().quant(&reads.chain, reads.newest()?);
         let newest = newest.map_err(|error| of_read(&error))?;
         let newest = newest.parse().map_err(|error| of_store(&error))?;
-        Ok(Some((chain.name, debits, newest.tx_end())))
+        let sealed = chain.head.tx_end();
+        Ok(Some(Waiting {
+            chain: chain.name,
+            pooled: debits.iter().any(|index| *index >= sealed),
+            ready: debits
+                .into_iter()
+                .filter(|index| *index < newest.tx_end())
+                .collect(),
+        }))
     }
 
     /// Seals the pool; another one may have done it.
