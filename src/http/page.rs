@@ -27,7 +27,7 @@ const FILES: &[PageFile] = files! {
     "api.js" "app.js" "dom.js" "index.html" "mark.svg" "rules.js" "style.css" "trust.js"
     "verify/bytes.js" "verify/ed25519.js" "verify/forms.js" "verify/hash.js" "verify/json.js" "verify/links.js"
     "verify/mldsa.js" "verify/proof.js" "verify/seal.js"
-    "view/chain.js" "view/chains.js" "view/cluster.js" "view/quant.js" "view/search.js" "view/spark.js"
+    "view/chain.js" "view/chains.js" "view/cluster.js" "view/list.js" "view/quant.js" "view/search.js" "view/spark.js"
     "view/transaction.js" "view/tree.js"
 };
 

@@ -199,6 +199,7 @@ fn views_fit_a_phone_in_light_and_dark_and_survive_a_reload() {
     let views = [
         ("chains", "", "document.querySelector('.chain-row')"),
         ("chain", "#/chain/plant%2Fsensors", "document.querySelector('[data-index]')"),
+        ("list", "#/chain/plant%2Fsensors/from/0", "document.querySelector('[data-index]')"),
         ("quant", "#/chain/plant%2Fsensors/quant/1", "document.querySelector('.verdict.good')"),
         ("transaction", "#/chain/plant%2Fsensors/tx/0", "document.querySelector('.verdict.good')"),
         ("cluster-alone", "#/cluster", "document.querySelector('[data-group]')"),
