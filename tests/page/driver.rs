@@ -61,7 +61,10 @@ impl Browser {
 
     fn begin(&mut self) {
         let mut args: Vec<String> = CALM.iter().map(|&arg| arg.to_owned()).collect();
-        args.push(format!("--user-data-dir={}", self._profile.path().display()));
+        args.push(format!(
+            "--user-data-dir={}",
+            self._profile.path().display()
+        ));
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome",
             "goog:loggingPrefs": {"browser": "ALL"},
@@ -95,13 +98,18 @@ impl Browser {
     pub fn until(&self, expression: &str) {
         let until = Instant::now() + WAIT_MAX;
         loop {
-            let now = self.run(&format!("try {{ return !!({expression}) }} catch {{ return false }}"));
+            let now = self.run(&format!(
+                "try {{ return !!({expression}) }} catch {{ return false }}"
+            ));
             if now == json!(true) {
                 return;
             }
             if Instant::now() > until {
                 let body = self.run("return document.body.innerText");
-                panic!("never true: {expression}\n{}", body.as_str().unwrap_or_default());
+                panic!(
+                    "never true: {expression}\n{}",
+                    body.as_str().unwrap_or_default()
+                );
             }
             std::thread::sleep(LOOK_AGAIN);
         }
@@ -126,12 +134,18 @@ impl Browser {
             ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": key.to_string()}))
         });
         let actions: Vec<Value> = each.collect();
-        self.post("/actions", &json!({"actions": [{"type": "key", "id": "keys", "actions": actions}]}));
+        self.post(
+            "/actions",
+            &json!({"actions": [{"type": "key", "id": "keys", "actions": actions}]}),
+        );
     }
 
     /// The text that is seen.
     pub fn text(&self) -> String {
-        self.run("return document.body.innerText").as_str().unwrap().to_owned()
+        self.run("return document.body.innerText")
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Opens another window and goes on there; gives the one before and the new one.
@@ -164,18 +178,27 @@ impl Browser {
         let shot = self.get("/screenshot");
         let bytes = STANDARD.decode(shot.as_str().unwrap()).unwrap();
         std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(std::path::Path::new(&folder).join(format!("{name}.png")), bytes).unwrap();
+        std::fs::write(
+            std::path::Path::new(&folder).join(format!("{name}.png")),
+            bytes,
+        )
+        .unwrap();
     }
 
     /// What the console said since the last look.
     pub fn console(&self) -> Vec<String> {
         let log = self.post("/se/log", &json!({"type": "browser"}));
         let lines = log.as_array().unwrap().iter();
-        lines.map(|line| line["message"].as_str().unwrap_or_default().to_owned()).collect()
+        lines
+            .map(|line| line["message"].as_str().unwrap_or_default().to_owned())
+            .collect()
     }
 
     fn cdp(&self, command: &str, params: &Value) {
-        self.post("/goog/cdp/execute", &json!({"cmd": command, "params": params}));
+        self.post(
+            "/goog/cdp/execute",
+            &json!({"cmd": command, "params": params}),
+        );
     }
 
     fn element(&self, css: &str) -> String {
@@ -190,12 +213,21 @@ impl Browser {
     }
 
     fn get(&self, path: &str) -> Value {
-        self.call("GET", &format!("/session/{}{path}", self.session), &Value::Null)
+        self.call(
+            "GET",
+            &format!("/session/{}{path}", self.session),
+            &Value::Null,
+        )
     }
 
     fn call(&self, method: &str, path: &str, body: &Value) -> Value {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("chromedriver listens");
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let mut stream =
+            TcpStream::connect(("127.0.0.1", self.port)).expect("chromedriver listens");
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
@@ -215,7 +247,11 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            self.call("DELETE", &format!("/session/{}", self.session), &Value::Null);
+            self.call(
+                "DELETE",
+                &format!("/session/{}", self.session),
+                &Value::Null,
+            );
         }
         // It ends the browser that it started.
         self.driver.kill().ok();
