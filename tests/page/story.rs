@@ -185,7 +185,7 @@ fn forks_and_subchains_are_drawn_and_a_killed_node_is_seen() {
         ));
     }
     assert_eq!(browser.run("return [document.querySelectorAll('.edge.fork').length, document.querySelectorAll('.edge.split').length]"), json!([1, 2]));
-    assert!(browser.text().contains("at 1"));
+    browser.until("document.querySelector('.edge-label').textContent === 'at 1'");
     browser.picture("tree");
     browser.go(&first.page("#/cluster"));
     browser.until("document.querySelectorAll('[data-state=alive]').length === 3 && document.querySelectorAll('[data-group]').length > 1");
