@@ -8,6 +8,7 @@
 //!
 //! | room | level | what |
 //! |---|---|---|
+//! | `telemetry` | 0 | what the rooms count |
 //! | `proto` | 0 | generated messages and services |
 //! | [`chain`] | 1 | pure: the ledger as values, proofs and their verifiers |
 //! | `store` | 2 | RocksDB: key families, batches, snapshots, the synced position |
@@ -36,3 +37,4 @@ pub mod proto;
 pub mod seal;
 pub mod service;
 pub mod store;
+pub mod telemetry;

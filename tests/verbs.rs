@@ -225,7 +225,7 @@ fn a_demo_lives_through_any_of_its_nodes_and_leaves_nothing_behind() {
         .as_array()
         .unwrap()
         .iter()
-        .filter_map(|url| url.as_str())
+        .filter_map(serde_json::Value::as_str)
         .collect();
     assert_eq!(nodes.len(), 2, "{told}");
     for (url, chain) in nodes.iter().zip(["journal", "plant/sensors"]) {

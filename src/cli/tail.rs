@@ -1,6 +1,6 @@
 //! `qbc tail`: transactions as they come, and the Quants that seal them, verified; it resumes by itself.
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::{
-    chain::Content,
+    chain::{ChainId, Content},
     cli::{
         exit::CliError,
         merge::of_chain,
@@ -18,7 +18,8 @@ use crate::{
         shape,
     },
     client::{
-        ReadTransaction, Tail, TailEvent, TailFrom, TailOptions, TailSubject, Tailed, TailedQuant,
+        Client, ReadTransaction, TailEvent, TailFrom, TailOptions, TailSubject, Tailed,
+        TailedQuant, cursor_move,
     },
 };
 
@@ -96,7 +97,8 @@ pub(super) async fn run(args: TailArgs, mut session: Session) -> Result<(), CliE
         left: args.count.unwrap_or(u64::MAX),
     };
     show.begin()?;
-    let (mut moved, mut resumed, mut behind) = (Instant::now(), 0, false);
+    let mut place = Place::new(args.cursor.clone(), keeper);
+    let mut resumed = 0;
     while show.left > 0 {
         let event = tokio::select! {
             event = tail.next() => event?,
@@ -108,27 +110,77 @@ pub(super) async fn run(args: TailArgs, mut session: Session) -> Result<(), CliE
                 "the tail broke and was resumed, {resumed} times now"
             ));
         }
-        behind |= show.event(&session.client, event).await?;
-        if let Some(cursor) = args
-            .cursor
-            .as_ref()
-            .filter(|_| behind && moved.elapsed() >= CURSOR_EVERY)
-        {
-            session
-                .client
-                .move_cursor(&keeper, tail.cursor_moves(cursor))
-                .await?;
-            (moved, behind) = (Instant::now(), false);
+        let (id, token) = (event.chain_id, event.resume_token.clone());
+        let counts = matches!(
+            event.event,
+            TailEvent::Transactions(_) | TailEvent::Quant(_)
+        );
+        if show.event(&session.client, event).await? {
+            place.takes(&session.client, (id, token), counts).await?;
         }
     }
-    if let Some(cursor) = args.cursor.as_ref().filter(|_| behind) {
-        session
-            .client
-            .move_cursor(&keeper, tail.cursor_moves(cursor))
-            .await?;
+    place.ends(&session.client).await
+}
+
+/// Where the tail is, by what was shown whole.
+struct Place {
+    cursor: Option<String>,
+    keeper: String,
+    tokens: BTreeMap<ChainId, Bytes>,
+    moved: Instant,
+    behind: bool,
+}
+
+impl Place {
+    fn new(cursor: Option<String>, keeper: String) -> Self {
+        Self {
+            cursor,
+            keeper,
+            tokens: BTreeMap::new(),
+            moved: Instant::now(),
+            behind: false,
+        }
     }
-    say_resume(&tail);
-    Ok(())
+
+    async fn takes(
+        &mut self,
+        client: &Client,
+        (id, token): (ChainId, Bytes),
+        counts: bool,
+    ) -> Result<(), CliError> {
+        self.tokens.insert(id, token);
+        self.behind |= counts;
+        if self.behind && self.moved.elapsed() >= CURSOR_EVERY {
+            self.move_cursor(client).await?;
+        }
+        Ok(())
+    }
+
+    async fn move_cursor(&mut self, client: &Client) -> Result<(), CliError> {
+        if let Some(cursor) = self.cursor.as_ref().filter(|_| self.behind) {
+            let tokens = self.tokens.values();
+            let moves = tokens.map(|token| cursor_move(cursor, token.clone()));
+            client.move_cursor(&self.keeper, moves.collect()).await?;
+        }
+        (self.moved, self.behind) = (Instant::now(), false);
+        Ok(())
+    }
+
+    async fn ends(mut self, client: &Client) -> Result<(), CliError> {
+        self.move_cursor(client).await?;
+        let tokens: Vec<String> = self
+            .tokens
+            .values()
+            .map(|token| token_text(token))
+            .collect();
+        if !tokens.is_empty() {
+            say(format!(
+                "go on from here with --resume {}",
+                tokens.join(",")
+            ));
+        }
+        Ok(())
+    }
 }
 
 fn asked(args: &TailArgs) -> Result<(TailSubject, TailOptions), CliError> {
@@ -164,17 +216,6 @@ fn asked(args: &TailArgs) -> Result<(TailSubject, TailOptions), CliError> {
     Ok((subject, options))
 }
 
-fn say_resume(tail: &Tail<'_>) {
-    let tokens = tail.resume_tokens();
-    let tokens: Vec<String> = tokens.iter().map(|token| token_text(token)).collect();
-    if !tokens.is_empty() {
-        say(format!(
-            "go on from here with --resume {}",
-            tokens.join(",")
-        ));
-    }
-}
-
 /// What is shown, each event at once.
 struct Show<'a> {
     printer: &'a mut Printer,
@@ -190,12 +231,8 @@ impl Show<'_> {
         Ok(())
     }
 
-    /// Shows an event; true where it was shown whole, and is something that a cursor counts.
-    async fn event(
-        &mut self,
-        client: &crate::client::Client,
-        tailed: Tailed,
-    ) -> Result<bool, CliError> {
+    /// Shows an event; true where it was shown whole.
+    async fn event(&mut self, client: &Client, tailed: Tailed) -> Result<bool, CliError> {
         let chain = tailed.chain;
         let whole = match tailed.event {
             TailEvent::Transactions(some) => {
@@ -219,19 +256,15 @@ impl Show<'_> {
                     "{chain} was split by Quant {height}: {} follow",
                     subchains.join(", ")
                 ));
-                false
+                true
             }
-            TailEvent::Begin { .. } | TailEvent::Heartbeat { .. } => false,
+            TailEvent::Begin { .. } | TailEvent::Heartbeat { .. } => true,
         };
         self.printer.flush()?;
         Ok(whole)
     }
 
-    async fn content(
-        &mut self,
-        client: &crate::client::Client,
-        chain: &str,
-    ) -> Result<Content, CliError> {
+    async fn content(&mut self, client: &Client, chain: &str) -> Result<Content, CliError> {
         if let Some(content) = self.contents.get(chain) {
             return Ok(*content);
         }

@@ -55,8 +55,8 @@ impl Client {
     }
 }
 
-/// A move of one cursor to the place of a token.
-pub(super) fn cursor_move(name: &str, to: Bytes) -> proto::CursorMove {
+/// A move of one cursor to the place of a token, wherever it stands.
+pub fn cursor_move(name: &str, to: Bytes) -> proto::CursorMove {
     proto::CursorMove {
         name: name.to_owned(),
         to,

@@ -50,6 +50,7 @@ pub use bang::{BangOptions, Banged};
 pub use compose::{Anchor, anchor_of, head_of, later_step, parent_name};
 pub use connect::{Client, ClientConfig, DEADLINE_DEFAULT};
 pub use contact::{Contact, ContactKind};
+pub use cursor::cursor_move;
 pub use erase::{Erased, Tombstone};
 pub use error::{ClientError, RpcCode, RpcFailure};
 pub use export::ExportStream;

@@ -10,8 +10,9 @@ use tonic::{Request, Streaming};
 use crate::{
     chain::ChainId,
     client::{
-        Client, ClientError, ReadTransaction, RpcCode, convert,
-        cursor::cursor_move,
+        Client, ClientError, ReadTransaction, RpcCode,
+        connect::in_time,
+        convert, cursor_move,
         tail_chain::{Following, TailedQuant, Told},
     },
     proto::{self, tail_request, tail_response::Event},
@@ -113,6 +114,8 @@ pub struct Tail<'a> {
     options: TailOptions,
     chains: BTreeMap<ChainId, Following>,
     stream: Option<Streaming<proto::TailResponse>>,
+    /// What came and was not taken yet.
+    answer: Option<proto::TailResponse>,
     turn: usize,
     pause: Duration,
     /// How often it was resumed.
@@ -132,6 +135,7 @@ impl Client {
             options,
             chains: BTreeMap::new(),
             stream: None,
+            answer: None,
             turn: self.turn(),
             pause: RESUME_FIRST,
             resumed: 0,
@@ -145,19 +149,10 @@ impl Client {
 
 impl Tail<'_> {
     /// What happens next; waits for it, however long that takes. An error is final: what a node says is not believed, or the
-    /// request can't be served.
+    /// request can't be served. Who stops waiting loses nothing: the next call goes on.
     pub async fn next(&mut self) -> Result<Tailed, ClientError> {
         loop {
-            let answer = match self.answer().await {
-                Ok(answer) => answer,
-                Err(error) if resumes(&error) => {
-                    self.break_off(&error).await;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            self.pause = RESUME_FIRST;
-            match self.take(answer).await {
+            match self.step().await {
                 Ok(Some(tailed)) => return Ok(tailed),
                 Ok(None) => {}
                 Err(error) if resumes(&error) => self.break_off(&error).await,
@@ -223,7 +218,8 @@ impl Tail<'_> {
         };
         let known_heads = self.chains.iter().map(|(id, chain)| proto::KnownHead {
             chain_id: Bytes::copy_from_slice(&id.0),
-            height: chain.trusted.header.height,
+            height: Some(chain.trusted.header.height),
+            began_index: chain.began(),
         });
         let unit = if self.options.quants {
             proto::TailUnit::Quants
@@ -254,27 +250,65 @@ impl Tail<'_> {
         }
     }
 
-    async fn answer(&mut self) -> Result<proto::TailResponse, ClientError> {
-        let stream = match &mut self.stream {
-            Some(stream) => stream,
-            none => {
-                let _ = none;
-                let stream = self.open().await?;
-                self.stream.insert(stream)
-            }
-        };
+    /// Takes an answer, once all that has to be asked about it is answered.
+    async fn step(&mut self) -> Result<Option<Tailed>, ClientError> {
+        if self.answer.is_none() {
+            let answer = self.next_answer().await?;
+            self.answer = Some(answer);
+            self.pause = RESUME_FIRST;
+        }
+        self.ask_about().await?;
+        match self.answer.take() {
+            Some(answer) => self.take(answer),
+            None => Ok(None),
+        }
+    }
+
+    async fn next_answer(&mut self) -> Result<proto::TailResponse, ClientError> {
+        if self.stream.is_none() {
+            let stream = self.open().await?;
+            self.stream = Some(stream);
+        }
+        let ended = || tonic::Status::unavailable("the node ended the stream");
+        let stream = self.stream.as_mut().ok_or_else(ended)?;
         let heartbeat = match self.options.heartbeat_ms {
             0 => HEARTBEAT_MS,
             ms => ms,
         };
         let longest = Duration::from_millis(u64::from(heartbeat)) * HEARTBEATS_MISSED;
         let longest = longest.max(self.client.config.deadline);
-        let answer = crate::client::connect::in_time(longest, stream.message()).await?;
-        answer.ok_or_else(|| tonic::Status::unavailable("the node ended the stream").into())
+        let answer = in_time(longest, stream.message()).await?;
+        Ok(answer.ok_or_else(ended)?)
+    }
+
+    /// Meets a chain that comes into the tail, and verifies a head.
+    async fn ask_about(&mut self) -> Result<(), ClientError> {
+        let Some(answer) = self
+            .answer
+            .as_ref()
+            .filter(|answer| !answer.chain_id.is_empty())
+        else {
+            return Ok(());
+        };
+        let id = convert::chain_id(&answer.chain_id)?;
+        let head = match &answer.event {
+            Some(Event::Head(head)) => Some(head.clone()),
+            _ => None,
+        };
+        if !self.chains.contains_key(&id) {
+            let name = answer.chain.clone();
+            self.meet(&name, id).await?;
+        }
+        if let (Some(head), Some(chain)) = (head, self.chains.get_mut(&id)) {
+            let name = chain.trusted.name().to_owned();
+            let head = self.client.told_head(&name, &chain.trusted, head).await?;
+            chain.trusted = head;
+        }
+        Ok(())
     }
 
     async fn break_off(&mut self, error: &ClientError) {
-        self.stream = None;
+        (self.stream, self.answer) = (None, None);
         self.resumed += 1;
         self.client.again(self.turn, error, &mut self.pause).await;
         self.pause = self.pause.min(RESUME_LONGEST);
@@ -282,14 +316,11 @@ impl Tail<'_> {
         sleep(RESUME_FIRST).await;
     }
 
-    async fn take(&mut self, answer: proto::TailResponse) -> Result<Option<Tailed>, ClientError> {
+    fn take(&mut self, answer: proto::TailResponse) -> Result<Option<Tailed>, ClientError> {
         if answer.chain_id.is_empty() {
             return Ok(None);
         }
         let id = convert::chain_id(&answer.chain_id)?;
-        if !self.chains.contains_key(&id) {
-            self.meet(&answer, id).await?;
-        }
         let begins = self.begins(id);
         let Some(chain) = self.chains.get_mut(&id) else {
             return Ok(None);
@@ -300,13 +331,10 @@ impl Tail<'_> {
         let told = match event {
             Event::Begin(begin) => chain.begin(begin, begins)?,
             Event::Transactions(some) => chain.transactions(&some.transactions)?,
-            Event::Head(head) => {
-                let name = chain.trusted.name().to_owned();
-                chain.trusted = self.client.told_head(&name, &chain.trusted, head).await?;
-                Told::Nothing
-            }
+            // It was verified when it came.
+            Event::Head(_) => Told::Nothing,
             Event::Quant(quant) => chain.quant(quant)?,
-            Event::Heartbeat(beat) => chain.heartbeat(beat)?,
+            Event::Heartbeat(beat) => chain.heartbeat(&beat)?,
             Event::Split(split) => chain.split(&split)?,
         };
         let Told::Event(event) = told else {
@@ -328,8 +356,7 @@ impl Tail<'_> {
     }
 
     /// A chain comes into the tail: its name must stand for it, and be one that was asked for.
-    async fn meet(&mut self, answer: &proto::TailResponse, id: ChainId) -> Result<(), ClientError> {
-        let name = &answer.chain;
+    async fn meet(&mut self, name: &str, id: ChainId) -> Result<(), ClientError> {
         let (asked, below) = match &self.subject {
             TailSubject::Chain(chain) => (name == chain, format!("{chain}/")),
             TailSubject::Prefix(prefix) => (name.starts_with(prefix), "\0".to_owned()),

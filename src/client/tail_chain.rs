@@ -81,6 +81,11 @@ impl Following {
         self.pieces = None;
     }
 
+    /// The first transaction that came, of all streams of this tail.
+    pub(super) fn began(&self) -> Option<u64> {
+        self.begun.then_some(self.began)
+    }
+
     pub(super) fn has_begun(&self) -> bool {
         self.begun
     }
@@ -307,7 +312,7 @@ impl Following {
         }))
     }
 
-    pub(super) fn heartbeat(&self, beat: proto::TailHeartbeat) -> Result<Told, ClientError> {
+    pub(super) fn heartbeat(&self, beat: &proto::TailHeartbeat) -> Result<Told, ClientError> {
         if !self.begun {
             return Err(self.refuse("tail-gap", "a heartbeat came before the begin".to_owned()));
         }

@@ -11,6 +11,7 @@ use super::{
     group::{self, ProposeError},
 };
 use crate::engine::{CommandWriter, Outcome, begins_entry};
+use crate::telemetry::counts;
 
 /// Entries of a group that are proposed and not yet applied. When the disk is slow, what finds no place here misses the
 /// next sync: with 8 places and 64 writers every third request did.
@@ -74,6 +75,7 @@ async fn propose(
     _in_flight: OwnedSemaphorePermit,
     now_ms: u64,
 ) {
+    counts().entry_commands.observe(proposals.len() as f64);
     let (entry, waiting) = encode(proposals, now_ms);
     match raft.client_write(EntryBytes(Bytes::from(entry))).await {
         Ok(response) => {

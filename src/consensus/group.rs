@@ -262,6 +262,21 @@ impl Group {
         Some((node_of(leader), metrics.current_term))
     }
 
+    /// Entries of this replica's log that are not applied yet; and, where it leads, how many the slowest replica lacks.
+    pub fn lag(&self) -> (u64, Option<u64>) {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let last = metrics.last_log_index.unwrap_or(0);
+        let applied = metrics.last_applied.map_or(0, |id| id.index);
+        let slowest = metrics.replication.as_ref().and_then(|others| {
+            let has = others
+                .values()
+                .map(|id| id.as_ref().map_or(0, |id| id.index));
+            has.min().map(|has| last.saturating_sub(has))
+        });
+        (last.saturating_sub(applied), slowest)
+    }
+
     /// How far a reader must have applied to see everything acknowledged before now. Of the leader only.
     pub async fn read_index(&self) -> Result<u64, ProposeError> {
         match self.raft.get_read_log_id(ReadPolicy::LeaseRead).await {

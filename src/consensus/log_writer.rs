@@ -32,6 +32,7 @@ use crate::store::{
     Batch, Cf, GuardRow, Position, PositionFile, RaftTag, Slot, Store, StoreError, View, guard_key,
     log_key, log_range, raft_key,
 };
+use crate::telemetry::counts;
 
 /// Operations taken in one turn.
 const OPS_PER_TURN: usize = 4096;
@@ -502,8 +503,11 @@ impl Turns {
         let Some(Unsynced { ops, answers }) = unsynced else {
             return Ok(());
         };
+        let began = Instant::now();
         let sequence = self.backend.sync().map_err(|error| error.to_string())?;
         self.syncs.fetch_add(1, Ordering::Relaxed);
+        counts().sync_seconds.observe(began.elapsed().as_secs_f64());
+        counts().sync_operations.observe(ops.len() as f64);
         self.note(sequence, &ops)?;
         for answer in answers {
             answer.fire();

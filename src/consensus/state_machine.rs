@@ -29,8 +29,9 @@ use super::{
     slots::{self, Slots},
     snapshot, trash,
 };
-use crate::engine::{ApplyError, Engine, GroupId, entry_forks, entry_seals};
+use crate::engine::{ApplyError, Engine, GroupId, Outcome, entry_forks, entry_seals};
 use crate::store::{Batch, Cf, RaftTag, Slot, Store, StoreError, View, raft_key};
+use crate::telemetry::counts;
 
 /// Log bytes after which the log is cut. By bytes, not by entries: an entry may hold one transaction or thousands.
 const CUT_BYTES: u64 = 2 << 20;
@@ -158,8 +159,10 @@ impl GroupMachine {
         };
         let answers = answers.map_err(|error| self.failed(&error))?;
         for (responder, outcomes) in answers {
+            outcomes.0.iter().for_each(tally);
             responder.send(outcomes);
         }
+        counts().applied_bytes.inc_by(bytes as u64);
         self.count(bytes as u64, last.index);
         Ok(())
     }
@@ -246,6 +249,22 @@ impl GroupMachine {
         };
         applied.snapshot = Some(meta.clone());
         meta
+    }
+}
+
+/// Counts what this node decided as leader: only there somebody waits for the outcome.
+fn tally(outcome: &Outcome) {
+    let counts = counts();
+    match outcome {
+        Outcome::Injected(Ok(injected)) => {
+            counts.injects.inc();
+            let new = injected.runs.iter().filter(|run| !run.duplicate);
+            let new = new.map(|run| u64::from(run.count)).sum();
+            counts.transactions.inc_by(new);
+        }
+        Outcome::Sealed(Ok(sealed)) if !sealed.duplicate => drop(counts.quants.inc()),
+        Outcome::Banged(Ok(banged)) if !banged.duplicate => drop(counts.bangs.inc()),
+        _ => {}
     }
 }
 

@@ -2,7 +2,11 @@
 
 use std::{ops::ControlFlow, sync::atomic::Ordering};
 
-use super::{apply::Engine, hot::HotChain, outcome::Rejection};
+use super::{
+    apply::Engine,
+    hot::{HotChain, Pools},
+    outcome::Rejection,
+};
 use crate::store::{Batch, Cf, ChainNo, DueKey, Slot, StoreError, View, due_between, due_key};
 
 /// A pool that reached its count or its bytes is due at once.
@@ -28,6 +32,11 @@ impl Engine {
         due.extend(timed);
         due.dedup();
         Ok(due)
+    }
+
+    /// The pools of the chains in use, together: for who watches, decides nothing.
+    pub fn pools(&self) -> Pools {
+        self.lock().hot.pools()
     }
 
     /// Whether a pool is due, by what is applied now: it may have been sealed since `due` named it.

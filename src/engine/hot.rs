@@ -200,7 +200,33 @@ pub(super) struct HotChains {
     clock: u64,
 }
 
+/// The pools of the chains in use, together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pools {
+    /// Chains whose pool is not empty.
+    pub chains: u64,
+    /// Transactions in them.
+    pub transactions: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
+    /// When the oldest of them came, Unix milliseconds.
+    pub first_ms: Option<u64>,
+}
+
 impl HotChains {
+    /// All pools together.
+    pub fn pools(&self) -> Pools {
+        let mut all = Pools::default();
+        for chain in self.chains.values().filter(|chain| chain.pooled() > 0) {
+            all.chains += 1;
+            all.transactions += chain.pooled();
+            all.bytes += chain.pooled_bytes();
+            let first = chain.pool.first_ms;
+            all.first_ms = Some(all.first_ms.map_or(first, |oldest| oldest.min(first)));
+        }
+        all
+    }
+
     /// The chain, loaded and checked if need be.
     pub fn get(
         &mut self,

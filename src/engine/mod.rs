@@ -54,6 +54,7 @@ pub use cursor::{
 pub use fork::{FORK_DEPTH_MAX, Fork, Settle, Unnamed};
 pub use heads::HEADS_PER_TICK;
 pub use heads_read::Reported;
+pub use hot::Pools;
 pub use image::{
     Closing, Holding, IMAGE_PIECE_BYTES_MAX, ImageClaim, ImageError, ImageReceiver, ImageSender,
     Progress, Put, drop_slot,

@@ -49,6 +49,7 @@ struct Shown<'a> {
 impl Problem {
     /// One of [`WEB_REASONS`].
     pub fn new(reason: &str, detail: impl Into<String>) -> Self {
+        crate::telemetry::refused(reason);
         let known = WEB_REASONS.iter().find(|(name, _)| *name == reason);
         let status = known.map_or(StatusCode::BAD_REQUEST, |(_, status)| *status);
         Self::with(status, reason, detail)

@@ -20,7 +20,7 @@ use super::{
     routes::{answer, find},
     super_log::SuperLog,
 };
-use crate::{peer::PeerInfo, proto::web::InviteResponse};
+use crate::{peer::PeerInfo, proto::web::InviteResponse, telemetry};
 
 /// What the node behind the face says and does.
 pub trait NodeFace: Send + Sync {
@@ -66,6 +66,7 @@ async fn respond(web: Arc<Web>, request: Request<Body>) -> Response<Body> {
         return no_such_method();
     }
     let method = request.method().clone();
+    telemetry::counts().http_requests.inc();
     let answered = handled(web, request).await;
     let mut answer = answered.unwrap_or_else(Problem::into_response);
     if method == Method::HEAD {

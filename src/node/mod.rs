@@ -5,6 +5,7 @@ mod identity;
 mod keys;
 mod log_face;
 mod member;
+mod metrics;
 mod notify;
 mod open;
 mod plain;
@@ -467,6 +468,7 @@ impl Node {
         let inner = inner.map_err(system)?;
         let face = WebFace {
             groups: self.groups.clone(),
+            service: service.clone(),
             phase: self.phase.clone(),
         };
         let log = Arc::new(LogFace(service.clone()));

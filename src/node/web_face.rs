@@ -8,11 +8,13 @@ use std::sync::{
 use futures::future::BoxFuture;
 use tonic::Status;
 
+use super::metrics;
 use crate::consensus::Groups;
 use crate::engine::{GroupId, META_GROUP};
 use crate::http::{NodeFace, Readiness};
 use crate::peer::PeerInfo;
 use crate::proto::web::InviteResponse;
+use crate::service::Service;
 
 const STARTING: u8 = 0;
 const SERVING: u8 = 1;
@@ -35,6 +37,7 @@ impl Phase {
 /// The node as HTTP has it.
 pub(super) struct WebFace {
     pub groups: Groups,
+    pub service: Service,
     pub phase: Phase,
 }
 
@@ -69,7 +72,7 @@ impl NodeFace for WebFace {
     }
 
     fn metrics(&self) -> String {
-        "# EOF\n".to_owned()
+        metrics::text(self)
     }
 
     fn invite(
@@ -83,7 +86,7 @@ impl NodeFace for WebFace {
 
 impl WebFace {
     /// Groups, the meta group among them, of which this node knows no leader; and how many there are.
-    fn leaderless(&self) -> (Vec<u32>, usize) {
+    pub(super) fn leaderless(&self) -> (Vec<u32>, usize) {
         let data = self.groups.count().unwrap_or(0);
         let all = META_GROUP.0..=data;
         let silent = all

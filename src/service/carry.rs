@@ -184,10 +184,6 @@ impl Service {
                 self.show(route, body, |s, r| at_once(s.do_get_balance(r)))
                     .await
             }
-            Method::ListCursors => {
-                self.show(route, body, |s, r| at_once(s.do_list_cursors(r)))
-                    .await
-            }
             Method::LookUp => {
                 self.show(route, body, |s, r| at_once(s.do_look_up(r)))
                     .await
@@ -208,7 +204,7 @@ impl Service {
         }
     }
 
-    /// Calls about the logs of heads.
+    /// Calls about the logs of heads, and about cursors.
     async fn carried_log(&self, route: Route, body: Bytes) -> Bytes {
         match route.method {
             Method::GetCheckpoint => {
@@ -217,6 +213,10 @@ impl Service {
             }
             Method::GetReported => {
                 self.show(route, body, |s, r| Box::pin(s.do_get_reported(r)))
+                    .await
+            }
+            Method::ListCursors => {
+                self.show(route, body, |s, r| at_once(s.do_list_cursors(r)))
                     .await
             }
             Method::GetTile => {

@@ -61,7 +61,7 @@ where
             let deadline = deadline.map_or(longest, |Deadline(deadline)| deadline);
             match timeout_at(deadline, answer).await {
                 Ok(answer) => answer.map(reworded),
-                Err(_) => Ok(status::deadline_exceeded().into_http()),
+                Err(_) => Ok(reworded(status::deadline_exceeded().into_http())),
             }
         })
     }
@@ -120,10 +120,18 @@ impl<T> Stream for Timely<T> {
 
 /// An error that the transport made itself gets a reason of ours; all other answers stay as they are.
 fn reworded(answer: http::Response<Body>) -> http::Response<Body> {
-    match Status::from_header_map(answer.headers()).and_then(|made| status::of_transport(&made)) {
-        Some(status) => status.into_http(),
-        None => answer,
-    }
+    let Some(made) = Status::from_header_map(answer.headers()) else {
+        return answer;
+    };
+    let (made, answer) = match status::of_transport(&made) {
+        Some(status) => {
+            let answer = status.clone().into_http();
+            (status, answer)
+        }
+        None => (made, answer),
+    };
+    status::tally(&made);
+    answer
 }
 
 /// The deadline that the caller's header names; a header that is no timeout sets none.

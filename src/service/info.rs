@@ -6,7 +6,32 @@ use super::{Service, limits};
 use crate::proto;
 use crate::store::DATA_FORMAT;
 
+/// What `/metrics` asks the service.
+pub struct Measured {
+    /// Unix milliseconds of the start.
+    pub started_ms: u64,
+    /// Memory that is resident.
+    pub resident_bytes: u64,
+    /// Chains that are tailed, each for each tail.
+    pub tailed: usize,
+    /// Quants that the scrub has checked.
+    pub scrubbed_quants: u64,
+    /// Nonces tried.
+    pub mining_tries: u64,
+}
+
 impl Service {
+    /// What is measured now.
+    pub fn facts(&self) -> Measured {
+        Measured {
+            started_ms: self.facts.started_ms,
+            resident_bytes: resident_bytes(),
+            tailed: self.tails.tailed(),
+            scrubbed_quants: self.facts.scrubbed_quants.load(Ordering::Relaxed),
+            mining_tries: self.sealer.miner_facts().tries,
+        }
+    }
+
     pub(super) fn do_get_server_info(&self) -> proto::GetServerInfoResponse {
         let cluster = self.groups.cluster();
         let cluster_id = cluster.founded.as_ref().map(|row| row.cluster_id);

@@ -11,6 +11,7 @@ use crate::consensus::ProposeError;
 use crate::engine::{ReadError, Rejection};
 use crate::seal::SealError;
 use crate::store::{StoreError, TileError};
+use crate::telemetry;
 
 const DOMAIN: &str = "qbc";
 /// How the transport words what it can't read as a message.
@@ -335,6 +336,17 @@ pub fn of_content(item: usize, error: &ContentError) -> Status {
         &format!("transactions[{item}].payload"),
         error.to_string(),
     )
+}
+
+/// Counts a refusal under its reason.
+pub fn tally(status: &Status) {
+    if status.code() == Code::Ok {
+        return;
+    }
+    let info = status.get_details_error_info();
+    let known = REASONS.iter().map(|(name, _)| *name);
+    let mut known = known.filter(|name| info.as_ref().is_some_and(|info| info.reason == *name));
+    telemetry::refused(known.next().unwrap_or("NONE"));
 }
 
 /// The caller stopped waiting.

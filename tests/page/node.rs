@@ -79,7 +79,7 @@ impl Node {
         let file = self.folder.path().join("payload");
         std::fs::write(&file, payload).unwrap();
         let file = file.to_str().unwrap();
-        self.qbc(&[&["inject", chain, file], options].concat());
+        self.qbc(&[&["inject", chain, file][..], options].concat());
     }
 }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use crate::source::{File, files, has_word, none, test_only};
 
 /// Crates that stay in their rooms.
-const CRATES: [(&str, &[&str]); 9] = [
+const CRATES: [(&str, &[&str]); 11] = [
+    ("hyper", &["node"]),
+    ("prometheus_client", &["telemetry", "node"]),
     ("axum", &["http"]),
     ("rocksdb", &["store"]),
     ("openraft", &["consensus"]),

@@ -29,4 +29,5 @@ mod sealing;
 mod settings;
 mod split;
 mod tail;
+mod tail_sdk;
 mod tiles;

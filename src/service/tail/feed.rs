@@ -35,11 +35,12 @@ const RECENT_PIECE_BYTES: usize = 64 << 10;
 const QUANTS_MAX: usize = 64;
 /// Signed heads kept.
 const HEADS_MAX: usize = 16;
-/// Per tail of a chain, so long the next look waits: what comes meanwhile is told together. One tail hardly waits at all; a
-/// thousand tails are told fifty times a second.
+/// Per tail of a chain, so long the next look waits: what comes meanwhile is told together. Few tails do not wait at all; a
+/// thousand are told fifty times a second.
 const PAUSE_PER_TAIL: Duration = Duration::from_micros(20);
-/// The longest such pause.
+/// The longest such pause, and the shortest: timers know no less.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
+const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// How often a feed looks whether anybody needs it still.
 const NEEDED_EVERY: Duration = Duration::from_secs(1);
 /// More transactions at once are read off the async threads.
@@ -196,7 +197,7 @@ impl Service {
                 }
                 feed.pause()
             };
-            if !pause.is_zero() {
+            if pause >= PAUSE_MIN {
                 sleep(pause).await;
             }
             if let Ok(Err(_)) = timeout(NEEDED_EVERY, reached.changed()).await {

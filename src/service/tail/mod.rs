@@ -67,7 +67,15 @@ impl Default for Tails {
     }
 }
 
+impl Tails {
+    /// Chains that are tailed on this node now, each for each tail.
+    pub fn tailed(&self) -> usize {
+        TAILS_MAX.saturating_sub(self.places.available_permits())
+    }
+}
+
 /// What a caller asked for, as it holds for each chain of the tail.
+#[allow(clippy::struct_excessive_bools)] // each a field of the request
 #[derive(Clone)]
 struct Wish {
     from: Option<From>,
@@ -75,7 +83,8 @@ struct Wish {
     places: HashMap<ChainId, (String, CursorPlace)>,
     /// It names one chain: a place in another one is a mistake.
     strict: bool,
-    known: HashMap<ChainId, u64>,
+    /// What the caller has of chains: a trusted height, and where it began.
+    known: HashMap<ChainId, (Option<u64>, Option<u64>)>,
     quants: bool,
     evidence: bool,
     without_transactions: bool,
@@ -120,7 +129,7 @@ impl Wish {
         for (at, head) in request.known_heads.iter().enumerate() {
             let id =
                 super::convert::bytes32(&format!("known_heads[{at}].chain_id"), &head.chain_id)?;
-            known.insert(ChainId(id), head.height);
+            known.insert(ChainId(id), (head.height, head.began_index));
         }
         Ok(Self {
             from: request.from,
@@ -136,6 +145,7 @@ impl Wish {
 }
 
 /// A chain of a tail, from where it is.
+#[allow(clippy::struct_excessive_bools)] // each a fact of its own
 struct Part {
     name: String,
     /// What the node that has a replica is asked; it moves on with what was told.
@@ -522,6 +532,19 @@ impl Part {
         self.begun && self.request.resume_tokens.iter().any(Bytes::is_empty)
     }
 
+    /// What the tail of this chain has by now, for who goes on with it.
+    fn known(&mut self, chain_id: &Bytes) -> &mut proto::KnownHead {
+        let all = &mut self.request.known_heads;
+        all.retain(|known| known.chain_id == *chain_id);
+        if all.is_empty() {
+            all.push(proto::KnownHead {
+                chain_id: chain_id.clone(),
+                ..proto::KnownHead::default()
+            });
+        }
+        &mut all[0]
+    }
+
     /// Notes how far the tail is with an event; none where it was told before.
     fn pass(
         &mut self,
@@ -535,21 +558,18 @@ impl Part {
             .filter(|from| !self.moved && *from == From::FromNow(true));
         self.request.resume_tokens = vec![event.resume_token.clone()];
         match &event.event {
-            Some(Event::Begin(_)) => {
+            Some(Event::Begin(begin)) => {
                 let again = std::mem::replace(&mut self.begun, true);
                 // From here on the token says it.
                 self.request.alone = true;
+                let known = self.known(&event.chain_id);
+                known.began_index = known.began_index.or(Some(begin.next_index));
                 return Ok((!again).then_some(event));
             }
             Some(Event::Head(head)) => {
                 let quant = head.head.as_ref().and_then(|head| head.quant.as_ref());
-                if let Some(quant) = quant {
-                    let known = proto::KnownHead {
-                        chain_id: event.chain_id.clone(),
-                        height: quant.height,
-                    };
-                    self.request.known_heads = vec![known];
-                }
+                let height = quant.map(|quant| quant.height);
+                self.known(&event.chain_id).height = height;
             }
             Some(Event::Split(_)) if self.split_told => return Ok(None),
             Some(Event::Split(split)) if self.below => {

@@ -31,6 +31,7 @@ use crate::service::{
     route::elsewhere,
     status::{invalid, of_read, of_store},
 };
+use crate::telemetry::counts;
 
 /// Where a tail is, and what it has told.
 struct OneTail {
@@ -40,7 +41,7 @@ struct OneTail {
     chain_id: ChainId,
     cluster_id: [u8; 16],
     place: CursorPlace,
-    /// The first transaction that it told, or would have.
+    /// The first transaction that the caller had, of this tail or of those that it goes on with.
     began: u64,
     /// The newest head that it told, or that the caller trusts.
     told: Option<u64>,
@@ -84,9 +85,12 @@ impl Service {
         {
             let reads = self.reads_on(name, feed.replica)?;
             tail.chain_id = reads.chain.chain_id;
-            tail.told = tail.wish.known.get(&tail.chain_id).copied();
+            let known = tail.wish.known.get(&tail.chain_id).copied();
+            let (told, began) = known.unwrap_or_default();
+            tail.told = told;
             tail.place = tail.begin(&reads)?;
-            tail.began = tail.place.next_index;
+            let next = tail.place.next_index;
+            tail.began = began.map_or(next, |began| began.min(next));
         }
         let (pieces, out) = mpsc::channel(PIECES_WAITING);
         tokio::spawn(tail.run(pieces));
@@ -196,9 +200,23 @@ impl OneTail {
             let Some(event) = self.next(seen).await? else {
                 return Ok(true);
             };
+            self.tally(&event, seen);
             let token = self.token_after(&event);
             room.send(Ok(self.response(event, token)));
             *silent_since = Instant::now();
+        }
+    }
+
+    /// How late transactions are shown that came a moment ago; not those of a tail that catches up.
+    fn tally(&self, event: &Event, seen: &Seen) {
+        let Event::Transactions(shown) = event else {
+            return;
+        };
+        let last = shown.transactions.last();
+        if let Some(last) = last.filter(|last| last.index + 1 == seen.next_index) {
+            let late_ms = self.service.groups.now_ms().saturating_sub(last.inject_ms);
+            let late = &counts().tail_lag_seconds;
+            late.observe(late_ms as f64 / 1e3);
         }
     }
 
