@@ -202,7 +202,9 @@ fn transactions(url: &str, chain: &str) -> u64 {
 }
 
 fn tell(child: &Child, signal: &str) {
-    let told = Command::new("kill").args([signal, &child.id().to_string()]).status();
+    let told = Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status();
     assert!(told.expect("kill can be started").success());
 }
 
@@ -219,23 +221,38 @@ fn a_demo_lives_through_any_of_its_nodes_and_leaves_nothing_behind() {
     let mut lines = BufReader::new(demo.stdout.take().expect("stdout is piped")).lines();
     let told = lines.next().expect("the demo says where it is").unwrap();
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
-    let nodes: Vec<&str> = told["nodes"].as_array().unwrap().iter().filter_map(|url| url.as_str()).collect();
+    let nodes: Vec<&str> = told["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(serde_json::Value::as_str)
+        .collect();
     assert_eq!(nodes.len(), 2, "{told}");
     for (url, chain) in nodes.iter().zip(["journal", "plant/sensors"]) {
         let before = transactions(url, chain);
         let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
         while transactions(url, chain) < before + 3 {
-            assert!(std::time::Instant::now() < until, "{chain} does not grow at {url}");
+            assert!(
+                std::time::Instant::now() < until,
+                "{chain} does not grow at {url}"
+            );
             std::thread::sleep(std::time::Duration::from_millis(200));
         }
     }
     assert!(std::fs::read_dir(place.path()).unwrap().count() > 0);
     tell(&demo, "-INT");
     assert!(demo.wait().unwrap().success());
-    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "its data is still there");
+    assert_eq!(
+        std::fs::read_dir(place.path()).unwrap().count(),
+        0,
+        "its data is still there"
+    );
     for url in nodes {
         let address = url.trim_start_matches("http://");
-        assert!(std::net::TcpStream::connect(address).is_err(), "{url} still answers");
+        assert!(
+            std::net::TcpStream::connect(address).is_err(),
+            "{url} still answers"
+        );
     }
 }
 
@@ -244,7 +261,9 @@ fn a_service_manager_is_told_when_the_node_is_ready_lives_and_stops() {
     let place = tempfile::tempdir().unwrap();
     let socket = place.path().join("notify");
     let manager = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
-    manager.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+    manager
+        .set_read_timeout(Some(std::time::Duration::from_secs(60)))
+        .unwrap();
     let mut node = Command::new(env!("CARGO_BIN_EXE_qbc"))
         .args(["serve", "--listen", "127.0.0.1:0", "--data"])
         .arg(place.path().join("data"))
@@ -257,12 +276,17 @@ fn a_service_manager_is_told_when_the_node_is_ready_lives_and_stops() {
     let told = |wanted: &str| {
         let mut bytes = [0; 512];
         loop {
-            let count = manager.recv(&mut bytes).unwrap_or_else(|error| panic!("{wanted}: {error}"));
+            let count = manager
+                .recv(&mut bytes)
+                .unwrap_or_else(|error| panic!("{wanted}: {error}"));
             let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
             if text.lines().any(|line| line == wanted) {
                 return;
             }
-            assert!(wanted != "READY=1" || !text.contains("WATCHDOG"), "fed before it is ready");
+            assert!(
+                wanted != "READY=1" || !text.contains("WATCHDOG"),
+                "fed before it is ready"
+            );
         }
     };
     told("READY=1");

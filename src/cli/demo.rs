@@ -105,7 +105,10 @@ impl Cluster {
     fn new(nodes: u16, keep: bool) -> Result<Self, CliError> {
         let folder = env::temp_dir().join(format!("qbc-demo-{}", std::process::id()));
         fs::create_dir_all(&folder).map_err(|error| {
-            CliError::Failed(format!("{}: {error}; set TMPDIR to a folder that can be written", folder.display()))
+            CliError::Failed(format!(
+                "{}: {error}; set TMPDIR to a folder that can be written",
+                folder.display()
+            ))
         })?;
         Ok(Self {
             folder,
@@ -140,15 +143,28 @@ impl Cluster {
     }
 
     fn spawn(&mut self, number: usize) -> Result<(), CliError> {
-        let failed = |error: std::io::Error| CliError::Failed(format!("node {number} does not start: {error}"));
+        let failed = |error: std::io::Error| {
+            CliError::Failed(format!("node {number} does not start: {error}"))
+        };
         let log = File::create(self.log(number)).map_err(failed)?;
         let mut command = Command::new(env::current_exe().map_err(failed)?);
-        command.arg("serve").arg("--data").arg(self.folder.join(format!("node-{number}")));
-        command.arg("--listen").arg(format!("127.0.0.1:{}", self.ports[number - 1]));
+        command
+            .arg("serve")
+            .arg("--data")
+            .arg(self.folder.join(format!("node-{number}")));
+        command
+            .arg("--listen")
+            .arg(format!("127.0.0.1:{}", self.ports[number - 1]));
         if number > 1 {
-            command.arg("--join").arg(format!("127.0.0.1:{}", self.ports[0]));
+            command
+                .arg("--join")
+                .arg(format!("127.0.0.1:{}", self.ports[0]));
         }
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
         self.nodes.push(child.map_err(failed)?);
         Ok(())
     }
@@ -164,7 +180,9 @@ impl Cluster {
             let ended = self.nodes[number - 1].try_wait().ok().flatten().is_some();
             if ended || Instant::now() > until {
                 let last = words.lines().last().unwrap_or("it said nothing").to_owned();
-                return Err(CliError::Failed(format!("node {number} does not start: {last}")));
+                return Err(CliError::Failed(format!(
+                    "node {number} does not start: {last}"
+                )));
             }
             sleep(LOOK_AGAIN).await;
         }
@@ -178,7 +196,10 @@ impl Cluster {
         let until = Instant::now() + STOP_MAX;
         let mut left = true;
         while left && Instant::now() < until {
-            left = self.nodes.iter_mut().any(|child| matches!(child.try_wait(), Ok(None)));
+            left = self
+                .nodes
+                .iter_mut()
+                .any(|child| matches!(child.try_wait(), Ok(None)));
             sleep(LOOK_AGAIN).await;
         }
         self.finish();
@@ -190,7 +211,10 @@ impl Cluster {
             let _ = child.wait();
         }
         if self.keep {
-            say(format!("qbc: data and logs stay in {}", self.folder.display()));
+            say(format!(
+                "qbc: data and logs stay in {}",
+                self.folder.display()
+            ));
         } else {
             remove(&self.folder);
         }
@@ -208,7 +232,10 @@ impl Drop for Cluster {
 
 fn remove(folder: &Path) {
     if let Err(error) = fs::remove_dir_all(folder) {
-        say(format!("qbc: {} can't be removed: {error}", folder.display()));
+        say(format!(
+            "qbc: {} can't be removed: {error}",
+            folder.display()
+        ));
     }
 }
 
@@ -224,7 +251,10 @@ fn ports(count: u16) -> Result<Vec<u16>, CliError> {
     let liked: Result<Vec<TcpListener>, _> = (PORT..PORT + count).map(bind).collect();
     let held = match liked {
         Ok(held) => held,
-        Err(_) => (0..count).map(|_| bind(0)).collect::<Result<_, _>>().map_err(|error| CliError::Failed(format!("no free ports: {error}")))?,
+        Err(_) => (0..count)
+            .map(|_| bind(0))
+            .collect::<Result<_, _>>()
+            .map_err(|error| CliError::Failed(format!("no free ports: {error}")))?,
     };
     let port = |listener: &TcpListener| listener.local_addr().map(|at| at.port());
     let ports: Result<Vec<u16>, _> = held.iter().map(port).collect();

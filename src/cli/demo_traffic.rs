@@ -36,7 +36,14 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) async fn bang_all(urls: &[String]) -> Result<(), CliError> {
     let client = Client::connect(&urls.join(",")).await?;
     for (name, rules) in rules() {
-        client.bang(name, BangOptions { constitution: rules }).await?;
+        client
+            .bang(
+                name,
+                BangOptions {
+                    constitution: rules,
+                },
+            )
+            .await?;
     }
     Ok(())
 }
@@ -53,7 +60,13 @@ fn rules() -> [(&'static str, Constitution); 5] {
     let json = |leap_ms| of(Content::Json, leap_ms);
     [
         (JOURNAL, of(Content::Text, 2500)),
-        (SENSORS, Constitution { keyed: true, ..json(2000) }),
+        (
+            SENSORS,
+            Constitution {
+                keyed: true,
+                ..json(2000)
+            },
+        ),
         (
             BANK,
             Constitution {
@@ -128,7 +141,9 @@ impl Desk {
     }
 
     async fn inject(&self, key: &str, payload: String) -> Result<(), ClientError> {
-        let mut injector = self.client.injector(&self.trusted, InjectOptions::default());
+        let mut injector = self
+            .client
+            .injector(&self.trusted, InjectOptions::default());
         let item = Item {
             key: key.to_owned().into(),
             ..Item::new(payload)
@@ -145,7 +160,10 @@ struct Dice(u64);
 impl Dice {
     fn below(&mut self, limit: u64) -> u64 {
         // Knuth's constants: good enough for a show.
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit.max(1)
     }
 
@@ -163,8 +181,12 @@ async fn journal(way: &str) -> Result<(), ClientError> {
     let desk = Desk::at(way, JOURNAL).await?;
     let (mut dice, mut fork) = (Dice(1), None);
     for line in 1u64.. {
-        let (who, what) = (dice.of(&WALLETS), dice.of(&["opened", "read", "signed", "closed", "filed"]));
-        desk.inject("", format!("{who} {what} case {}", 100 + dice.below(900))).await?;
+        let (who, what) = (
+            dice.of(&WALLETS),
+            dice.of(&["opened", "read", "signed", "closed", "filed"]),
+        );
+        desk.inject("", format!("{who} {what} case {}", 100 + dice.below(900)))
+            .await?;
         match &fork {
             None if line % 10 == 0 => fork = forked(way, &desk).await?,
             Some(draft) if line % 4 == 0 => {
@@ -216,7 +238,8 @@ async fn trade(way: &str) -> Result<(), ClientError> {
     let desk = Desk::at(way, BANK).await?;
     let mut dice = Dice(3);
     for wallet in WALLETS {
-        desk.inject("", transfer(MINT, wallet, ENDOWMENT, "endowment")).await?;
+        desk.inject("", transfer(MINT, wallet, ENDOWMENT, "endowment"))
+            .await?;
     }
     let mut balances = [ENDOWMENT; WALLETS.len()];
     loop {
@@ -225,7 +248,8 @@ async fn trade(way: &str) -> Result<(), ClientError> {
         let amount = 1 + dice.below(balances[from] / 4);
         if amount < balances[from] {
             let memo = dice.of(&["rent", "lunch", "bread", "books", "tickets"]);
-            desk.inject("", transfer(WALLETS[from], WALLETS[to], amount, memo)).await?;
+            desk.inject("", transfer(WALLETS[from], WALLETS[to], amount, memo))
+                .await?;
             balances[from] -= amount;
             balances[to] += amount;
         }
@@ -234,7 +258,8 @@ async fn trade(way: &str) -> Result<(), ClientError> {
 }
 
 fn transfer(sender: &str, receiver: &str, amount: u64, memo: &str) -> String {
-    json!({"sender": sender, "receiver": receiver, "amount": amount.to_string(), "memo": memo}).to_string()
+    json!({"sender": sender, "receiver": receiver, "amount": amount.to_string(), "memo": memo})
+        .to_string()
 }
 
 /// Work for the miners.
@@ -243,7 +268,11 @@ async fn mine(way: &str) -> Result<(), ClientError> {
     let mut dice = Dice(4);
     loop {
         let miner = dice.of(&WALLETS);
-        desk.inject("", format!("{miner} was here, number {}", dice.below(1_000_000))).await?;
+        desk.inject(
+            "",
+            format!("{miner} was here, number {}", dice.below(1_000_000)),
+        )
+        .await?;
         pause(400 + dice.below(900)).await;
     }
 }
@@ -268,7 +297,9 @@ async fn orders(way: &str) -> Result<(), ClientError> {
 async fn split(way: &str) -> Result<(), ClientError> {
     sleep(SPLIT_AFTER).await;
     let client = Client::connect(way).await?;
-    say(format!("qbc: {ORDERS} is split into {SUBCHAINS} subchains, and goes on"));
+    say(format!(
+        "qbc: {ORDERS} is split into {SUBCHAINS} subchains, and goes on"
+    ));
     client.split(ORDERS, SUBCHAINS).await?;
     Ok(())
 }

@@ -27,7 +27,7 @@ const FILES: &[PageFile] = files! {
     "api.js" "app.js" "dom.js" "index.html" "mark.svg" "rules.js" "style.css" "trust.js"
     "verify/bytes.js" "verify/ed25519.js" "verify/forms.js" "verify/hash.js" "verify/json.js" "verify/links.js"
     "verify/mldsa.js" "verify/proof.js" "verify/seal.js"
-    "view/chain.js" "view/chains.js" "view/cluster.js" "view/quant.js" "view/search.js" "view/spark.js"
+    "view/chain.js" "view/chains.js" "view/cluster.js" "view/list.js" "view/quant.js" "view/search.js" "view/spark.js"
     "view/transaction.js" "view/tree.js"
 };
 
@@ -49,7 +49,10 @@ fn file(ask: &Ask, path: &str) -> Result<Response<Body>, Problem> {
         let why = "the page has no such file; it begins at /";
         return Err(Problem::new("ROUTE_UNKNOWN", why));
     };
-    let tag = format!("\"{}\"", hex::encode(&HashAlg::Sha2_256.hash(&[bytes])[..12]));
+    let tag = format!(
+        "\"{}\"",
+        hex::encode(&HashAlg::Sha2_256.hash(&[bytes])[..12])
+    );
     let known = ask.parts.headers.get(header::IF_NONE_MATCH);
     let unchanged = known.is_some_and(|known| known.as_bytes() == tag.as_bytes());
     let mut answer = Response::new(if unchanged {
@@ -65,10 +68,15 @@ fn file(ask: &Ask, path: &str) -> Result<Response<Body>, Problem> {
         (header::CACHE_CONTROL, KEPT),
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_FRAME_OPTIONS, "DENY"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ),
     ];
     for (name, value) in fixed {
-        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        answer
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     if let Ok(tag) = tag.parse() {
         answer.headers_mut().insert(header::ETAG, tag);
@@ -121,7 +129,16 @@ mod tests {
 
     #[test]
     fn nothing_in_the_page_makes_markup_from_text_or_asks_elsewhere() {
-        let never = ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "https://", "style="];
+        let never = [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "new Function",
+            "https://",
+            "style=",
+        ];
         for (name, bytes) in FILES {
             let text = std::str::from_utf8(bytes).unwrap();
             for word in never {

@@ -160,8 +160,20 @@ const fn post(
 
 /// Everything that is served but gRPC.
 pub static ROUTES: &[Route] = &[
-    get("/", ("", ":text/html"), &[], page::index, "The explorer, a page for browsers."),
-    get("/page/{*file}", ("", ":*/*"), &[], page::part, "Files of the explorer."),
+    get(
+        "/",
+        ("", ":text/html"),
+        &[],
+        page::index,
+        "The explorer, a page for browsers.",
+    ),
+    get(
+        "/page/{*file}",
+        ("", ":*/*"),
+        &[],
+        page::part,
+        "Files of the explorer.",
+    ),
     get(
         "/v1/info",
         ("GetServerInfoRequest", "GetServerInfoResponse"),

@@ -1,12 +1,13 @@
 //! A browser, by the few commands of WebDriver (<https://www.w3.org/TR/webdriver2/>) that the stories need. It ends with the
 //! test, by its own processes.
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::TcpStream,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -31,7 +32,7 @@ pub struct Browser {
     driver: Child,
     port: u16,
     session: String,
-    _profile: TempDir,
+    profile: TempDir,
 }
 
 impl Browser {
@@ -53,7 +54,7 @@ impl Browser {
             driver,
             port: port.expect("chromedriver says its port"),
             session: String::new(),
-            _profile: profile,
+            profile: profile,
         };
         browser.begin();
         browser
@@ -61,7 +62,7 @@ impl Browser {
 
     fn begin(&mut self) {
         let mut args: Vec<String> = CALM.iter().map(|&arg| arg.to_owned()).collect();
-        args.push(format!("--user-data-dir={}", self._profile.path().display()));
+        args.push(format!("--user-data-dir={}", self.profile.path().display()));
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome",
             "goog:loggingPrefs": {"browser": "ALL"},
@@ -95,13 +96,18 @@ impl Browser {
     pub fn until(&self, expression: &str) {
         let until = Instant::now() + WAIT_MAX;
         loop {
-            let now = self.run(&format!("try {{ return !!({expression}) }} catch {{ return false }}"));
+            let now = self.run(&format!(
+                "try {{ return !!({expression}) }} catch {{ return false }}"
+            ));
             if now == json!(true) {
                 return;
             }
             if Instant::now() > until {
                 let body = self.run("return document.body.innerText");
-                panic!("never true: {expression}\n{}", body.as_str().unwrap_or_default());
+                panic!(
+                    "never true: {expression}\n{}",
+                    body.as_str().unwrap_or_default()
+                );
             }
             std::thread::sleep(LOOK_AGAIN);
         }
@@ -126,12 +132,18 @@ impl Browser {
             ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": key.to_string()}))
         });
         let actions: Vec<Value> = each.collect();
-        self.post("/actions", &json!({"actions": [{"type": "key", "id": "keys", "actions": actions}]}));
+        self.post(
+            "/actions",
+            &json!({"actions": [{"type": "key", "id": "keys", "actions": actions}]}),
+        );
     }
 
     /// The text that is seen.
     pub fn text(&self) -> String {
-        self.run("return document.body.innerText").as_str().unwrap().to_owned()
+        self.run("return document.body.innerText")
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Opens another window and goes on there; gives the one before and the new one.
@@ -160,22 +172,30 @@ impl Browser {
         let Some(folder) = std::env::var_os("QBC_SHOTS") else {
             return;
         };
-        use base64::{Engine as _, engine::general_purpose::STANDARD};
         let shot = self.get("/screenshot");
         let bytes = STANDARD.decode(shot.as_str().unwrap()).unwrap();
         std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(std::path::Path::new(&folder).join(format!("{name}.png")), bytes).unwrap();
+        std::fs::write(
+            std::path::Path::new(&folder).join(format!("{name}.png")),
+            bytes,
+        )
+        .unwrap();
     }
 
     /// What the console said since the last look.
     pub fn console(&self) -> Vec<String> {
         let log = self.post("/se/log", &json!({"type": "browser"}));
         let lines = log.as_array().unwrap().iter();
-        lines.map(|line| line["message"].as_str().unwrap_or_default().to_owned()).collect()
+        lines
+            .map(|line| line["message"].as_str().unwrap_or_default().to_owned())
+            .collect()
     }
 
     fn cdp(&self, command: &str, params: &Value) {
-        self.post("/goog/cdp/execute", &json!({"cmd": command, "params": params}));
+        self.post(
+            "/goog/cdp/execute",
+            &json!({"cmd": command, "params": params}),
+        );
     }
 
     fn element(&self, css: &str) -> String {
@@ -190,34 +210,53 @@ impl Browser {
     }
 
     fn get(&self, path: &str) -> Value {
-        self.call("GET", &format!("/session/{}{path}", self.session), &Value::Null)
+        self.call(
+            "GET",
+            &format!("/session/{}{path}", self.session),
+            &Value::Null,
+        )
     }
 
     fn call(&self, method: &str, path: &str, body: &Value) -> Value {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("chromedriver listens");
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let answer = String::from_utf8_lossy(&answer);
-        let (_, text) = answer.split_once("\r\n\r\n").expect("an answer");
-        let mut answer: Value = serde_json::from_str(text.trim()).expect("JSON");
-        let value = answer["value"].take();
+        let value = self.try_call(method, path, body);
+        let value = value.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
         assert!(value.get("error").is_none(), "{method} {path}: {value}");
         value
+    }
+
+    /// One request on a connection of its own.
+    fn try_call(&self, method: &str, path: &str, body: &Value) -> io::Result<Value> {
+        let body = match body {
+            Value::Null => String::new(),
+            body => body.to_string(),
+        };
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes())?;
+        let mut answer = BufReader::new(stream);
+        let (mut length, mut line) = (0, String::new());
+        while answer.read_line(&mut line)? > 2 {
+            let header = line.to_ascii_lowercase();
+            if let Some(value) = header.strip_prefix("content-length:") {
+                length = value.trim().parse().map_err(io::Error::other)?;
+            }
+            line.clear();
+        }
+        let mut text = vec![0; length];
+        answer.read_exact(&mut text)?;
+        let mut answer: Value = serde_json::from_slice(&text)?;
+        Ok(answer["value"].take())
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.call("DELETE", &format!("/session/{}", self.session), &Value::Null);
-        }
-        // It ends the browser that it started.
+        // The driver ends the browser that it started; killed, it would leave it behind.
+        let session = format!("/session/{}", self.session);
+        self.try_call("DELETE", &session, &Value::Null).ok();
         self.driver.kill().ok();
         self.driver.wait().ok();
     }

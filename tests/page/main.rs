@@ -2,7 +2,7 @@
 //!
 //! `make` installs Debian's chromium and chromium-driver. `QBC_SHOTS=FOLDER` leaves pictures of the views.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod driver;
 mod node;

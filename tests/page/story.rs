@@ -13,12 +13,21 @@ fn verdict(browser: &Browser, wanted: &str) {
 
 /// Nothing of the page's own was kept from it, and no script of others was tried.
 fn nothing_was_refused(browser: &Browser) {
-    let bad: Vec<String> = browser.console().into_iter().filter(|line| line.contains("Content Security Policy") || line.contains("TrustedHTML") || line.contains("Uncaught")).collect();
+    let bad: Vec<String> = browser
+        .console()
+        .into_iter()
+        .filter(|line| {
+            line.contains("Content Security Policy")
+                || line.contains("TrustedHTML")
+                || line.contains("Uncaught")
+        })
+        .collect();
     assert!(bad.is_empty(), "{bad:?}");
 }
 
 #[test]
-fn bang_inject_and_leap_from_the_page_arrive_live_in_a_second_window_and_the_proof_verifies_there() {
+fn bang_inject_and_leap_from_the_page_arrive_live_in_a_second_window_and_the_proof_verifies_there()
+{
     let (node, browser) = (Node::start(None), Browser::open());
     browser.go(&node.page(""));
     browser.until("document.body.innerText.includes('There is no chain yet')");
@@ -80,8 +89,12 @@ fn a_proof_with_a_changed_byte_is_red_and_says_which_check_refused_it() {
     ] {
         browser.click(&format!("[data-tamper={place}]"));
         browser.until(&format!("[{names}].includes({check})"));
-        let colour = browser.run("return getComputedStyle(document.querySelector('.verdict.bad .headline')).color");
-        assert_ne!(colour, browser.run("return getComputedStyle(document.body).color"));
+        let colour = browser
+            .run("return getComputedStyle(document.querySelector('.verdict.bad .headline')).color");
+        assert_ne!(
+            colour,
+            browser.run("return getComputedStyle(document.body).color")
+        );
         browser.click("#restore");
         verdict(&browser, "verified");
     }
@@ -100,9 +113,26 @@ fn a_proof_with_a_changed_byte_is_red_and_says_which_check_refused_it() {
 fn hostile_payloads_keys_and_addresses_are_shown_as_text_and_run_nothing() {
     let (node, browser) = (Node::start(None), Browser::open());
     node.qbc(&["bang", "h", "--content", "bytes", "--keyed"]);
-    let own = |n: u32| format!("<img src=x onerror=\"document.title='owned{n}'\"><script>document.title='owned{n}'</script><svg onload=\"document.title='owned{n}'\">");
-    node.inject("h", &own(1), &["--key", &own(2), "--id", "\"><script>document.title=1</script>"]);
-    node.inject("h", "javascript:document.title='owned3'", &["--key", "../../../x?y#z"]);
+    let own = |n: u32| {
+        format!(
+            "<img src=x onerror=\"document.title='owned{n}'\"><script>document.title='owned{n}'</script><svg onload=\"document.title='owned{n}'\">"
+        )
+    };
+    node.inject(
+        "h",
+        &own(1),
+        &[
+            "--key",
+            &own(2),
+            "--id",
+            "\"><script>document.title=1</script>",
+        ],
+    );
+    node.inject(
+        "h",
+        "javascript:document.title='owned3'",
+        &["--key", "../../../x?y#z"],
+    );
     node.qbc(&["leap", "h", "--note", &own(4)]);
     let places = [
         "#/chain/h".to_owned(),
@@ -110,7 +140,8 @@ fn hostile_payloads_keys_and_addresses_are_shown_as_text_and_run_nothing() {
         "#/chain/h/tx/1".to_owned(),
         "#/chain/h/quant/1".to_owned(),
         "#/chain/%3Cimg%20src%3Dx%20onerror%3D%22document.title%3D'owned5'%22%3E".to_owned(),
-        "#/search?q=%3Cimg%20src%3Dx%20onerror%3D%22document.title%3D'owned6'%22%3E&in=h".to_owned(),
+        "#/search?q=%3Cimg%20src%3Dx%20onerror%3D%22document.title%3D'owned6'%22%3E&in=h"
+            .to_owned(),
         "#/search?q=..%2F..%2F..%2Fx%3Fy%23z&in=h".to_owned(),
         "#/chain/%E0%A4%A/tx/javascript:1".to_owned(),
     ];
@@ -119,14 +150,21 @@ fn hostile_payloads_keys_and_addresses_are_shown_as_text_and_run_nothing() {
         browser.until("document.querySelector('.view')?.innerText.length > 3 && !document.body.innerText.includes('Looking…')");
         std::thread::sleep(std::time::Duration::from_millis(300));
         let title = browser.run("return document.title");
-        assert!(!title.as_str().unwrap().starts_with("owned"), "{place}: {title}");
+        assert!(
+            !title.as_str().unwrap().starts_with("owned"),
+            "{place}: {title}"
+        );
         let strange = browser.run("return document.querySelectorAll('main img, main script, main [onerror], main [onload], a[href^=\"javascript\" i]').length");
         assert_eq!(strange, 0, "{place}");
         nothing_was_refused(&browser);
     }
     browser.go(&node.page("#/chain/h/tx/0"));
     verdict(&browser, "verified");
-    assert!(browser.text().contains("<img src=x onerror="), "{}", browser.text());
+    assert!(
+        browser.text().contains("<img src=x onerror="),
+        "{}",
+        browser.text()
+    );
 }
 
 #[test]
@@ -142,10 +180,12 @@ fn forks_and_subchains_are_drawn_and_a_killed_node_is_seen() {
     first.qbc(&["split", "orders", "--into", "2"]);
     browser.go(&second.page("#/tree"));
     for name in ["trunk", "branch", "orders", "orders/0", "orders/1"] {
-        browser.until(&format!("document.querySelector('[data-chain=\"{name}\"]')"));
+        browser.until(&format!(
+            "document.querySelector('[data-chain=\"{name}\"]')"
+        ));
     }
     assert_eq!(browser.run("return [document.querySelectorAll('.edge.fork').length, document.querySelectorAll('.edge.split').length]"), json!([1, 2]));
-    assert!(browser.text().contains("at 1"));
+    browser.until("document.querySelector('.edge-label').textContent === 'at 1'");
     browser.picture("tree");
     browser.go(&first.page("#/cluster"));
     browser.until("document.querySelectorAll('[data-state=alive]').length === 3 && document.querySelectorAll('[data-group]').length > 1");
@@ -167,15 +207,24 @@ fn search_finds_names_hashes_keys_and_indexes_and_keys_alone_are_enough_to_move(
     browser.go(&node.page(""));
     browser.until("document.querySelectorAll('a.row-link').length === 2");
     browser.press("j");
-    assert_eq!(browser.run("return document.activeElement.className"), json!("row-link chain-row"));
+    assert_eq!(
+        browser.run("return document.activeElement.className"),
+        json!("row-link chain-row")
+    );
     browser.press("j\u{e007}");
     browser.until("location.hash === '#/chain/beta'");
     browser.press("gt");
     browser.until("location.hash === '#/tree'");
     browser.press("/alph\u{e007}");
     browser.until("document.querySelector('a[href=\"#/chain/alpha\"]')");
-    let id = node.qbc(&["chain", "alpha"])["chain_id"].as_str().unwrap().to_owned();
-    let quant = node.qbc(&["quant", "alpha", "1"])["quant_hash"].as_str().unwrap().to_owned();
+    let id = node.qbc(&["chain", "alpha"])["chain_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let quant = node.qbc(&["quant", "alpha", "1"])["quant_hash"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     for (query, wanted) in [
         (id.as_str(), "a[href=\"#/chain/alpha\"]"),
         (quant.as_str(), "a[href=\"#/chain/alpha/quant/1\"]"),
@@ -186,7 +235,10 @@ fn search_finds_names_hashes_keys_and_indexes_and_keys_alone_are_enough_to_move(
         browser.go(&node.page("#/chain/alpha"));
         browser.until("document.querySelector('.block')");
         browser.write("#query", &format!("{query}\u{e007}"));
-        browser.until(&format!("document.querySelector('.found {}')", wanted.replace('\'', "\"")));
+        browser.until(&format!(
+            "document.querySelector('.found {}')",
+            wanted.replace('\'', "\"")
+        ));
     }
 }
 
@@ -198,10 +250,31 @@ fn views_fit_a_phone_in_light_and_dark_and_survive_a_reload() {
     node.qbc(&["leap", "plant/sensors"]);
     let views = [
         ("chains", "", "document.querySelector('.chain-row')"),
-        ("chain", "#/chain/plant%2Fsensors", "document.querySelector('[data-index]')"),
-        ("quant", "#/chain/plant%2Fsensors/quant/1", "document.querySelector('.verdict.good')"),
-        ("transaction", "#/chain/plant%2Fsensors/tx/0", "document.querySelector('.verdict.good')"),
-        ("cluster-alone", "#/cluster", "document.querySelector('[data-group]')"),
+        (
+            "chain",
+            "#/chain/plant%2Fsensors",
+            "document.querySelector('[data-index]')",
+        ),
+        (
+            "list",
+            "#/chain/plant%2Fsensors/from/0",
+            "document.querySelector('[data-index]')",
+        ),
+        (
+            "quant",
+            "#/chain/plant%2Fsensors/quant/1",
+            "document.querySelector('.verdict.good')",
+        ),
+        (
+            "transaction",
+            "#/chain/plant%2Fsensors/tx/0",
+            "document.querySelector('.verdict.good')",
+        ),
+        (
+            "cluster-alone",
+            "#/cluster",
+            "document.querySelector('[data-group]')",
+        ),
     ];
     for (size, form) in [(DESKTOP, "desktop"), (PHONE, "phone")] {
         for scheme in ["light", "dark"] {
@@ -210,7 +283,10 @@ fn views_fit_a_phone_in_light_and_dark_and_survive_a_reload() {
                 browser.go(&node.page(hash));
                 browser.until(there);
                 let over = browser.run("return document.documentElement.scrollWidth - innerWidth");
-                assert!(over.as_i64().unwrap() <= 0, "{name} is {over} wider than a {form}");
+                assert!(
+                    over.as_i64().unwrap() <= 0,
+                    "{name} is {over} wider than a {form}"
+                );
                 browser.picture(&format!("{name}-{form}-{scheme}"));
             }
             let paper = browser.run("return getComputedStyle(document.body).backgroundColor");

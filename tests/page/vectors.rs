@@ -24,8 +24,12 @@ fn read(path: &str) -> String {
 fn what_the_vectors_prove_holds_in_the_browser_and_what_is_corrupted_is_refused() {
     let (node, browser) = (Node::start(None), Browser::open());
     browser.go(&node.page(""));
-    let files: serde_json::Map<String, Value> = FILES.iter().map(|path| ((*path).to_owned(), read(path).into())).collect();
-    let run = read("tests/page/vectors.js").replace("export async function run", "async function run");
+    let files: serde_json::Map<String, Value> = FILES
+        .iter()
+        .map(|path| ((*path).to_owned(), read(path).into()))
+        .collect();
+    let run =
+        read("tests/page/vectors.js").replace("export async function run", "async function run");
     let script = format!(
         "{run}
         const files = given;
@@ -36,12 +40,20 @@ fn what_the_vectors_prove_holds_in_the_browser_and_what_is_corrupted_is_refused(
     );
     let found = browser.run_async_with(&script, &json!([files]));
     assert_eq!(found["failed"], 0, "{found}");
-    assert!(found["passed"].as_u64().unwrap_or(0) > CHECKS_MIN, "{found}");
+    assert!(
+        found["passed"].as_u64().unwrap_or(0) > CHECKS_MIN,
+        "{found}"
+    );
 }
 
 #[test]
 fn what_the_vectors_prove_holds_in_node_where_there_is_one() {
-    let runs = |arguments: &[&str]| Command::new("node").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    let runs = |arguments: &[&str]| {
+        Command::new("node")
+            .args(arguments)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+    };
     let modules = "--experimental-default-type=module";
     if !runs(&[modules, "--eval", "0"]).is_ok_and(|done| done.status.success()) {
         eprintln!("no node that takes {modules}: left to the browser");
@@ -49,6 +61,10 @@ fn what_the_vectors_prove_holds_in_node_where_there_is_one() {
     }
     let done = runs(&[modules, "tests/page/node.mjs"]).unwrap();
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
-    assert!(done.status.success(), "{said}{}", String::from_utf8_lossy(&done.stderr));
+    assert!(
+        done.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
     assert!(said.contains(" passed, 0 failed"), "{said}");
 }

@@ -127,19 +127,24 @@ export function follow(name, signal, changed, failed) {
     }
     running = false;
   };
-  let source = new EventSource(chainPath(name, "/tail?from_now=true&alone=true"));
-  const seen = { pushed: false };
-  for (const event of EVENTS) {
-    source.addEventListener(event, () => {
-      seen.pushed = true;
-      run();
-    });
-  }
+  let source = null;
+  const close = () => {
+    source?.close();
+    source = null;
+  };
+  // A browser has six connections to a node, for all its windows: those that nobody looks at give theirs back.
+  const open = () => {
+    close();
+    if (document.hidden || signal.aborted) return;
+    source = new EventSource(chainPath(name, "/tail?from_now=true&alone=true"));
+    for (const event of EVENTS) source.addEventListener(event, run);
+    source.addEventListener("open", run);
+  };
+  open();
+  document.addEventListener("visibilitychange", open, { signal });
   // A tail that is refused does not come back by itself; one that broke does.
   every(1500, signal, async () => {
-    if (source.readyState !== EventSource.OPEN) await run();
+    if (source?.readyState !== EventSource.OPEN) await run();
   });
-  every(10000, signal, run);
-  signal.addEventListener("abort", () => source.close());
-  return seen;
+  signal.addEventListener("abort", close);
 }

@@ -5,6 +5,7 @@ import { agree, el, put, say, size, trouble } from "./dom.js";
 import * as chain from "./view/chain.js";
 import * as chains from "./view/chains.js";
 import * as cluster from "./view/cluster.js";
+import * as list from "./view/list.js";
 import * as quant from "./view/quant.js";
 import * as search from "./view/search.js";
 import * as transaction from "./view/transaction.js";
@@ -23,6 +24,7 @@ function route() {
   const [first, name, kind, which] = parts;
   if (first === "chain" && name && kind === "tx") return { view: transaction, name, which, tab: "chains" };
   if (first === "chain" && name && kind === "quant") return { view: quant, name, which, tab: "chains" };
+  if (first === "chain" && name && kind === "from") return { view: list, name, which, tab: "chains" };
   if (first === "chain" && name) return { view: chain, name, tab: "chains" };
   if (first === "tree") return { view: tree, tab: "tree" };
   if (first === "cluster") return { view: cluster, tab: "cluster" };

@@ -2,7 +2,7 @@
 
 import { be, concat, equal, hex, need, sayBytes } from "./bytes.js";
 import { verify as ed25519 } from "./ed25519.js";
-import { attributes, bag, emptyRoot, extensionPath, inclusion, leafHash, nodeHash } from "./forms.js";
+import { attributes, emptyRoot, extensionPath, inclusion, leafHash, nodeHash } from "./forms.js";
 import { H } from "./hash.js";
 
 export const sayQuant = (h) => `Quant ${h.height} of chain ${hex(h.id)} (hash ${hex(h.hash)})`;
@@ -83,14 +83,14 @@ export function historyLink(a, b, path, borders = []) {
 }
 
 /** The extension conditions, with the id of `b` as the caller reads it. */
-function extends_(a, b, id, path) {
+function continues(a, b, id, path) {
   need(equal(a.id, id), "extension-chain", `the old head is of chain ${hex(a.id)}, the new one of chain ${hex(id)}`);
   order(a, b);
   extensionPath(b.alg, a.hash, a.height, b.height, path, b.histRoot, a.histRoot);
 }
 
 export function extension(a, b, path) {
-  if (a.height !== b.height || !equal(a.id, b.id)) return extends_(a, b, b.id, path);
+  if (a.height !== b.height || !equal(a.id, b.id)) return continues(a, b, b.id, path);
   need(equal(a.raw, b.raw), "extension-same-height", "two Quants of one height: evidence, keep both");
   return need(!path.length, "path-length", "a head extends itself without a path");
 }
@@ -99,7 +99,7 @@ export function extension(a, b, path) {
 export function agreement(parent, g, path) {
   need(g.fork, "fork-genesis", "the header shown as a fork's first is not a fork-genesis");
   need(parent.height + 1n === g.height, "fork-height", `the fork begins at height ${g.height}, the parent's header is ${parent.height}`);
-  extends_(parent, g, g.chainId, path);
+  continues(parent, g, g.chainId, path);
 }
 
 /** Header to the parent's Quant that anchors it. */
@@ -138,4 +138,3 @@ export function stateValue(alg, root, stateKey, proof) {
   return kind === 1 ? value : null;
 }
 
-export { bag };

@@ -62,7 +62,7 @@ function distinct(signers) {
   need(seen((s) => s.key), "quorum-key", "one public key is that of two nodes");
 }
 
-const nodesOf = (signers) => [...new Set(signers.map((s) => s.node))].sort((a, b) => (a < b ? -1 : 1));
+export const nodesOf = (signers) => [...new Set(signers.map((s) => s.node))].sort((a, b) => (a < b ? -1 : 1));
 const algsOf = (signers) => [...new Set(signers.map((s) => s.alg))].sort().map((alg) => ALGORITHMS[alg][0]).join(" and ");
 const sayNodes = (nodes) => `${nodes.length === 1 ? "node" : "nodes"} ${nodes.join(", ")}`;
 
@@ -180,4 +180,3 @@ export function anchored(trust, b, nodes, root, say) {
   return null;
 }
 
-export { nodesOf };

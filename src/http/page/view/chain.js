@@ -73,7 +73,7 @@ function draw(state, parts) {
   drawRibbon(state, parts.ribbon);
   drawTransactions(state, parts.list);
   const first = Number(state.transactions.at(-1)?.index ?? 0);
-  put(parts.older, first > 0 ? el("a", { class: "button", href: link(state.name, `/tx/${first - 1}`) }, `Older: ${first - 1}`) : null);
+  put(parts.older, first > 0 ? el("a", { class: "button", href: link(state.name, `/from/${Math.max(0, first - 100)}`) }, "Older") : null);
 }
 
 function drawFacts({ chain, name }, place) {

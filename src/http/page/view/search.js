@@ -46,16 +46,16 @@ async function inChain(text, name, signal) {
   });
   if (/^\d{1,19}$/.test(text)) await quietly(async () => {
     const answer = await get(chainPath(name, `/transactions/${text}`), signal);
-    out.push(el("h2", {}, `Transaction ${text} of ${name}`), transactionRow(answer.transaction ?? answer, rules, name));
+    out.push(el("h2", { class: "exact" }, `Transaction ${text} of ${name}`), transactionRow(answer.transaction ?? answer, rules, name));
   });
   await quietly(async () => {
     const page = await get(chainPath(name, `/history/${encodeURIComponent(text)}?newest_first=true&page_size=50`), signal);
-    if (page.transactions?.length) out.push(el("h2", {}, `Key “${text}” in ${name}, newest first`), el("div", { class: "list" }, page.transactions.map((tx) => transactionRow(tx, rules, name))));
+    if (page.transactions?.length) out.push(el("h2", { class: "exact" }, `Key “${text}” in ${name}, newest first`), el("div", { class: "list" }, page.transactions.map((tx) => transactionRow(tx, rules, name))));
   });
   if (rules?.ledger) await quietly(async () => {
     const { balance } = await get(chainPath(name, `/balance/${encodeURIComponent(text)}`), signal);
     const page = await get(chainPath(name, `/transfers/${encodeURIComponent(text)}?newest_first=true&page_size=50`), signal);
-    if (page.transactions?.length) out.push(el("h2", {}, `Account “${text}” in ${name} has ${balance ?? 0}`), el("div", { class: "list" }, page.transactions.map((tx) => transactionRow(tx, rules, name))));
+    if (page.transactions?.length) out.push(el("h2", { class: "exact" }, `Account “${text}” in ${name} has ${balance ?? 0}`), el("div", { class: "list" }, page.transactions.map((tx) => transactionRow(tx, rules, name))));
   });
   return out;
 }
