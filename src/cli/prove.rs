@@ -135,6 +135,17 @@ async fn prove_state(
         );
         return Err(CliError::Precondition(why));
     }
+    let absent = |parent: &str| {
+        let why = format!(
+            "subchain {} has not taken over {what}: what it has is what {parent} had at its split; prove it there, with --at",
+            trusted.name()
+        );
+        Err(CliError::NotFound(why))
+    };
+    // Before its first leap a subchain has sealed nothing.
+    if let (Some(parent), 0) = (parent_name(trusted), trusted.header.height) {
+        return absent(parent);
+    }
     let (proof, verdict) = client.prove_state(trusted, subject, args.at).await?;
     let absent = verdict
         .state

@@ -192,17 +192,9 @@ impl Auditor {
         }
         let attributes = read_attributes(attributes)?;
         let matched = current.rules.check(&envelope, &attributes, payload)?;
+        let of_chain = (&mut self.subchain, &mut self.state);
         let constitution = &current.rules.constitution;
-        if let Some(subchain) = &mut self.subchain {
-            subchain.check(&envelope, &attributes, payload, constitution)?;
-        }
-        if let Some(state) = &mut self.state {
-            let standing = Standing {
-                subchain: self.subchain.as_ref(),
-                constitution,
-            };
-            state.transaction(&envelope, &attributes, payload, standing)?;
-        }
+        check_state(of_chain, constitution, (&envelope, &attributes, payload))?;
         let erasure = current
             .rules
             .check_erasure(&envelope, &attributes, payload)?;
@@ -672,6 +664,24 @@ impl Rules {
         );
         Err(Refused::new("audit-payload", why))
     }
+}
+
+/// What a subchain asks of the transaction, and what it does to the state.
+fn check_state(
+    (subchain, state): (&mut Option<SubchainAudit>, &mut Option<StateAudit>),
+    constitution: &Constitution,
+    (envelope, attributes, payload): (&Envelope, &Attributes, Option<&[u8]>),
+) -> Result<(), Refused> {
+    if let Some(subchain) = subchain {
+        subchain.check(envelope, attributes, payload, constitution)?;
+    }
+    let standing = Standing {
+        subchain: subchain.as_ref(),
+        constitution,
+    };
+    state.as_mut().map_or(Ok(()), |state| {
+        state.transaction(envelope, attributes, payload, standing)
+    })
 }
 
 fn start(header: &Header, meta: &[u8]) -> Result<Current, Refused> {
