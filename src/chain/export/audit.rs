@@ -8,7 +8,7 @@ mod sentences;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::state::{Standing, StateAudit};
+use super::state::{StateAudit, check_state};
 use super::subchain::SubchainAudit;
 use crate::chain::anchor::AnchorBook;
 use crate::chain::authority::{HeadSignature, signers, verify_quorum, verify_required};
@@ -664,24 +664,6 @@ impl Rules {
         );
         Err(Refused::new("audit-payload", why))
     }
-}
-
-/// What a subchain asks of the transaction, and what it does to the state.
-fn check_state(
-    (subchain, state): (&mut Option<SubchainAudit>, &mut Option<StateAudit>),
-    constitution: &Constitution,
-    (envelope, attributes, payload): (&Envelope, &Attributes, Option<&[u8]>),
-) -> Result<(), Refused> {
-    if let Some(subchain) = subchain {
-        subchain.check(envelope, attributes, payload, constitution)?;
-    }
-    let standing = Standing {
-        subchain: subchain.as_ref(),
-        constitution,
-    };
-    state.as_mut().map_or(Ok(()), |state| {
-        state.transaction(envelope, attributes, payload, standing)
-    })
 }
 
 fn start(header: &Header, meta: &[u8]) -> Result<Current, Refused> {
