@@ -59,7 +59,6 @@ fn passes(status: &Status) -> bool {
         Code::AlreadyExists,
         Code::PermissionDenied,
         Code::Unimplemented,
-        Code::Internal,
     ];
     !for_good.contains(&status.code())
 }
