@@ -11,6 +11,8 @@ mod anchor;
 mod bounds;
 #[path = "engine/claim.rs"]
 mod claim;
+#[path = "engine/claim_world.rs"]
+mod claim_world;
 #[path = "engine/cursor.rs"]
 mod cursor;
 #[path = "engine/erase.rs"]

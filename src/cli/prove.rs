@@ -142,17 +142,24 @@ async fn prove_state(
         );
         return Err(CliError::Precondition(why));
     }
-    let (proof, verdict) = client.prove_state(trusted, subject, args.at).await?;
-    let absent = verdict
-        .state
-        .as_ref()
-        .is_some_and(|state| state.value.is_none());
-    if let Some(parent) = parent_name(trusted).filter(|_| absent) {
+    let absent = |parent: &str| {
         let why = format!(
             "subchain {} has not taken over {what}: what it has is what {parent} had at its split; prove it there, with --at",
             trusted.name()
         );
-        return Err(CliError::NotFound(why));
+        Err(CliError::NotFound(why))
+    };
+    // Before its first leap a subchain has sealed nothing.
+    if let (Some(parent), 0) = (parent_name(trusted), trusted.header.height) {
+        return absent(parent);
+    }
+    let (proof, verdict) = client.prove_state(trusted, subject, args.at).await?;
+    let has_none = verdict
+        .state
+        .as_ref()
+        .is_some_and(|state| state.value.is_none());
+    if let Some(parent) = parent_name(trusted).filter(|_| has_none) {
+        return absent(parent);
     }
     Ok((proof, verdict))
 }

@@ -197,16 +197,23 @@ impl Service {
                 self.show(route, body, |s, r| at_once(s.do_get_receipt(r)))
                     .await
             }
+            Method::ProveState => {
+                self.show(route, body, |s, r| Box::pin(s.do_prove_state(r)))
+                    .await
+            }
+            _ => self.carried_proof(route, body).await,
+        }
+    }
+
+    /// Calls about chains that are split, for their subchains.
+    async fn carried_proof(&self, route: Route, body: Bytes) -> Bytes {
+        match route.method {
             Method::ProveAnchor => {
                 self.show(route, body, |s, r| at_once(s.do_prove_anchor(r)))
                     .await
             }
             Method::ProveAbove => {
                 self.show(route, body, |s, r| at_once(s.do_prove_above(r)))
-                    .await
-            }
-            Method::ProveState => {
-                self.show(route, body, |s, r| Box::pin(s.do_prove_state(r)))
                     .await
             }
             _ => self.carried_log(route, body).await,

@@ -1,7 +1,7 @@
 //! Real clusters under load and random faults, and a checker that holds what clients saw against what the replicas have.
 //!
 //! `checker` and `history` are pure and tried on planted violations in `planted`. A round (`round`) is a fresh cluster, a load
-//! (`hands`, `book`, `plot`), faults (`faults`, `strike`, `cuts`, `damage`) and the end (`last`).
+//! (`hands`, `book`, `plot`; in long rounds also a ledger that is split, `coins`), faults (`faults`, `strike`, `cuts`, `damage`) and the end (`last`).
 //!
 //! Plain `cargo test` runs short rounds with smaller minimums (`Scale::SHORT`). `make chaos` runs the long ones:
 //! `QBC_CHAOS_ROUNDS=N` so many, `QBC_CHAOS_SEED=N` is the first seed and the others follow it,
@@ -23,6 +23,7 @@ mod process;
 
 mod book;
 mod checker;
+mod coins;
 mod control;
 mod cuts;
 mod damage;

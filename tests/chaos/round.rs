@@ -12,6 +12,7 @@ use crate::{
     book::Book,
     chance::Chance,
     checker::{Extent, Violation, check},
+    coins::{Coins, CoinsLoad},
     cuts::Cutter,
     faults::{Fault, Plan},
     fleet::{Fleet, Options},
@@ -38,6 +39,8 @@ pub struct Scale {
     pub acknowledged_min: usize,
     /// As do fewer changes of leaders.
     pub leader_changes_min: u64,
+    /// A ledger is split, and amounts go between its subchains.
+    pub coins: bool,
 }
 
 impl Scale {
@@ -48,6 +51,7 @@ impl Scale {
         network_faults: 2,
         acknowledged_min: 10_000,
         leader_changes_min: 2,
+        coins: true,
     };
     /// Of plain `cargo test`: half of the faults in half of the time, and of what has to be shown.
     pub const SHORT: Self = Self {
@@ -56,6 +60,7 @@ impl Scale {
         network_faults: 1,
         acknowledged_min: 5_000,
         leader_changes_min: 1,
+        coins: false,
     };
     /// A cluster of one, where no leader can change.
     pub const ALONE: Self = Self {
@@ -64,6 +69,7 @@ impl Scale {
         network_faults: 0,
         acknowledged_min: 3_000,
         leader_changes_min: 0,
+        coins: false,
     };
 
     pub fn plan(&self, seed: u64) -> Plan {
@@ -222,6 +228,7 @@ pub async fn run(seed: u64, scale: &Scale) -> Report {
     let plan = scale.plan(seed);
     let mut chance = Chance::of(seed);
     let mut stage = Stage::set(scale.nodes, seed, &mut chance).await;
+    let coins = coins_at_work(&stage, scale).await;
     let cutter = Cutter {
         network: Arc::clone(&stage.fleet.network),
         doors: stage.fleet.doors.fresh(),
@@ -241,11 +248,39 @@ pub async fn run(seed: u64, scale: &Scale) -> Report {
     tally.add(&striker.tally);
     stage.go_on(scale).await;
     stage.load_ends().await;
-    let violations = match struck {
+    let mut violations = match struck {
         Ok(()) => at_the_end(&mut stage, scale, &mut chance).await,
         Err(why) => [vec![broken(why)], check_answers(&stage)].concat(),
     };
+    if violations.is_empty() {
+        violations = coins_at_the_end(coins).await;
+    }
     stage.report(seed, tally, violations)
+}
+
+async fn coins_at_work(stage: &Stage, scale: &Scale) -> Option<(Coins, CoinsLoad)> {
+    if !scale.coins {
+        return None;
+    }
+    let mut coins = Coins::open(stage.fleet.doors.fresh(), 3).await;
+    let load = coins.load();
+    Some((coins, load))
+}
+
+/// What of the ledger is not as its acknowledged transfers left it, before and after all amounts have arrived.
+async fn coins_at_the_end(coins: Option<(Coins, CoinsLoad)>) -> Vec<Violation> {
+    let Some((mut coins, load)) = coins else {
+        return Vec::new();
+    };
+    coins.end(load).await;
+    let ends = [coins.is_conserved().await, coins.arrives().await];
+    let wrong = ends.into_iter().filter_map(Result::err);
+    wrong
+        .map(|what| Violation {
+            rule: "conserved",
+            what,
+        })
+        .collect()
 }
 
 async fn strike_all(striker: &mut Striker<'_>, faults: &[Fault]) -> Struck {

@@ -13,6 +13,8 @@ mod chance;
 #[allow(dead_code)]
 #[path = "../chaos/checker.rs"]
 mod checker;
+#[path = "../chaos/coins.rs"]
+mod coins;
 #[allow(dead_code)]
 #[path = "../node/dropper.rs"]
 mod dropper;

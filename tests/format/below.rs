@@ -449,6 +449,13 @@ fn forged_claims_and_credits_are_refused_by_name() {
         let refused = audited(folder.path(), &family.second(all)).unwrap_err();
         assert_eq!(refused.check, check, "{refused}");
     }
+}
+
+#[test]
+fn evidence_of_another_parent_and_a_credit_in_no_subchain_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (family, other) = (Family::new(1), Family::new(2));
+    let credit = family.credit();
     let mut astray = family.second(family.good());
     astray.quants[1].2[0].1.clone_from(&other.evidence);
     let refused = audited(folder.path(), &astray).unwrap_err();

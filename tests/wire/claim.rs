@@ -384,9 +384,7 @@ async fn what_the_part_of_a_ledger_does_not_do_is_refused_clearly() {
     );
     bang(&mut rig, "coins", ledger()).await;
     split(&mut rig, "coins", 2).await;
-    let id = id_of(&mut rig, "coins").await;
-    let place = place_of(HashAlg::Sha3_256, &id, b"bank", 2);
-    let (own, other) = (format!("coins/{place}"), format!("coins/{}", 1 - place));
+    let own = "coins/1".to_owned();
     let close = CloseRequest {
         chain: own.clone(),
         ..CloseRequest::default()
@@ -407,6 +405,17 @@ async fn what_the_part_of_a_ledger_does_not_do_is_refused_clearly() {
         ("FORK_REFUSED", Code::InvalidArgument),
         &["fork the chain that was split"],
     );
+    assert_eq!(balance(&mut rig, "coins", "bank").await.0, MINT);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_of_another_subchain_or_forged_is_refused_clearly() {
+    let mut rig = Rig::start().await;
+    bang(&mut rig, "coins", ledger()).await;
+    split(&mut rig, "coins", 2).await;
+    let id = id_of(&mut rig, "coins").await;
+    let place = place_of(HashAlg::Sha3_256, &id, b"bank", 2);
+    let (own, other) = (format!("coins/{place}"), format!("coins/{}", 1 - place));
     let astray = inject(&mut rig, &other, vec![moved("bank", "a", 1, "")]).await;
     refused(
         astray,

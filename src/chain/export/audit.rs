@@ -9,7 +9,7 @@ mod sentences;
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::anchors::check_after_split;
-use super::state::{Standing, StateAudit};
+use super::state::{StateAudit, check_state};
 use super::subchain::SubchainAudit;
 use crate::chain::anchor::AnchorBook;
 use crate::chain::authority::{HeadSignature, signers, verify_quorum, verify_required};
@@ -196,17 +196,9 @@ impl Auditor {
         }
         let attributes = read_attributes(attributes)?;
         let matched = current.rules.check(&envelope, &attributes, payload)?;
+        let of_chain = (&mut self.subchain, &mut self.state);
         let constitution = &current.rules.constitution;
-        if let Some(subchain) = &mut self.subchain {
-            subchain.check(&envelope, &attributes, payload, constitution)?;
-        }
-        if let Some(state) = &mut self.state {
-            let standing = Standing {
-                subchain: self.subchain.as_ref(),
-                constitution,
-            };
-            state.transaction(&envelope, &attributes, payload, standing)?;
-        }
+        check_state(of_chain, constitution, (&envelope, &attributes, payload))?;
         let erasure = current
             .rules
             .check_erasure(&envelope, &attributes, payload)?;

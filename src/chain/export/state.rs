@@ -22,11 +22,29 @@ use crate::chain::transaction::{
 
 /// Where a transaction under audit stands: what of it is the chain's.
 #[derive(Clone, Copy)]
-pub(super) struct Standing<'a> {
+struct Standing<'a> {
     /// None of a chain that is no subchain.
-    pub subchain: Option<&'a SubchainAudit>,
+    subchain: Option<&'a SubchainAudit>,
     /// In force.
-    pub constitution: &'a Constitution,
+    constitution: &'a Constitution,
+}
+
+/// What a subchain asks of the transaction, and what it does to the state.
+pub(super) fn check_state(
+    (subchain, state): (&mut Option<SubchainAudit>, &mut Option<StateAudit>),
+    constitution: &Constitution,
+    (envelope, attributes, payload): (&Envelope, &Attributes, Option<&[u8]>),
+) -> Result<(), Refused> {
+    if let Some(subchain) = subchain {
+        subchain.check(envelope, attributes, payload, constitution)?;
+    }
+    let standing = Standing {
+        subchain: subchain.as_ref(),
+        constitution,
+    };
+    state.as_mut().map_or(Ok(()), |state| {
+        state.transaction(envelope, attributes, payload, standing)
+    })
 }
 
 /// Recomputes balances and the state tree.
