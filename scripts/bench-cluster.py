@@ -167,45 +167,54 @@ def failover(binary, times):
 
 
 def split_under_load(binary, rounds, clients=6):
-    """The longest wait of any client around a split, and in as long a time without one."""
-    with Cluster(binary, 3) as cluster:
-        for number in range(rounds):
-            chain = f"orders{number}"
-            cluster.run(cluster.nodes[0], "bang", chain, "--content", "text")
-            over, waits, failed = threading.Event(), [], []
+    """The longest wait of any client around a split, and as long before it; then the same while the chain's leader is killed."""
+    for killing in (False, True):
+        for _ in range(rounds):
+            with Cluster(binary, 3) as cluster:
+                one_split(cluster, clients, killing)
 
-            def client(which):
-                node, turn = cluster.nodes[which % 3], 0
-                while not over.is_set():
-                    began = time.monotonic()
-                    try:
-                        cluster.run(node, "inject", chain, stdin=f"{which} {turn}\n")
-                    except RuntimeError as why:
-                        failed.append(str(why))
-                    waits.append((began, time.monotonic() - began))
-                    turn += 1
 
-            callers = [threading.Thread(target=client, args=(which,)) for which in range(clients)]
-            for caller in callers:
-                caller.start()
-            time.sleep(3)
+def one_split(cluster, clients, killing):
+    cluster.run(cluster.nodes[0], "bang", "orders", "--content", "text")
+    leader = cluster.leader_of_chain("orders")
+    asked = [node for node in cluster.nodes if node is not leader] if killing else cluster.nodes
+    over, waits, failed = threading.Event(), [], []
+
+    def client(which):
+        node, turn = asked[which % len(asked)], 0
+        while not over.is_set():
             began = time.monotonic()
-            cluster.run(cluster.nodes[1], "split", chain, "--into", "4")
-            took = time.monotonic() - began
-            time.sleep(3)
-            over.set()
-            for caller in callers:
-                caller.join()
-            before = max(wait for at, wait in waits if at + wait < began)
-            during = max(wait for at, wait in waits if at + wait >= began)
-            tell("split", clients=clients, failed=len(failed), calls=len(waits), split_s=round(took, 3), longest_before_s=round(before, 3), longest_from_the_split_on_s=round(during, 3))
+            try:
+                cluster.run(node, "inject", "orders", stdin=f"{which} {turn}\n")
+            except RuntimeError as why:
+                failed.append(str(why))
+            waits.append((began, time.monotonic() - began))
+            turn += 1
+
+    callers = [threading.Thread(target=client, args=(which,)) for which in range(clients)]
+    for caller in callers:
+        caller.start()
+    time.sleep(3)
+    if killing:
+        threading.Timer(0.03, leader.end).start()
+    began = time.monotonic()
+    cluster.run(asked[0], "split", "orders", "--into", "4")
+    took = time.monotonic() - began
+    time.sleep(3)
+    over.set()
+    for caller in callers:
+        caller.join()
+    before = max(wait for at, wait in waits if at + wait < began)
+    during = max(wait for at, wait in waits if at + wait >= began)
+    name = "split_leader_killed" if killing else "split"
+    tell(name, clients=clients, failed=len(failed), calls=len(waits), split_s=round(took, 3), longest_before_s=round(before, 3), longest_from_the_split_on_s=round(during, 3))
 
 
-def leader_of_chain(cluster, _name):
+def leader_of_chain(cluster, name):
     """The chain's group is the one whose log grows with an inject."""
     applied = lambda: {g["group_id"]: g["applied"] for g in cluster.discover()["groups"]}
     before = applied()
-    cluster.run(cluster.living()[0], "inject", "failover", stdin="where\n")
+    cluster.run(cluster.living()[0], "inject", name, stdin="where\n")
     # A replica hears of the newest commit with the next heartbeat.
     time.sleep(1)
     after = applied()
