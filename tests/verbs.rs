@@ -73,6 +73,32 @@ fn a_short_bench_acknowledges_transactions_and_finds_each_of_them_again() {
 }
 
 #[test]
+fn a_bench_with_tails_waits_until_each_has_seen_all_that_was_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = serve(dir.path());
+    let mut arguments = vec!["bench", "--endpoint", &node.url, "--json", "--catch-up"];
+    for pair in [
+        ["--tails", "3"],
+        ["--rate", "400"],
+        ["--clients", "2"],
+        ["--batch", "10"],
+        ["--duration-s", "0.5"],
+        ["--warmup-s", "0.1"],
+        ["--proofs", "1"],
+    ] {
+        arguments.extend(pair);
+    }
+    let ran = qbc(&arguments);
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
+    let report: serde_json::Value = serde_json::from_slice(&ran.stdout).expect("one JSON value");
+    let count = report["verified"]["transactions"].as_u64().unwrap();
+    assert!(count > 0, "{report:#}");
+    assert_eq!(report["tails"]["transactions"], 3 * count, "{report:#}");
+    assert_eq!(report["catch_up"]["transactions"], count, "{report:#}");
+}
+
+#[test]
 fn a_signed_bench_measures_what_the_cores_could_sign_and_verify_beside_it() {
     let dir = tempfile::tempdir().unwrap();
     let node = serve(dir.path());

@@ -90,7 +90,7 @@ pub enum TailEvent {
     /// Transactions, in order and without a gap; unproved until their Quant comes. Signatures of authors were checked.
     Transactions(Vec<ReadTransaction>),
     /// A Quant, verified; all transactions that it seals came before it, or are in it.
-    Quant(TailedQuant),
+    Quant(Box<TailedQuant>),
     /// Nothing new; the node's word.
     Heartbeat {
         /// Transactions of the chain.

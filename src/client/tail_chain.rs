@@ -112,7 +112,7 @@ impl Following {
                 index.map_or("any".to_owned(), |index| index.to_string()),
                 height.map_or("any".to_owned(), |height| height.to_string()),
             );
-            return Err(self.refuse("tail-gap", why));
+            return Err(self.refuse("tail-gap", &why));
         }
         if self.begun {
             return Ok(Told::Nothing);
@@ -132,12 +132,12 @@ impl Following {
         given: &[proto::Transaction],
     ) -> Result<Told, ClientError> {
         if !self.begun || self.quants || given.is_empty() {
-            return Err(self.refuse("tail-gap", "transactions came that should not".to_owned()));
+            return Err(self.refuse("tail-gap", "transactions came that should not"));
         }
         for (one, index) in given.iter().zip(self.next_index..) {
             if one.index != index {
                 let why = format!("transaction {index} should follow, {} came", one.index);
-                return Err(self.refuse("tail-gap", why));
+                return Err(self.refuse("tail-gap", &why));
             }
         }
         self.leaves.extend(leaves(&self.trusted, given)?);
@@ -166,12 +166,12 @@ impl Following {
         let left = convert::path(&quant.left_peaks)?;
         self.check_sealed(&header, left)?;
         self.sealed_by(&header);
-        Ok(Told::Event(TailEvent::Quant(TailedQuant {
+        Ok(Told::Event(TailEvent::Quant(Box::new(TailedQuant {
             header,
             meta,
             whole: false,
             transactions: Vec::new(),
-        })))
+        }))))
     }
 
     /// The header that must come next, in the trusted history.
@@ -183,14 +183,14 @@ impl Following {
                 "Quant {} should follow, {} came",
                 self.next_height, header.height
             );
-            return Err(self.refuse("tail-gap", why));
+            return Err(self.refuse("tail-gap", &why));
         }
         if header.height > self.trusted.header.height {
             let why = format!(
                 "Quant {} came, and the newest head is at {}",
                 header.height, self.trusted.header.height
             );
-            return Err(self.refuse("tail-head", why));
+            return Err(self.refuse("tail-head", &why));
         }
         check_meta(&header, &meta)?;
         check_in_history(&self.trusted, &header, &convert::path(&quant.path)?)?;
@@ -199,7 +199,7 @@ impl Following {
                 "Quant {} does not begin where the last one ended",
                 header.height
             );
-            return Err(self.refuse("tail-gap", why));
+            return Err(self.refuse("tail-gap", &why));
         }
         Ok((header, meta))
     }
@@ -214,15 +214,12 @@ impl Following {
                 "Quant {} seals transactions up to {end}, and they came up to {}",
                 header.height, self.next_index
             );
-            return Err(self.refuse("tail-gap", why));
+            return Err(self.refuse("tail-gap", &why));
         }
         let alg = self.trusted.alg();
         let count = (end.max(self.leaves_from) - self.leaves_from) as usize;
         let Some(mut tree) = Frontier::from_parts(from - start, left) else {
-            return Err(self.refuse(
-                "tx-root",
-                "the peaks before the first transaction are none".to_owned(),
-            ));
+            return Err(self.refuse("tx-root", "the peaks before the first transaction are none"));
         };
         for leaf in self.leaves.drain(..count.min(self.leaves.len())) {
             tree.push(alg, leaf);
@@ -233,7 +230,7 @@ impl Following {
                 "the transactions that came are not those that Quant {} seals: their tree has another root",
                 header.height
             );
-            return Err(self.refuse("tx-root", why));
+            return Err(self.refuse("tx-root", &why));
         }
         Ok(())
     }
@@ -245,10 +242,7 @@ impl Following {
 
     fn piece(&mut self, given: Vec<proto::Transaction>, more: bool) -> Result<Told, ClientError> {
         let Some(pieces) = &mut self.pieces else {
-            return Err(self.refuse(
-                "tail-gap",
-                "a piece came of a Quant that did not begin".to_owned(),
-            ));
+            return Err(self.refuse("tail-gap", "a piece came of a Quant that did not begin"));
         };
         let start = pieces.header.tx_start + pieces.given.len() as u64;
         let in_order = given
@@ -261,10 +255,7 @@ impl Following {
             .sum::<usize>();
         pieces.given.extend(given);
         if !in_order || pieces.given.len() > pieces.header.tx_count as usize {
-            return Err(self.refuse(
-                "tail-gap",
-                "its transactions do not follow each other".to_owned(),
-            ));
+            return Err(self.refuse("tail-gap", "its transactions do not follow each other"));
         }
         if pieces.bytes > QUANT_BYTES_MAX {
             let why = format!(
@@ -304,17 +295,17 @@ impl Following {
             .map(|one| ReadTransaction::of(&self.trusted, one, height));
         let transactions = read.collect::<Result<Vec<_>, _>>()?;
         self.sealed_by(&header);
-        Ok(TailEvent::Quant(TailedQuant {
+        Ok(TailEvent::Quant(Box::new(TailedQuant {
             header,
             meta,
             whole: true,
             transactions,
-        }))
+        })))
     }
 
     pub(super) fn heartbeat(&self, beat: &proto::TailHeartbeat) -> Result<Told, ClientError> {
         if !self.begun {
-            return Err(self.refuse("tail-gap", "a heartbeat came before the begin".to_owned()));
+            return Err(self.refuse("tail-gap", "a heartbeat came before the begin"));
         }
         Ok(Told::Event(TailEvent::Heartbeat {
             next_index: beat.next_index,
@@ -330,10 +321,7 @@ impl Following {
             .iter()
             .all(|one| one.name.starts_with(&below))
         {
-            return Err(self.refuse(
-                "chain-name",
-                "a subchain came that is none of this chain".to_owned(),
-            ));
+            return Err(self.refuse("chain-name", "a subchain came that is none of this chain"));
         }
         let names = split.subchains.iter().map(|one| one.name.clone());
         Ok(Told::Event(TailEvent::Split {
@@ -342,7 +330,7 @@ impl Following {
         }))
     }
 
-    fn refuse(&self, check: &'static str, why: String) -> ClientError {
+    fn refuse(&self, check: &'static str, why: &str) -> ClientError {
         ClientError::refused(check, format!("the tail of {}: {why}", self.trusted.name()))
     }
 }

@@ -240,6 +240,7 @@ impl Service {
     }
 }
 
+#[allow(clippy::option_option)] // as the command has it: any place, none, or this one
 fn expected(
     cluster_id: &[u8; 16],
     field: &str,

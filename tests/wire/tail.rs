@@ -381,7 +381,7 @@ async fn a_node_that_stops_ends_its_tails_with_the_word_to_resume_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_prefix_has_its_chains_and_those_that_come_later_and_a_split_one_its_subchains() {
+async fn a_prefix_has_its_chains_and_those_that_come_later() {
     let mut rig = Rig::with_chain("shop/a").await;
     rig.bang("other", Content::Bytes).await;
     rig.inject("shop/a", &[b"0"]).await;
@@ -396,8 +396,11 @@ async fn a_prefix_has_its_chains_and_those_that_come_later_and_a_split_one_its_s
     let begun = next(&mut stream).await;
     assert_eq!(begun.chain, "shop/b");
     words(&mut stream, &["quant 0", "tx 0"]).await;
+}
 
-    rig.bang("orders", Content::Bytes).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chain_that_is_split_has_its_subchains_unless_it_is_tailed_alone() {
+    let mut rig = Rig::with_chain("orders").await;
     rig.inject("orders", &[b"0"]).await;
     let mut live = tail(&rig, of("orders")).await.unwrap();
     let alone = TailRequest {

@@ -26,13 +26,9 @@ fn to(name: &str, token: &Bytes) -> CursorMove {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cursor_moves_with_an_inject_or_neither_does_and_outlives_the_node() {
-    let mut rig = Rig::with_chain("source").await;
-    rig.bang("sums", Content::Bytes).await;
-    rig.inject("source", &[b"0", b"1"]).await;
-    let first = token_after(&rig, of("source"), "tx 1").await;
-    let projected = |request_id: &str, expected: Option<Bytes>, to: &Bytes| InjectRequest {
+/// A sum with the place up to which it counts.
+fn projected(request_id: &str, expected: Option<Bytes>, to: &Bytes) -> InjectRequest {
+    InjectRequest {
         request_id: request_id.to_owned(),
         cursor_moves: vec![CursorMove {
             name: "adder".into(),
@@ -40,7 +36,15 @@ async fn a_cursor_moves_with_an_inject_or_neither_does_and_outlives_the_node() {
             expected,
         }],
         ..inject_request("sums", &[b"a sum"])
-    };
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cursor_moves_with_an_inject_or_neither_does_and_outlives_the_node() {
+    let mut rig = Rig::with_chain("source").await;
+    rig.bang("sums", Content::Bytes).await;
+    rig.inject("source", &[b"0", b"1"]).await;
+    let first = token_after(&rig, of("source"), "tx 1").await;
     let request = projected("r1", Some(Bytes::new()), &first);
     rig.chains.inject(request.clone()).await.unwrap();
     let again = rig
@@ -101,15 +105,44 @@ async fn a_cursor_moves_with_an_inject_or_neither_does_and_outlives_the_node() {
     words(&mut stream, &["tx 3"]).await;
 }
 
+fn moves(moves: Vec<CursorMove>) -> MoveCursorRequest {
+    MoveCursorRequest {
+        chain: "a".into(),
+        moves,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cursors_are_moved_listed_and_deleted_and_bad_moves_are_refused() {
+async fn moves_that_name_nothing_too_much_or_one_place_twice_are_refused() {
     let mut rig = Rig::with_chain("a").await;
     rig.inject("a", &[b"0"]).await;
     let token = token_after(&rig, of("a"), "tx 0").await;
-    let moves = |moves: Vec<CursorMove>| MoveCursorRequest {
-        chain: "a".into(),
-        moves,
-    };
+    for (bad, field) in [
+        (moves(Vec::new()), "moves"),
+        (moves(vec![to("", &token)]), "moves[0].name"),
+        (moves(vec![to(&"x".repeat(65), &token)]), "moves[0].name"),
+        (
+            moves(vec![to("one", &token), to("one", &token)]),
+            "moves[1].to",
+        ),
+        (moves(vec![to("one", &token); 1001]), "moves"),
+    ] {
+        let status = refused(tails(&rig).move_cursor(bad).await, FIELD, &[field]);
+        names_field(&status, field);
+    }
+    let garbled = moves(vec![to("one", &Bytes::from_static(b"?"))]);
+    refused(
+        tails(&rig).move_cursor(garbled).await,
+        TOKEN,
+        &["moves[0].to"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cursors_are_moved_listed_and_deleted() {
+    let mut rig = Rig::with_chain("a").await;
+    rig.inject("a", &[b"0"]).await;
+    let token = token_after(&rig, of("a"), "tx 0").await;
     let both = moves(vec![to("one", &token), to("two", &token)]);
     let moved = tails(&rig).move_cursor(both).await.unwrap().into_inner();
     assert_eq!(moved.cursors.len(), 2);
@@ -135,25 +168,6 @@ async fn cursors_are_moved_listed_and_deleted_and_bad_moves_are_refused() {
     );
     assert!(second.next_page_token.is_empty());
     assert_eq!(first.cursors, moved.cursors[..1]);
-    for (bad, field) in [
-        (moves(Vec::new()), "moves"),
-        (moves(vec![to("", &token)]), "moves[0].name"),
-        (moves(vec![to(&"x".repeat(65), &token)]), "moves[0].name"),
-        (
-            moves(vec![to("one", &token), to("one", &token)]),
-            "moves[1].to",
-        ),
-        (moves(vec![to("one", &token); 1001]), "moves"),
-    ] {
-        let status = refused(tails(&rig).move_cursor(bad).await, FIELD, &[field]);
-        names_field(&status, field);
-    }
-    let garbled = moves(vec![to("one", &Bytes::from_static(b"?"))]);
-    refused(
-        tails(&rig).move_cursor(garbled).await,
-        TOKEN,
-        &["moves[0].to"],
-    );
     let delete = |name: &str| DeleteCursorRequest {
         chain: "a".into(),
         name: name.to_owned(),

@@ -167,7 +167,7 @@ impl OneTail {
                 },
                 () = sleep_until(silent_since + self.wish.heartbeat) => {
                     let Ok(seen) = &seen else { continue };
-                    if !self.send(&out, self.heartbeat(seen)).await {
+                    if !self.send(&out, Self::heartbeat(seen)).await {
                         return;
                     }
                     silent_since = Instant::now();
@@ -371,7 +371,7 @@ impl OneTail {
         })
     }
 
-    fn heartbeat(&self, seen: &Seen) -> Event {
+    fn heartbeat(seen: &Seen) -> Event {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Event::Heartbeat(proto::TailHeartbeat {
             next_index: seen.next_index,
