@@ -205,11 +205,13 @@ async fn the_whole_of_a_split_is_proved_and_a_hidden_or_late_subchain_is_found_w
     lies_are_refused(&rig, &file, &head);
 }
 
+/// What is done to the subchains of a proof, and the check that refuses it.
+type Change<'a> = (&'a str, &'a dyn Fn(&mut Vec<Value>), &'a str);
+
 fn lies_are_refused(rig: &Rig, file: &Path, head: &str) {
     let text = fs::read_to_string(file).expect("the proof was written");
     let good: Value = serde_json::from_str(&text).expect("JSON");
     let one = good["whole"]["subchains"][0].clone();
-    type Change<'a> = (&'a str, &'a dyn Fn(&mut Vec<Value>), &'a str);
     let changes: [Change<'_>; 6] = [
         ("hidden", &|all| drop(all.pop()), "whole-count"),
         ("twice", &|all| all[2] = one.clone(), "whole-child"),
