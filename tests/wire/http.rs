@@ -9,10 +9,26 @@ use qbc::proto::constitution::Content;
 use serde_json::{Value, json};
 
 use crate::{
-    http_client::{Events, connect, send},
+    http_client::{Answer, Events, connect, send},
     process::qbc,
     rig::{Rig, with_heads},
 };
+
+impl Rig {
+    pub fn get(&self, path: &str) -> Answer {
+        send(self.node().address(), &format!("GET {path}"), &[], &[])
+    }
+
+    pub fn post_json(&self, path: &str, body: &str) -> Answer {
+        let json = [("Content-Type", "application/json")];
+        let line = format!("POST {path}");
+        send(self.node().address(), &line, &json, body.as_bytes())
+    }
+
+    pub fn http(&self, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        send(self.node().address(), line, headers, body)
+    }
+}
 
 fn b64(text: &str) -> String {
     STANDARD.encode(text)
