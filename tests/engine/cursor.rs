@@ -93,7 +93,7 @@ fn an_inject_and_its_cursor_are_both_done_or_neither() {
     let replica = Replica::new(&open(dir.path()), 1);
     banged(&replica);
     let mut time = 2001;
-    let one = |command: Vec<u8>| {
+    let mut one = |command: Vec<u8>| {
         time += 1;
         replica
             .apply(&[entry(time, &[command])])

@@ -9,10 +9,26 @@ use qbc::proto::constitution::Content;
 use serde_json::{Value, json};
 
 use crate::{
-    http_client::{Events, connect, send},
+    http_client::{Answer, Events, connect, send},
     process::qbc,
     rig::{Rig, with_heads},
 };
+
+impl Rig {
+    pub fn get(&self, path: &str) -> Answer {
+        send(self.node().address(), &format!("GET {path}"), &[], &[])
+    }
+
+    pub fn post_json(&self, path: &str, body: &str) -> Answer {
+        let json = [("Content-Type", "application/json")];
+        let line = format!("POST {path}");
+        send(self.node().address(), &line, &json, body.as_bytes())
+    }
+
+    pub fn http(&self, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        send(self.node().address(), line, headers, body)
+    }
+}
 
 fn b64(text: &str) -> String {
     STANDARD.encode(text)
@@ -485,16 +501,10 @@ async fn slow_and_half_open_requests_hold_nobody_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn readiness_turns_before_the_node_stops_and_metrics_are_what_the_dashboard_asks_for() {
+async fn metrics_are_what_the_dashboard_asks_for() {
     let mut rig = Rig::with_chain("a").await;
     rig.inject("a", &[b"0", b"1"]).await;
     rig.get("/v1/chains/b").refused(404, "CHAIN_UNKNOWN", "b");
-    assert_eq!(rig.get("/livez").ok().json()["live"], true);
-    let ready = rig.get("/readyz").ok().json();
-    assert_eq!(
-        (&ready["ready"], &ready["reasons"]),
-        (&json!(true), &json!([]))
-    );
     let metrics = rig.get("/metrics").ok();
     assert!(
         metrics.head.contains("openmetrics-text"),
@@ -531,8 +541,20 @@ async fn readiness_turns_before_the_node_stops_and_metrics_are_what_the_dashboar
         );
     }
     rig.stop().await;
+}
 
-    let node = crate::process::Launch::new(&rig.data())
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readiness_turns_before_the_node_stops() {
+    let rig = Rig::with_chain("a").await;
+    assert_eq!(rig.get("/livez").ok().json()["live"], true);
+    let ready = rig.get("/readyz").ok().json();
+    assert_eq!(
+        (&ready["ready"], &ready["reasons"]),
+        (&json!(true), &json!([]))
+    );
+    drop(rig);
+    let folder = tempfile::tempdir().unwrap();
+    let node = crate::process::Launch::new(&folder.path().join("data"))
         .env("QBC_STOP_NOTICE_MS", "3000")
         .start();
     let address = node.address();
@@ -555,13 +577,7 @@ async fn readiness_turns_before_the_node_stops_and_metrics_are_what_the_dashboar
     );
     assert_eq!(told.json()["reasons"][0], "the node is stopping");
     let text = [("Content-Type", "text/plain")];
-    send(
-        address,
-        "POST /v1/chains/a/transactions",
-        &text,
-        b"still taken",
-    )
-    .ok();
+    send(address, "POST /inject", &text, b"still taken").ok();
     assert_eq!(stopping.join().unwrap().code, Some(0));
 }
 
@@ -586,4 +602,79 @@ async fn a_chain_of_bytes_takes_any_payload_and_shows_none_as_a_page() {
             .contains("sandbox")
     );
     rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_curl_lines_of_the_readme_do_what_they_say() {
+    let mut rig = Rig::start().await;
+    let readme = include_str!("../../README.md");
+    let (_, lines) = readme.split_once("```sh http\n").expect("the lines");
+    let (lines, _) = lines.split_once("```").expect("their end");
+    let here = rig.node().address().to_string();
+    let mut said = Vec::new();
+    for line in lines.lines() {
+        let line = line.replace("127.0.0.1:7420", &here);
+        let ran = std::process::Command::new("sh")
+            .args(["-c", &line])
+            .current_dir(rig.folder.path())
+            .output()
+            .expect("sh runs");
+        let text = String::from_utf8_lossy(&ran.stdout).into_owned();
+        // 28: curl ends the tail, which never ends by itself.
+        let well =
+            ran.status.success() || (line.contains("/tail") && ran.status.code() == Some(28));
+        assert!(
+            well && !text.contains("\"reason\""),
+            "{line}: {text} {ran:?}"
+        );
+        said.push(text);
+    }
+    assert_eq!(said.len(), 9);
+    assert!(said[3].contains("\"transactions\":\"2\""), "{}", said[3]);
+    assert_eq!(said[5], "{\"cups\": 2}");
+    assert!(said[7].contains("event: quant"), "{}", said[7]);
+    let id = hex::encode(rig.chain("main").await.chain_id);
+    let file = rig.file("proof.json");
+    let heads = rig.file("heads.json");
+    let verify = ["verify", file.to_str().unwrap(), "--trust-chain", &id];
+    qbc(&with_heads(&heads, &verify)).well("verify of the proof by curl");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_holds_nothing_is_invited_and_one_with_chains_is_not() {
+    let rig = Rig::with_chain("a").await;
+    let other = tempfile::tempdir().unwrap();
+    let node = crate::process::Launch::new(&other.path().join("data")).start();
+    let invite = |host: &str| rig.post_json("/discover", &json!({"host": host}).to_string());
+    invite("nowhere").refused(400, "FIELD_INVALID", "HOST:PORT");
+    invite("127.0.0.1:1").refused(503, "NODE_UNAVAILABLE", "127.0.0.1:1");
+    invite(&rig.node().address().to_string()).refused(409, "CLUSTER_REFUSES", "already");
+    let came = invite(&node.address().to_string()).ok().json();
+    assert_eq!(came["address"], node.address().to_string());
+    let nodes = rig.get("/discover").ok().json();
+    assert_eq!(nodes["nodes"].as_array().map(Vec::len), Some(2), "{nodes}");
+    // The same process, on the same port, serves the chain of the other one.
+    let began = Instant::now();
+    while send(node.address(), "GET /v1/chains/a", &[], &[]).status != 200 {
+        assert!(began.elapsed() < Duration::from_secs(30));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let full = tempfile::tempdir().unwrap();
+    let full = crate::process::Launch::new(&full.path().join("data")).start();
+    let text = [("Content-Type", "text/plain")];
+    send(full.address(), "POST /inject", &text, b"mine").ok();
+    invite(&full.address().to_string()).refused(409, "CLUSTER_REFUSES", "chains");
+    send(full.address(), "GET /chain", &[], &[]).ok();
+    let mut cluster =
+        qbc::proto::cluster::cluster_service_client::ClusterServiceClient::new(rig.channel());
+    let nobody = cluster
+        .enter(qbc::proto::cluster::EnterRequest::default())
+        .await;
+    let code = (nobody.unwrap_err().code(), tonic::Code::InvalidArgument);
+    assert_eq!(code.0, code.1);
+    let nobody = cluster
+        .invite(qbc::proto::cluster::InviteRequest::default())
+        .await;
+    assert_eq!(nobody.unwrap_err().code(), tonic::Code::InvalidArgument);
 }
