@@ -19,7 +19,7 @@
 //! | `peer` | 5 | links between nodes, who is believed to be one |
 //! | `service` | 6 | the gRPC face |
 //! | [`client`] | 6 | the SDK: verifies every proof itself |
-//! | `http` | 7 | plain HTTP: JSON, the operations face, the super log as tiles |
+//! | `http` | 7 | plain HTTP: JSON, tails, the operations face, the super log as tiles |
 //! | `config` | 7 | defaults, file, environment, flags |
 //! | `node` | 8 | wiring, clock, signals |
 //! | `cli` | 9 | the verbs; the only room that prints |

@@ -7,11 +7,16 @@ const PORTS_MAX: usize = 1000;
 
 const NO_PORT: &str = "give HOST:PORT with a port from 1 to 65535, an IPv6 host in brackets";
 
-/// Every address of HOST:PORT or HOST:FROM-TO; none of an empty text. The error is the cure.
+/// Every address of HOST:PORT or HOST:FROM-TO, several with commas between; none of an empty text. The error is the cure.
 pub(super) fn expand(text: &str) -> Result<Vec<String>, &'static str> {
     if text.is_empty() {
         return Ok(Vec::new());
     }
+    let all = text.split(',').map(|one| range(one.trim()));
+    Ok(all.collect::<Result<Vec<_>, _>>()?.concat())
+}
+
+fn range(text: &str) -> Result<Vec<String>, &'static str> {
     let (host, ports) = split(text)?;
     let (from, to) = ports.split_once('-').unwrap_or((ports, ports));
     let (from, to) = (port(from)?, port(to)?);

@@ -268,11 +268,10 @@ impl Group {
         let metrics = metrics.borrow_watched();
         let last = metrics.last_log_index.unwrap_or(0);
         let applied = metrics.last_applied.map_or(0, |id| id.index);
-        let slowest = metrics.replication.as_ref().and_then(|others| {
-            let has = others
-                .values()
-                .map(|id| id.as_ref().map_or(0, |id| id.index));
-            has.min().map(|has| last.saturating_sub(has))
+        let slowest = metrics.replication.as_ref().map(|others| {
+            let has = others.values();
+            let has = has.map(|id| id.as_ref().map_or(0, |id| id.index));
+            last.saturating_sub(has.min().unwrap_or(last))
         });
         (last.saturating_sub(applied), slowest)
     }

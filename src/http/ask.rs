@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use axum::{body::Body, http::request::Parts};
+use axum::{
+    body::{Body, BodyDataStream},
+    http::request::Parts,
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -27,6 +30,9 @@ use crate::peer::PeerInfo;
 
 /// Bytes of a body: a message of 4 MiB, whose payloads are a third longer in base64.
 pub const BODY_BYTES_MAX: usize = 6 << 20;
+/// Of a body that is too large, so much is read all the same, and for so long.
+const DRAINED_BYTES_MAX: usize = 32 << 20;
+const DRAINED_MAX: Duration = Duration::from_secs(5);
 /// How long a body may take to come.
 const BODY_TIME_MAX: Duration = Duration::from_secs(20);
 /// Bytes of bodies that are not whole yet, of all requests together, in steps.
@@ -193,11 +199,12 @@ impl Ask {
     pub async fn bytes(&mut self) -> Result<Bytes, Problem> {
         let length = self.parts.headers.get(axum::http::header::CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if length.is_some_and(|length| length > BODY_BYTES_MAX as u64) {
-            return Err(Problem::too_large(BODY_BYTES_MAX));
-        }
         let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner);
         let body = std::mem::take(body);
+        if length.is_some_and(|length| length > BODY_BYTES_MAX as u64) {
+            drain(body.into_data_stream()).await;
+            return Err(Problem::too_large(BODY_BYTES_MAX));
+        }
         let whole = timeout(BODY_TIME_MAX, whole(body, &self.web.room)).await;
         whole.unwrap_or_else(|_| {
             let why = format!(
@@ -216,12 +223,27 @@ async fn whole(body: Body, room: &Room) -> Result<Bytes, Problem> {
         let piece = piece
             .map_err(|error| Problem::unreadable(format!("the body can't be read: {error}")))?;
         if bytes.len() + piece.len() > BODY_BYTES_MAX {
+            drain(pieces).await;
             return Err(Problem::too_large(BODY_BYTES_MAX));
         }
         held.push(room.take(piece.len())?);
         bytes.extend_from_slice(&piece);
     }
     Ok(bytes.freeze())
+}
+
+/// Takes in some of what is too much: who is still sending when the connection closes never reads why.
+async fn drain(mut pieces: BodyDataStream) {
+    let mut left = DRAINED_BYTES_MAX;
+    let all = async {
+        while let Some(Ok(piece)) = pieces.next().await {
+            left = left.saturating_sub(piece.len());
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = timeout(DRAINED_MAX, all).await;
 }
 
 /// Another type of body is meant.

@@ -5,7 +5,10 @@ use super::{
     ask::Ask,
     problem::Problem,
 };
-use crate::proto::{self, cluster::DiscoverRequest};
+use crate::proto::{
+    self,
+    cluster::{DiscoverRequest, InviteRequest},
+};
 
 /// A handler that makes a message, calls an rpc with it and shows the answer.
 macro_rules! plain {
@@ -36,6 +39,7 @@ plain! {
     move_cursor: proto::MoveCursorRequest => tails.move_cursor;
     delete_cursor: proto::DeleteCursorRequest => tails.delete_cursor;
     discover: DiscoverRequest => cluster.discover;
+    invite: InviteRequest => cluster.invite;
 }
 
 /// Bang.

@@ -5,7 +5,7 @@ use tonic::service::Routes;
 use crate::proto::{
     chain_service_client::ChainServiceClient,
     cluster::cluster_service_client::ClusterServiceClient, node_service_client::NodeServiceClient,
-    proof_service_client::ProofServiceClient,
+    proof_service_client::ProofServiceClient, tail_service_client::TailServiceClient,
 };
 
 /// Pages of Quants may hold constitutions of 1 MiB.

@@ -444,7 +444,7 @@ pub static ROUTES: &[Route] = &[
         "/discover",
         ("InviteRequest", "InviteResponse"),
         &[],
-        short::invite,
+        chains::invite,
         "Invites a node that holds nothing yet into the cluster.",
     ),
 ];

@@ -93,13 +93,3 @@ pub fn chain(ask: Ask) -> Answering {
         })
     })
 }
-
-/// Invites a node that holds nothing yet.
-pub fn invite(mut ask: Ask) -> Answering {
-    Box::pin(async move {
-        let message: web::InviteRequest = ask.message().await?;
-        let info = ask.parts.extensions.get().copied();
-        let answer = ask.web.node.invite(message.host, info).await?;
-        json(&answer)
-    })
-}

@@ -8,8 +8,7 @@ use axum::{
     http::{HeaderValue, Method, Request, Response, StatusCode, header},
     middleware::from_fn_with_state,
 };
-use futures::future::BoxFuture;
-use tonic::{Status, service::Routes};
+use tonic::service::Routes;
 
 use super::{
     ask::{Ask, Room},
@@ -20,7 +19,7 @@ use super::{
     routes::{answer, find},
     super_log::SuperLog,
 };
-use crate::{peer::PeerInfo, proto::web::InviteResponse, telemetry};
+use crate::telemetry;
 
 /// What the node behind the face says and does.
 pub trait NodeFace: Send + Sync {
@@ -28,12 +27,6 @@ pub trait NodeFace: Send + Sync {
     fn readiness(&self) -> Readiness;
     /// Its counters in the text format of OpenMetrics.
     fn metrics(&self) -> String;
-    /// Asks a node that holds nothing yet into the cluster, in the name of who is at the other end of the connection.
-    fn invite(
-        &self,
-        host: String,
-        who: Option<PeerInfo>,
-    ) -> BoxFuture<'_, Result<InviteResponse, Status>>;
 }
 
 /// Everything that handlers need.

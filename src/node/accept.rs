@@ -37,8 +37,10 @@ const GREETING_MAX: Duration = Duration::from_secs(20);
 /// How long a connection of HTTP/1 may live without a word from here: there are no frames that show that the other side
 /// lives, and whoever says a byte now and then keeps none open.
 const WEB_MAX: Duration = Duration::from_secs(60);
-/// The first byte of an HTTP/2 client's greeting, and of no request of HTTP/1 that is served.
-const GREETING_FIRST: u8 = b'P';
+/// How an HTTP/2 client's greeting begins, and no request of HTTP/1 that is served.
+const GREETING_FIRST: &[u8; 3] = b"PRI";
+/// Before the rest of a greeting is looked for again that has only begun.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Pause after an accept that failed: what fails now fails in the next moment too.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
@@ -143,15 +145,24 @@ async fn enter(
 
 /// The stream, and whether it speaks HTTP/1.
 async fn told_apart(stream: TcpStream, trust: &Trust) -> io::Result<(PeerStream, bool)> {
-    let mut first = [0];
-    if stream.peek(&mut first).await? == 0 {
+    let mut first = [0; GREETING_FIRST.len()];
+    let come = loop {
+        let come = stream.peek(&mut first).await?;
+        let begun = come < first.len() && GREETING_FIRST.starts_with(&first[..come]);
+        if come == 0 || !begun {
+            break come;
+        }
+        // Peeking again would answer at once, with the same.
+        sleep(LOOK_AGAIN).await;
+    };
+    if come == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     if first[0] == TLS_HANDSHAKE {
         // Boxed: a handshake is large, and most connections have none.
         Ok((trust.accept(stream).boxed().await?, false))
     } else {
-        Ok((PeerStream::Plain(stream), first[0] != GREETING_FIRST))
+        Ok((PeerStream::Plain(stream), first != *GREETING_FIRST))
     }
 }
 

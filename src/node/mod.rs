@@ -1,6 +1,7 @@
 //! The node: configuration to rooms to a running server. The clock, the signals and the end of the process live here.
 
 mod accept;
+mod elsewhere;
 mod identity;
 mod keys;
 mod log_face;
@@ -35,6 +36,7 @@ use crate::seal::Sealer;
 use crate::service::{NodeFacts, ReflectionError, Service, Signer};
 use crate::store::{DATA_FORMAT, FolderError, HeldFolder, Store, StoreError};
 
+use elsewhere::Elsewhere;
 use identity::{MembersFile, Own};
 pub use keys::{KeyError, Keys};
 use log_face::LogFace;
@@ -104,6 +106,22 @@ pub fn serve(
     small_pages();
     let failed = Arc::new(failed);
     end_on_panic(failed.clone());
+    let (mut config, mut ready) = (config, Some(ready));
+    loop {
+        let ready = |address| ready.take().map_or((), |ready| ready(address));
+        match live(config.clone(), ready, failed.clone())? {
+            None => return Ok(()),
+            Some(elsewhere) => config = elsewhere.prepare(config)?,
+        }
+    }
+}
+
+/// One life of the node: as long as it stays in its cluster.
+fn live(
+    config: Config,
+    ready: impl FnOnce(SocketAddr),
+    failed: Arc<impl Fn(&str) + Send + Sync + 'static>,
+) -> Result<Option<Elsewhere>, NodeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -190,7 +208,7 @@ async fn run(
     opened: &Opened,
     ready: impl FnOnce(SocketAddr),
     failed: OnFailure,
-) -> Result<(), NodeError> {
+) -> Result<Option<Elsewhere>, NodeError> {
     let stop_asked = stop_signal()?;
     notify::starting();
     let address = config.address()?;
@@ -221,11 +239,12 @@ async fn run(
     let start = tokio::select! {
         started = started => started?,
         // Whoever waits for a cluster that does not answer may be told to stop.
-        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        _ = stop.wait_for(|stop| *stop) => return Ok(None),
     };
     ready(address);
     notify::ready(address, start.groups.clone());
-    start.run(stop_asked).await
+    let members = start.run(stop_asked).await?;
+    Ok(members.map(|members| Elsewhere { address, members }))
 }
 
 /// What a node begins with.
@@ -278,6 +297,8 @@ impl Beginning {
         let (groups, own) = self.open_groups(&member, own, parts, clock.clone()).await?;
         let facts = Arc::new(NodeFacts {
             started_ms: now_ms(),
+            address: self.advertised.clone(),
+            dial: self.dial.clone(),
             fail_at: std::env::var_os("QBC_FAILPOINT")
                 .map(|file| (file.into(), end_now as fn() -> !)),
             ..NodeFacts::default()
@@ -507,7 +528,11 @@ impl Node {
         Ok(())
     }
 
-    async fn run(self, mut stop_asked: watch::Receiver<bool>) -> Result<(), NodeError> {
+    /// Until it is told to stop, or asked into another cluster: then its members.
+    async fn run(
+        self,
+        mut stop_asked: watch::Receiver<bool>,
+    ) -> Result<Option<Vec<String>>, NodeError> {
         self.phase.serving();
         let stop = self.server_stop.subscribe();
         tokio::spawn(self.sealer.clone().run(self.groups.clone(), stop.clone()));
@@ -518,18 +543,27 @@ impl Node {
             .member
             .clone()
             .keep(self.groups.clone(), self.signer.clone());
+        let mut invited = self.facts.invited.subscribe();
         tokio::select! {
             _ = stop_asked.wait_for(|stop| *stop) => {}
             () = left => tracing::warn!("this node left the cluster; it stops"),
+            _ = invited.wait_for(|members| !members.is_empty()) => {
+                tracing::warn!("this node, which holds nothing, was asked into another cluster; it goes there");
+            }
         }
-        self.stop().await
+        let told = *stop_asked.borrow();
+        let members = invited.borrow().clone();
+        if told || members.is_empty() {
+            notify::stopping();
+        }
+        self.stop().await?;
+        Ok(Some(members).filter(|members| !told && !members.is_empty()))
     }
 
     /// Leaderships go to others first; then requests under way may end, within the limit. Everything acknowledged is on
     /// disk already.
     async fn stop(self) -> Result<(), NodeError> {
         self.phase.stopping();
-        notify::stopping();
         if let Some(health) = &self.health {
             // Clients that watch the health turn away before the listener closes.
             health

@@ -69,7 +69,7 @@ impl Plain {
 
     async fn serve(self, connection: Connection) {
         let info = connection.connect_info();
-        let (routes, mut stop, alive) = (self.routes, self.stop, self.alive);
+        let (routes, stop, alive) = (self.routes, self.stop, self.alive);
         let service = service_fn(move |mut request: http::Request<Incoming>| {
             request.extensions_mut().insert(info);
             routes.clone().call(request.map(Body::new))
@@ -84,7 +84,7 @@ impl Plain {
         let mut serving = std::pin::pin!(serving.with_upgrades());
         let ended = tokio::select! {
             ended = serving.as_mut() => ended,
-            _ = stop.wait_for(|stop| *stop) => {
+            () = stopped(stop) => {
                 serving.as_mut().graceful_shutdown();
                 serving.await
             }
@@ -94,6 +94,10 @@ impl Plain {
         }
         drop(alive);
     }
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 impl Served {

@@ -5,15 +5,10 @@ use std::sync::{
     atomic::{AtomicU8, Ordering},
 };
 
-use futures::future::BoxFuture;
-use tonic::Status;
-
 use super::metrics;
 use crate::consensus::Groups;
 use crate::engine::{GroupId, META_GROUP};
 use crate::http::{NodeFace, Readiness};
-use crate::peer::PeerInfo;
-use crate::proto::web::InviteResponse;
 use crate::service::Service;
 
 const STARTING: u8 = 0;
@@ -73,14 +68,6 @@ impl NodeFace for WebFace {
 
     fn metrics(&self) -> String {
         metrics::text(self)
-    }
-
-    fn invite(
-        &self,
-        _: String,
-        _: Option<PeerInfo>,
-    ) -> BoxFuture<'_, Result<InviteResponse, Status>> {
-        Box::pin(async { Err(Status::unimplemented("")) })
     }
 }
 

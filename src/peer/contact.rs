@@ -7,8 +7,8 @@ use tonic::{Code, Request, Response, Status, transport::Channel};
 
 use crate::peer::Trust;
 use crate::proto::cluster::{
-    DiscoverRequest, DiscoverResponse, JoinRequest, JoinResponse, LeaveRequest, LeaveResponse,
-    cluster_service_client::ClusterServiceClient,
+    DiscoverRequest, DiscoverResponse, EnterRequest, EnterResponse, JoinRequest, JoinResponse,
+    LeaveRequest, LeaveResponse, cluster_service_client::ClusterServiceClient,
 };
 
 /// Between two rounds over all addresses.
@@ -84,6 +84,17 @@ impl ClusterContact {
         let mut client = self.client(address)?;
         let request = timed(LeaveRequest { node_id }, limit);
         ask(address, limit, client.leave(request)).await
+    }
+
+    /// Asks a node that holds nothing yet into another cluster.
+    pub async fn enter(
+        &self,
+        address: &str,
+        request: &EnterRequest,
+        limit: Duration,
+    ) -> Result<EnterResponse, ContactError> {
+        let mut client = self.client(address)?;
+        ask(address, limit, client.enter(timed(request.clone(), limit))).await
     }
 
     /// Asks one address after the other for entry, in rounds, until one lets the node in. A refusal ends it after its

@@ -8,15 +8,16 @@ use crate::consensus::DecideError;
 use crate::engine::{META_GROUP, MemberCommand, Standing};
 use crate::peer::PeerInfo;
 use crate::proto::cluster::{
-    self, DiscoverRequest, DiscoverResponse, JoinRequest, JoinResponse, LeaveRequest,
-    LeaveResponse, NodeState, Renewal, cluster_service_server::ClusterService,
+    self, DiscoverRequest, DiscoverResponse, EnterRequest, EnterResponse, InviteRequest,
+    InviteResponse, JoinRequest, JoinResponse, LeaveRequest, LeaveResponse, NodeState, Renewal,
+    cluster_service_server::ClusterService,
 };
 use crate::store::DATA_FORMAT;
 
 /// How long a decision may take to reach this node's own replica.
 const SEEN_MAX: Duration = Duration::from_secs(5);
 /// Longest address of a node.
-const ADDRESS_BYTES_MAX: usize = 255;
+pub(super) const ADDRESS_BYTES_MAX: usize = 255;
 
 #[tonic::async_trait]
 impl ClusterService for Service {
@@ -27,6 +28,16 @@ impl ClusterService for Service {
     async fn discover(&self, request: Request<DiscoverRequest>) -> Answer<DiscoverResponse> {
         self.trusted(&request, "list nodes and groups")?;
         Ok(Response::new(self.do_discover()))
+    }
+    async fn invite(&self, request: Request<InviteRequest>) -> Answer<InviteResponse> {
+        self.trusted(&request, "ask a node into the cluster")?;
+        self.do_invite(&request.into_inner())
+            .await
+            .map(Response::new)
+    }
+    async fn enter(&self, request: Request<EnterRequest>) -> Answer<EnterResponse> {
+        self.trusted(&request, "ask this node into a cluster")?;
+        self.do_enter(&request.into_inner()).map(Response::new)
     }
     async fn leave(&self, request: Request<LeaveRequest>) -> Answer<LeaveResponse> {
         self.trusted(&request, "make a node leave")?;

@@ -18,6 +18,7 @@ mod fork;
 mod history;
 mod info;
 mod inject;
+mod invite;
 mod lanes;
 mod leap;
 mod ledger;
@@ -56,6 +57,7 @@ use crate::seal::Sealer;
 
 use catalog::Catalog;
 use edge::{Deadline, Edge, Timely};
+pub use invite::has_chains;
 use lanes::Lanes;
 pub use limits::MESSAGE_BYTES_MAX;
 use limits::READERS_MAX;
@@ -73,6 +75,12 @@ pub struct NodeFacts {
     pub started_ms: u64,
     /// Quants that the scrub has checked.
     pub scrubbed_quants: std::sync::atomic::AtomicU64,
+    /// Where the others reach this node, HOST:PORT.
+    pub address: String,
+    /// Advertised address of another node -> the one to dial instead.
+    pub dial: std::collections::BTreeMap<String, String>,
+    /// The members of a cluster that this node was asked into; none: it stays where it is.
+    pub invited: tokio::sync::watch::Sender<Vec<String>>,
     /// A file that names the point at which the process ends, and how it does: for tests of crashes. Who ends takes the
     /// file along, so of several nodes with the same one only the first does.
     pub fail_at: Option<(std::path::PathBuf, fn() -> !)>,

@@ -113,7 +113,7 @@ fn http(rig: &Rig, request: &str) -> (u16, String, Vec<u8>) {
     socket
         .set_read_timeout(Some(Duration::from_secs(30)))
         .expect("a timeout");
-    let whole = format!("{request} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let whole = format!("{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     socket.write_all(whole.as_bytes()).expect("the node reads");
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer).expect("the node closes");
@@ -163,7 +163,7 @@ async fn over_http_there_are_the_checkpoint_and_tiles_and_every_other_path_is_to
         ("GET /tile/0", 404, "three digits"),
         ("GET /", 404, "gRPC"),
         ("GET /tiles", 404, "gRPC"),
-        ("DELETE /other", 405, "gRPC"),
+        ("DELETE /other", 404, "gRPC"),
         ("DELETE /checkpoint", 405, ""),
     ];
     for (request, expected, word) in cases {
