@@ -554,6 +554,9 @@ impl Node {
         }
         let told = *stop_asked.borrow();
         let members = invited.borrow().clone();
+        if told || members.is_empty() {
+            notify::stopping();
+        }
         self.stop().await?;
         Ok(Some(members).filter(|members| !told && !members.is_empty()))
     }
@@ -562,7 +565,6 @@ impl Node {
     /// disk already.
     async fn stop(self) -> Result<(), NodeError> {
         self.phase.stopping();
-        notify::stopping();
         if let Some(health) = &self.health {
             // Clients that watch the health turn away before the listener closes.
             health

@@ -54,7 +54,7 @@ impl Browser {
             driver,
             port: port.expect("chromedriver says its port"),
             session: String::new(),
-            profile: profile,
+            profile,
         };
         browser.begin();
         browser
