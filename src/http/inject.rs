@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
+use tonic::Code;
 
 use super::{
     answer::{Answering, json},
@@ -69,7 +70,7 @@ pub async fn of_json(ask: &Ask, chain: &str, body: &[u8]) -> Result<proto::Injec
     if !fields.contains_key("data") {
         let mut given: Map<String, Value> = serde_json::from_slice(body).map_err(bad)?;
         let meant = given.entry("chain").or_insert_with(|| chain.into());
-        if meant != chain {
+        if meant != chain && !chain.is_empty() {
             let why = format!("the path says {chain}; say it once");
             return Err(Problem::field("chain", why));
         }
@@ -95,7 +96,12 @@ async fn is_json(ask: &Ask, chain: &str) -> Result<bool, Problem> {
         chain: chain.to_owned(),
         any_replica: true,
     };
-    let answer = ask.face().chains().get_chain(ask.call(message)).await?;
+    let answer = match ask.face().chains().get_chain(ask.call(message)).await {
+        Ok(answer) => answer,
+        // The inject itself tells so, or makes the chain.
+        Err(status) if status.code() == Code::NotFound => return Ok(false),
+        Err(status) => return Err(status.into()),
+    };
     let records = answer.into_inner().chain.unwrap_or_default().constitution;
     let constitution = Constitution::parse(&records);
     Ok(constitution.is_ok_and(|known| known.content == Content::Json))
@@ -138,7 +144,8 @@ fn one(
         match name {
             "key" => input.key = value.into(),
             "id" => input.id = value.into(),
-            _ => request_id = value,
+            "request_id" => request_id = value,
+            _ => {}
         }
     }
     let request_id = String::from_utf8(request_id)

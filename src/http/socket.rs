@@ -82,6 +82,8 @@ pub async fn upgraded(mut ask: Ask, message: proto::TailRequest) -> Answer {
     let upgrade = upgrade.map_err(|refused| {
         Problem::unreadable(format!("this is no request for a WebSocket: {refused}"))
     })?;
+    // What the query says is the tail's, not that of each inject.
+    ask.parts.uri = ask.parts.uri.path().parse().unwrap_or_default();
     let events = ask.face().tails().tail(ask.stream(message)).await?;
     let upgrade = upgrade
         .max_message_size(MESSAGE_BYTES_MAX)

@@ -145,6 +145,10 @@ async fn over_a_socket_events_come_and_injects_go() {
         (&refused["tag"], &refused["problem"]["reason"]),
         (&json!("t"), &json!("FIELD_INVALID"))
     );
+    socket.say(&json!({"inject": {"data": "two"}, "tag": 8}));
+    let second = socket.hear("inject");
+    assert_eq!(second["inject"]["runs"][0]["first_index"], "1", "{second}");
+    assert_eq!(second["inject"]["runs"][0]["duplicate"], false);
     socket.send(PING, b"there?");
     loop {
         let (kind, payload) = socket.next().expect("the socket is open");

@@ -161,7 +161,7 @@ async fn over_http_there_are_the_checkpoint_and_tiles_and_every_other_path_is_to
         ("GET /tile/0/000.p/0", 404, "1 to 255"),
         ("GET /tile/..%2f..%2fetc", 404, "three digits"),
         ("GET /tile/0", 404, "three digits"),
-        ("GET /", 404, "gRPC"),
+        ("GET /other", 404, "gRPC"),
         ("GET /tiles", 404, "gRPC"),
         ("DELETE /other", 404, "gRPC"),
         ("DELETE /checkpoint", 405, ""),
