@@ -262,8 +262,12 @@ fn tally(outcome: &Outcome) {
             let new = new.map(|run| u64::from(run.count)).sum();
             counts.transactions.inc_by(new);
         }
-        Outcome::Sealed(Ok(sealed)) if !sealed.duplicate => drop(counts.quants.inc()),
-        Outcome::Banged(Ok(banged)) if !banged.duplicate => drop(counts.bangs.inc()),
+        Outcome::Sealed(Ok(sealed)) if !sealed.duplicate => {
+            counts.quants.inc();
+        }
+        Outcome::Banged(Ok(banged)) if !banged.duplicate => {
+            counts.bangs.inc();
+        }
         _ => {}
     }
 }

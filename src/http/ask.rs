@@ -175,13 +175,11 @@ impl Ask {
     pub async fn json_object(&mut self) -> Result<Map<String, Value>, Problem> {
         let kind = self.media_type();
         let body = self.bytes().await?;
-        match kind.as_deref() {
-            None if body.is_empty() => return Ok(Map::new()),
-            Some("application/json") => {}
-            other => return Err(type_refused(other, "application/json")),
-        }
         if body.is_empty() {
             return Ok(Map::new());
+        }
+        if kind.as_deref() != Some("application/json") {
+            return Err(type_refused(kind.as_deref(), "application/json"));
         }
         serde_json::from_slice(&body)
             .map_err(|error| Problem::unreadable(format!("the body is no JSON object: {error}")))

@@ -236,6 +236,81 @@ mod tests {
         checked.map_or_else(|problem| problem.reason().to_owned(), |()| "ok".to_owned())
     }
 
+    /// Method, path, headers, and what comes of it.
+    type Case = (
+        &'static str,
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        &'static str,
+    );
+
+    const CASES: [Case; 14] = [
+        ("POST", "/inject", &[], "ok"),
+        (
+            "POST",
+            "/inject",
+            &[("origin", "http://127.0.0.1:7420")],
+            "ok",
+        ),
+        (
+            "POST",
+            "/inject",
+            &[("origin", "https://known.example")],
+            "ok",
+        ),
+        (
+            "POST",
+            "/inject",
+            &[("origin", "http://127.0.0.1:3000")],
+            "ORIGIN_REFUSED",
+        ),
+        ("POST", "/inject", &[("origin", "null")], "ORIGIN_REFUSED"),
+        (
+            "POST",
+            "/qbc.v1.ChainService/Leap",
+            &[("origin", "http://evil.example")],
+            "ORIGIN_REFUSED",
+        ),
+        (
+            "GET",
+            "/leap",
+            &[("sec-fetch-site", "cross-site")],
+            "ORIGIN_REFUSED",
+        ),
+        (
+            "GET",
+            "/leap",
+            &[("sec-fetch-site", "same-site")],
+            "ORIGIN_REFUSED",
+        ),
+        ("GET", "/leap", &[("sec-fetch-site", "none")], "ok"),
+        (
+            "GET",
+            "/leap",
+            &[("referer", "http://evil.example/x")],
+            "ORIGIN_REFUSED",
+        ),
+        (
+            "GET",
+            "/leap",
+            &[("referer", "http://127.0.0.1:7420/x")],
+            "ok",
+        ),
+        ("GET", "/chain", &[("origin", "http://evil.example")], "ok"),
+        (
+            "GET",
+            "/v1/chains/a/tail",
+            &[("upgrade", "websocket"), ("origin", "http://evil.example")],
+            "ORIGIN_REFUSED",
+        ),
+        (
+            "GET",
+            "/v1/chains/a/tail",
+            &[("upgrade", "websocket")],
+            "ok",
+        ),
+    ];
+
     #[test]
     fn pages_of_other_origins_change_nothing_and_programs_may() {
         let rules = Rules {
@@ -243,73 +318,7 @@ mod tests {
             hosts: Vec::new(),
         };
         let host = ("host", "127.0.0.1:7420");
-        let cases: [(&str, &str, &[(&str, &str)], &str); 14] = [
-            ("POST", "/inject", &[], "ok"),
-            (
-                "POST",
-                "/inject",
-                &[("origin", "http://127.0.0.1:7420")],
-                "ok",
-            ),
-            (
-                "POST",
-                "/inject",
-                &[("origin", "https://known.example")],
-                "ok",
-            ),
-            (
-                "POST",
-                "/inject",
-                &[("origin", "http://127.0.0.1:3000")],
-                "ORIGIN_REFUSED",
-            ),
-            ("POST", "/inject", &[("origin", "null")], "ORIGIN_REFUSED"),
-            (
-                "POST",
-                "/qbc.v1.ChainService/Leap",
-                &[("origin", "http://evil.example")],
-                "ORIGIN_REFUSED",
-            ),
-            (
-                "GET",
-                "/leap",
-                &[("sec-fetch-site", "cross-site")],
-                "ORIGIN_REFUSED",
-            ),
-            (
-                "GET",
-                "/leap",
-                &[("sec-fetch-site", "same-site")],
-                "ORIGIN_REFUSED",
-            ),
-            ("GET", "/leap", &[("sec-fetch-site", "none")], "ok"),
-            (
-                "GET",
-                "/leap",
-                &[("referer", "http://evil.example/x")],
-                "ORIGIN_REFUSED",
-            ),
-            (
-                "GET",
-                "/leap",
-                &[("referer", "http://127.0.0.1:7420/x")],
-                "ok",
-            ),
-            ("GET", "/chain", &[("origin", "http://evil.example")], "ok"),
-            (
-                "GET",
-                "/v1/chains/a/tail",
-                &[("upgrade", "websocket"), ("origin", "http://evil.example")],
-                "ORIGIN_REFUSED",
-            ),
-            (
-                "GET",
-                "/v1/chains/a/tail",
-                &[("upgrade", "websocket")],
-                "ok",
-            ),
-        ];
-        for (method, path, headers, expected) in cases {
+        for (method, path, headers, expected) in CASES {
             let all = [headers, &[host]].concat();
             assert_eq!(
                 reason(&rules, method, path, &all),

@@ -97,7 +97,7 @@ async fn serve(ask: Ask, socket: WebSocket, events: Streaming<proto::TailRespons
     let why = tokio::select! {
         why = follow(events, say.clone()) => why,
         why = listen(&ask, from, say) => why,
-        why = speak(to, said) => return drop(why),
+        () = speak(to, said) => return,
     };
     tracing::debug!(why, "a socket ends");
 }

@@ -26,6 +26,9 @@ mod hands;
 #[path = "../chaos/history.rs"]
 mod history;
 #[allow(dead_code)]
+#[path = "../wire/http_client.rs"]
+mod http_client;
+#[allow(dead_code)]
 #[path = "../chaos/last.rs"]
 mod last;
 #[allow(dead_code)]
@@ -46,6 +49,7 @@ mod followers;
 mod fork;
 mod grow;
 mod heads;
+mod http;
 mod join;
 mod post_quantum;
 mod quorum;

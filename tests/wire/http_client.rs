@@ -7,8 +7,6 @@ use std::{
 
 use serde_json::Value;
 
-use crate::rig::Rig;
-
 /// No answer may take longer, on a busy machine.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
@@ -121,22 +119,6 @@ fn unchunked(mut rest: &[u8]) -> Vec<u8> {
         rest = &rest[(at + 4 + size).min(rest.len())..];
     }
     out
-}
-
-impl Rig {
-    pub fn get(&self, path: &str) -> Answer {
-        send(self.node().address(), &format!("GET {path}"), &[], &[])
-    }
-
-    pub fn post_json(&self, path: &str, body: &str) -> Answer {
-        let json = [("Content-Type", "application/json")];
-        let line = format!("POST {path}");
-        send(self.node().address(), &line, &json, body.as_bytes())
-    }
-
-    pub fn http(&self, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        send(self.node().address(), line, headers, body)
-    }
 }
 
 /// Server-Sent Events as they come.
