@@ -47,7 +47,7 @@ pub fn part(ask: Ask) -> Answering {
 fn file(ask: &Ask, path: &str) -> Result<Response<Body>, Problem> {
     let Some((_, bytes)) = FILES.iter().find(|(known, _)| *known == path) else {
         let why = "the page has no such file; it begins at /";
-        return Err(Problem::new("ROUTE_UNKNOWN", why));
+        return Err(Problem::field("file", why));
     };
     let tag = format!(
         "\"{}\"",
