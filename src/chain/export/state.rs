@@ -88,7 +88,7 @@ impl StateAudit {
     }
 
     /// The next transaction, whose hashes hold.
-    pub fn transaction(
+    fn transaction(
         &mut self,
         envelope: &Envelope,
         attributes: &Attributes,
