@@ -4,21 +4,17 @@
 //!
 //! While a split is at the step where its chain takes nothing, an inject waits here for the subchains; it does not fail.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 use tonic::Status;
-use tonic_types::StatusExt;
 
 use super::{
     Service,
     catalog::Known,
     inject::bare_command,
+    renumber::renumbered,
     route::{Doing, Method, Route, at_once, elsewhere, of_propose},
     status::{of_read, of_rejection, of_store, status},
 };
@@ -554,59 +550,9 @@ impl<'a> Told<'a> {
     }
 }
 
-/// A refusal of a part of a request, with the places that its items have in the whole.
-fn renumbered(refused: Status, numbers: &[usize]) -> Status {
-    let details = refused.get_error_details();
-    let info = details.error_info();
-    let fact = |name: &str| info.and_then(|info| info.metadata.get(name));
-    let item = fact("item").and_then(|item| item.parse().ok());
-    let item = item.or_else(|| field_item(fact("field")?));
-    let Some((from, to)) = item.and_then(|item| Some((item, *numbers.get(item)?))) else {
-        return refused;
-    };
-    if from == to {
-        return refused;
-    }
-    let moved = |text: &str| {
-        text.replacen(
-            &format!("transactions[{from}]"),
-            &format!("transactions[{to}]"),
-            1,
-        )
-    };
-    let mut details = details;
-    if let Some(info) = details.error_info().cloned() {
-        let metadata = info.metadata.into_iter().map(|(key, value)| {
-            let value = match key.as_str() {
-                "item" => to.to_string(),
-                _ => moved(&value),
-            };
-            (key, value)
-        });
-        let metadata: HashMap<String, String> = metadata.collect();
-        details.set_error_info(info.reason, info.domain, metadata);
-    }
-    if let Some(bad) = details.bad_request().cloned() {
-        let mut violations = bad.field_violations;
-        for violation in &mut violations {
-            violation.field = moved(&violation.field);
-            violation.description = moved(&violation.description);
-        }
-        details.set_bad_request(violations);
-    }
-    Status::with_error_details(refused.code(), moved(refused.message()), details)
-}
-
-/// The number in `transactions[7].key`.
-fn field_item(field: &str) -> Option<usize> {
-    let (number, _) = field.strip_prefix("transactions[")?.split_once(']')?;
-    number.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::status::refused_field;
 
     fn request(items: usize) -> proto::InjectRequest {
         let one = |at: usize| proto::TransactionInput {
@@ -673,22 +619,6 @@ mod tests {
     fn the_chains_above_are_those_that_were_split() {
         assert_eq!(names_above("x/a/0/12", 2), ["x/a", "x/a/0"]);
         assert!(names_above("x/a", 0).is_empty());
-    }
-
-    #[test]
-    fn a_refused_item_keeps_its_place_in_the_whole_request() {
-        let refused = refused_field("FIELD_INVALID", "transactions[1].key", "it is long");
-        let told = renumbered(refused.clone(), &[4, 7]);
-        assert!(told.message().starts_with("transactions[7].key: "));
-        let details = told.get_error_details();
-        let field = &details.error_info().unwrap().metadata["field"];
-        assert_eq!(field, "transactions[7].key");
-        let violation = &details.bad_request().unwrap().field_violations[0];
-        assert_eq!(violation.field, "transactions[7].key");
-        assert_eq!(
-            renumbered(refused.clone(), &[0, 1]).message(),
-            refused.message()
-        );
     }
 
     #[test]

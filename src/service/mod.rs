@@ -29,6 +29,7 @@ mod names;
 mod prove;
 mod quorum;
 mod read;
+mod renumber;
 mod route;
 mod schemas;
 mod sign;
