@@ -66,7 +66,7 @@ async fn live(cluster: &mut Cluster, global: &Global) -> Result<(), CliError> {
     demo_traffic::bang_all(&urls).await?;
     Printer::stdout(global.output).object(&told)?;
     say(format!("qbc: open {page} in a browser; Ctrl-C ends it all"));
-    demo_traffic::run(&urls).await;
+    Box::pin(demo_traffic::run(&urls)).await;
     Ok(())
 }
 

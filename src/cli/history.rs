@@ -55,14 +55,13 @@ pub(super) async fn run(args: HistoryArgs, mut session: Session) -> Result<(), C
     for trusted in &way {
         let mut token = String::new();
         while left > 0 {
-            let page = match first.take() {
-                Some(page) => page,
-                None => {
-                    let client = &session.client;
-                    client
-                        .history(trusted, &subject, args.newest_first, &token)
-                        .await?
-                }
+            let page = if let Some(page) = first.take() {
+                page
+            } else {
+                let client = &session.client;
+                client
+                    .history(trusted, &subject, args.newest_first, &token)
+                    .await?
             };
             for read in page.transactions.iter().take(left as usize) {
                 let row = shape::transaction(read, content);

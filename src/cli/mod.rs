@@ -192,7 +192,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Latest(args) => online(&global, async |s| latest::run(args, s).await),
         Verb::Export(args) => online(&global, async |s| Box::pin(export::run(args, s)).await),
         Verb::Prove(args) => online(&global, async |s| prove::run(args, s).await),
-        Verb::Audit(args) => online(&global, async |s| audit::run(args, s).await),
+        Verb::Audit(args) => online(&global, async |s| Box::pin(audit::run(args, s)).await),
         Verb::Erase(args) => online(&global, async |s| erase::run(args, &global, s).await),
         Verb::Wallet(args) => wallet::run(args, &global),
         Verb::Discover(args) => in_runtime(discover::run(args, global)),

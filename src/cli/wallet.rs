@@ -159,7 +159,7 @@ pub(super) fn run(args: WalletArgs, global: &Global) -> Result<(), CliError> {
             account,
             file,
         } => online(global, async |s| {
-            list(&chain, account, file.as_deref(), s).await
+            Box::pin(list(&chain, account, file.as_deref(), s)).await
         }),
         WalletVerb::Transit { chain } => online(global, async |s| transit(&chain, s).await),
         WalletVerb::Stats { chain, account } => {
@@ -405,15 +405,14 @@ impl Statement {
         row: &mut dyn FnMut(Row) -> Result<(), CliError>,
     ) -> Result<(u64, usize), CliError> {
         let (mut count, account) = (0, self.account.clone());
-        let chains = match &account {
-            Some(account) => session.client.way(trusted, account.0.as_bytes()).await?,
-            None => {
-                let (summary, _) = session.client.chain(&trusted).await?;
-                let below = tree::below(session, summary.split.as_ref()).await?;
-                let mut all = vec![trusted];
-                all.extend(tree::flat(below));
-                all
-            }
+        let chains = if let Some(account) = &account {
+            session.client.way(trusted, account.0.as_bytes()).await?
+        } else {
+            let (summary, _) = session.client.chain(&trusted).await?;
+            let below = tree::below(session, summary.split.as_ref()).await?;
+            let mut all = vec![trusted];
+            all.extend(tree::flat(below));
+            all
         };
         let several = chains.len() > 1;
         let mut each = |chain: &str, read: &ReadTransaction, transfer: &Transfer| {

@@ -73,6 +73,10 @@ pub struct Engine {
 }
 
 /// What the engine keeps in memory between entries.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says of another thing that it waits for the write"
+)]
 #[derive(Default)]
 pub(super) struct State {
     pub hot: HotChains,

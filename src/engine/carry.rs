@@ -189,6 +189,7 @@ fn step(chain: &HotChain) -> SplitStep {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
 fn refused(why: impl ToString) -> Rejection {
     Rejection::BadEvidence(why.to_string())
 }

@@ -154,7 +154,9 @@ impl<'a> SplitCommand<'a> {
         match self {
             Self::Claim { claims, .. } => {
                 begin(CLAIM);
-                claims.iter().for_each(|claim| put_sized(out, claim));
+                for claim in claims {
+                    put_sized(out, claim);
+                }
             }
             Self::Credit {
                 transfer, evidence, ..

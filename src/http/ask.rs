@@ -116,7 +116,7 @@ impl Ask {
             put(&mut given, param.name, param.kind.json(param.name, &value)?)?;
         }
         for (name, value) in &self.places.0 {
-            let kind = self.route.kind_of_place(name);
+            let kind = Route::kind_of_place(name);
             put(&mut given, name, kind.json(name, value)?)?;
         }
         serde_json::from_value(Value::Object(given)).map_err(|error| {

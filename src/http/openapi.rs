@@ -39,7 +39,7 @@ fn made() -> Value {
 fn operation(route: &Route) -> Value {
     let mut parameters = Vec::new();
     for place in route.path.split('/').filter_map(place) {
-        let schema = schema_of(route.kind_of_place(place));
+        let schema = schema_of(Route::kind_of_place(place));
         parameters.push(json!({"name": place, "in": "path", "required": true, "schema": schema}));
     }
     for param in route.query {

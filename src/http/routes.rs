@@ -48,8 +48,8 @@ pub struct Route {
 }
 
 impl Route {
-    /// What a place of the path holds.
-    pub fn kind_of_place(&self, name: &str) -> Kind {
+    /// What a place of any path holds.
+    pub fn kind_of_place(name: &str) -> Kind {
         match name {
             "index" | "height" => Kind::Number,
             "key" => Kind::Bytes,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::{
     body::Body,
-    http::{HeaderValue, header},
+    http::{HeaderValue, Response, header},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use tonic::{Status, Streaming};
 
 use super::{
-    answer::{Answer, Answering, raw},
+    answer::{Answering, raw},
     ask::Ask,
     problem::Problem,
     socket,
@@ -35,7 +35,7 @@ pub fn tail(mut ask: Ask) -> Answering {
             return socket::upgraded(ask, message).await;
         }
         let events = ask.face().tails().tail(ask.stream(message)).await?;
-        events_of(events.into_inner())
+        Ok(events_of(events.into_inner()))
     })
 }
 
@@ -58,7 +58,7 @@ fn request(ask: &mut Ask) -> Result<proto::TailRequest, Problem> {
     ask.message_of(given)
 }
 
-fn events_of(events: Streaming<proto::TailResponse>) -> Answer {
+fn events_of(events: Streaming<proto::TailResponse>) -> Response<Body> {
     let told = stream::unfold(
         (events, Ids::default(), false),
         |(mut events, mut ids, over)| async move {
@@ -80,7 +80,7 @@ fn events_of(events: Streaming<proto::TailResponse>) -> Answer {
     let mut answer = raw(Body::from_stream(all), "text/event-stream");
     let unbuffered = HeaderValue::from_static("no");
     answer.headers_mut().insert("x-accel-buffering", unbuffered);
-    Ok(answer)
+    answer
 }
 
 /// Where each chain of a tail is: together they are the id of an event.

@@ -41,7 +41,7 @@ impl NodeFace for WebFace {
         let mut reasons = Vec::new();
         match self.phase.0.load(Ordering::Relaxed) {
             STARTING => {
-                reasons.push("the node is starting: its groups are not all open yet".into())
+                reasons.push("the node is starting: its groups are not all open yet".into());
             }
             STOPPING => reasons.push("the node is stopping".to_owned()),
             _ => {}

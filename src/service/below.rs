@@ -97,12 +97,9 @@ impl Service {
         loop {
             let again = takes_over.then(|| command.clone());
             let outcome = self.catalog.group(known)?.propose(command).await;
-            let injected = match outcome.map_err(|error| of_propose(&error))? {
-                Outcome::Injected(injected) => injected,
-                _ => {
-                    let why = "the answer is not that of an inject";
-                    return Err(status("INTERNAL", why, &[]));
-                }
+            let Outcome::Injected(injected) = outcome.map_err(|error| of_propose(&error))? else {
+                let why = "the answer is not that of an inject";
+                return Err(status("INTERNAL", why, &[]));
             };
             match (injected, again) {
                 (Err(Rejection::Unclaimed { state_keys, .. }), Some(again)) => {

@@ -240,8 +240,8 @@ impl Coins {
         for number in 0..ACCOUNTS {
             let account = name(number);
             let moved = self.moved.get(&account).copied().unwrap_or_default();
-            let (has, expected) = (self.balance(&account).await, EACH as i128 + moved);
-            if has as i128 != expected {
+            let (has, expected) = (self.balance(&account).await, EACH.cast_signed() + moved);
+            if has.cast_signed() != expected {
                 return Err(format!("{account} has {has} instead of {expected}"));
             }
         }

@@ -1,4 +1,5 @@
 //! Tails over nodes: whoever tails misses nothing and sees nothing twice, whatever happens to the node that it tails on.
+#![allow(clippy::unwrap_used)]
 use std::{
     sync::{
         Arc, Mutex,

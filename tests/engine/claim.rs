@@ -33,7 +33,10 @@ fn a_key_is_claimed_once_before_it_is_touched_also_two_splits_below() {
         _ => (second, first),
     };
     let state_key = latest_key(b"old");
-    assert_eq!(unclaimed(world.put(no, "old")), [state_key.clone()]);
+    assert_eq!(
+        unclaimed(world.put(no, "old")),
+        std::slice::from_ref(&state_key)
+    );
     let claim = world.claim_of(no, state_key.clone());
     assert!(!world.claim(no, &claim).unwrap().duplicate);
     let before = world.replica.rows();
@@ -179,11 +182,7 @@ fn an_amount_goes_to_another_subchain_once_and_the_sum_stays() {
         assert_eq!(world.reader().debits(bank, 9).unwrap(), [index]);
         assert_eq!(world.replica.engine.debits_open().unwrap(), [bank]);
         world.leap(bank);
-        let parted = if bank == second || *to == second {
-            0
-        } else {
-            1
-        };
+        let parted = usize::from(!(bank == second || *to == second));
         let credit = world.credit_of(*to, world.debit(bank, index, parted));
         let done = world.credit(*to, &credit);
         assert!(matches!(done, Err(Rejection::Unclaimed { .. })), "{done:?}");

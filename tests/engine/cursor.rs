@@ -20,7 +20,8 @@ fn place(next_index: u64) -> CursorPlace {
     }
 }
 
-fn step<'a>(name: &'a str, to: u64, expected: Option<Option<u64>>) -> CursorMove<'a> {
+#[allow(clippy::option_option)]
+fn step(name: &str, to: u64, expected: Option<Option<u64>>) -> CursorMove<'_> {
     CursorMove {
         name,
         source: ChainId([9; 32]),

@@ -160,14 +160,13 @@ impl Lie {
     /// Makes the ledger say it; what lies only in an answer is left to the answer.
     pub fn bend(self, ledger: &mut Ledger) {
         match self {
-            Self::RewrittenHistory => rewrite(ledger),
+            Self::RewrittenHistory | Self::RewrittenChild => rewrite(ledger),
             Self::SwappedPayloads => {
                 swap(ledger);
                 ledger.show_anew();
             }
             Self::PayloadBesideEnvelope => swap(ledger),
             Self::OldHead | Self::OldChild => ledger.forget_after(ledger.top() - 1),
-            Self::RewrittenChild => rewrite(ledger),
             Self::UncertifiedKey => certify_oneself(ledger),
             Self::OtherKey => ledger.signer.key = SigningKey::from_seed([9; 32]),
             Self::Dropped => drop_receipted(ledger),

@@ -88,7 +88,9 @@ impl Stage {
                 let leads = |key: &u32| {
                     place_of(HashAlg::Sha3_256, &id, key.to_string().as_bytes(), 2) == place
                 };
-                let key = (round * 1000..).find(leads).expect("half of all keys do");
+                let key = (round * 1000..(round + 1) * 1000)
+                    .find(leads)
+                    .expect("half of all keys do");
                 let lines = stage.file("lines");
                 fs::write(&lines, "one\nother\n").expect("a file can be written");
                 stage.owner(&format!("inject s {} --key {key}", lines.display()));

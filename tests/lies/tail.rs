@@ -1,5 +1,6 @@
 //! Lies in a tail: the proxy hands the node's own tail on and bends it. Each is refused by the named check, by `qbc` and by
 //! the SDK; the same tail without the lie goes well.
+#![allow(clippy::unwrap_used)]
 use std::time::Duration;
 
 use qbc::{

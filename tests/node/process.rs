@@ -38,6 +38,7 @@ impl Launch {
     }
 
     /// On an address that it had before.
+    #[allow(dead_code, reason = "not every suite starts a node again")]
     pub fn at(mut self, address: SocketAddr) -> Self {
         self.listen = address.to_string();
         self

@@ -69,7 +69,10 @@ impl Browser {
             "goog:chromeOptions": {"args": args},
         }}});
         let answer = self.call("POST", "/session", &wanted);
-        self.session = answer["sessionId"].as_str().expect("a session").to_owned();
+        answer["sessionId"]
+            .as_str()
+            .expect("a session")
+            .clone_into(&mut self.session);
         self.post("/timeouts", &json!({"script": 120_000}));
     }
 

@@ -1,5 +1,6 @@
 //! The state of a chain over its splits: keys and accounts are taken over by the subchain that they lead to, histories and
 //! balances go on over the border, transfers between subchains arrive once each, and what is proved and audited says so.
+#![allow(clippy::unwrap_used)]
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use bytes::Bytes;

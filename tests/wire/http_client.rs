@@ -73,13 +73,13 @@ pub fn send(address: SocketAddr, line: &str, headers: &[(&str, &str)], body: &[u
         .iter()
         .any(|(name, _)| name.eq_ignore_ascii_case("host"))
     {
-        text.push_str(&format!("Host: {address}\r\n"));
+        text = format!("{text}Host: {address}\r\n");
     }
     for (name, value) in headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
+        text = format!("{text}{name}: {value}\r\n");
     }
     if !body.is_empty() {
-        text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        text = format!("{text}Content-Length: {}\r\n", body.len());
     }
     text.push_str("\r\n");
     socket.write_all(text.as_bytes()).expect("the node reads");

@@ -1,4 +1,5 @@
 //! Tails from outside: what is told, in which order, where it goes on, and which requests are refused.
+#![allow(clippy::unwrap_used)]
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

@@ -1,4 +1,5 @@
 //! Cursors, and tails by who verifies them: the SDK and `qbc tail`.
+#![allow(clippy::unwrap_used, clippy::large_futures)]
 use bytes::Bytes;
 use qbc::{
     client::{Client, Tail, TailEvent, TailFrom, TailOptions, TailSubject},
