@@ -311,6 +311,8 @@ async fn the_accounts_of_a_ledger_go_on_in_its_subchains_and_amounts_go_between_
     for account in world.accounts.clone().iter().skip(5) {
         world.transfer(&mut rig, ("bank", account), 1000).await;
     }
+    // Until it has arrived, it can't be sent on.
+    arrived(&rig).await;
     world.round(&mut rig, 10).await;
     arrived(&rig).await;
     world.is_as_expected(&mut rig).await;
