@@ -2,7 +2,7 @@
 //! Tag 35, of a chain that is split: `place u32 | height u64` of a subchain's head -> [`AnchorRow`]; tag 36 (of the group)
 //! `chain u64` -> nothing: that chain anchors subchains.
 
-use super::{ChainNo, RowReader, Slot, chain_prefix};
+use super::{ChainNo, RowReader, Slot, tagged};
 use crate::chain::Hash;
 
 const GROUP: ChainNo = ChainNo(0);
@@ -37,7 +37,7 @@ impl AnchorRow {
 
 /// The key of an anchored head.
 pub fn anchor_key(slot: Slot, chain: ChainNo, place: u32, height: u64) -> Vec<u8> {
-    let mut key = tagged(slot, chain, ANCHOR);
+    let mut key = tagged(slot, chain, ANCHOR, &[]);
     key.extend_from_slice(&place.to_be_bytes());
     key.extend_from_slice(&height.to_be_bytes());
     key
@@ -51,7 +51,10 @@ pub fn anchors_from(slot: Slot, chain: ChainNo, place: u32, height: u64) -> (Vec
 
 /// The bounds of all anchored heads of a chain's subchains.
 pub fn all_anchors(slot: Slot, chain: ChainNo) -> (Vec<u8>, Vec<u8>) {
-    (tagged(slot, chain, ANCHOR), tagged(slot, chain, ANCHOR + 1))
+    (
+        tagged(slot, chain, ANCHOR, &[]),
+        tagged(slot, chain, ANCHOR + 1, &[]),
+    )
 }
 
 /// The height of a key of an anchored head.
@@ -61,7 +64,7 @@ pub fn height_of_anchor(key: &[u8]) -> Option<u64> {
 
 /// The key of the note that a chain anchors subchains.
 pub fn anchoring_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
-    let mut key = tagged(slot, GROUP, ANCHORING);
+    let mut key = tagged(slot, GROUP, ANCHORING, &[]);
     key.extend_from_slice(&chain.0.to_be_bytes());
     key
 }
@@ -69,15 +72,9 @@ pub fn anchoring_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
 /// The bounds of all such notes of a group.
 pub fn anchoring_bounds(slot: Slot) -> (Vec<u8>, Vec<u8>) {
     (
-        tagged(slot, GROUP, ANCHORING),
-        tagged(slot, GROUP, ANCHORING + 1),
+        tagged(slot, GROUP, ANCHORING, &[]),
+        tagged(slot, GROUP, ANCHORING + 1, &[]),
     )
-}
-
-fn tagged(slot: Slot, chain: ChainNo, tag: u8) -> Vec<u8> {
-    let mut key = chain_prefix(slot, chain);
-    key.push(tag);
-    key
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! Earlier row, key `slot | chain | 4 | height u64`: an amended row that another one replaced, by its Quant.
 //! Change rows, key `slot | chain | 3 | index u64`: nothing; the constitution change at that index is in the pool.
 
-use super::{Ancestor, ChainNo, RowReader, Slot, chain_prefix};
+use super::{Ancestor, ChainNo, RowReader, Slot, chain_prefix, tagged};
 use crate::chain::{ChainId, HEADER_BYTES, Hash};
 
 /// What the newest Quant left.
@@ -156,29 +156,29 @@ impl AmendedRow {
 
 /// The key of a sealed row.
 pub fn chain_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
-    tagged(slot, chain, 0)
+    tagged(slot, chain, 0, &[])
 }
 
 /// The key of a pool row.
 pub fn pool_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
-    tagged(slot, chain, 1)
+    tagged(slot, chain, 1, &[])
 }
 
 /// The key of an amended row.
 pub fn amended_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
-    tagged(slot, chain, 2)
+    tagged(slot, chain, 2, &[])
 }
 
 /// The key of a change that is in the pool.
 pub fn change_key(slot: Slot, chain: ChainNo, index: u64) -> Vec<u8> {
-    let mut key = tagged(slot, chain, 3);
+    let mut key = tagged(slot, chain, 3, &[]);
     key.extend_from_slice(&index.to_be_bytes());
     key
 }
 
 /// The key of an amended row that another one replaced.
 pub fn earlier_key(slot: Slot, chain: ChainNo, height: u64) -> Vec<u8> {
-    let mut key = tagged(slot, chain, 4);
+    let mut key = tagged(slot, chain, 4, &[]);
     key.extend_from_slice(&height.to_be_bytes());
     key
 }
@@ -192,7 +192,7 @@ pub fn amended_before(slot: Slot, chain: ChainNo, height: u64) -> (Vec<u8>, Vec<
 
 /// The bounds of a chain's amended row and its change rows.
 pub fn amended_bounds(slot: Slot, chain: ChainNo) -> (Vec<u8>, Vec<u8>) {
-    (tagged(slot, chain, 2), tagged(slot, chain, 4))
+    (tagged(slot, chain, 2, &[]), tagged(slot, chain, 4, &[]))
 }
 
 /// The bounds of all rows of the chains from `chain` on.
@@ -201,12 +201,6 @@ pub fn chains_from(slot: Slot, chain: ChainNo) -> (Vec<u8>, Vec<u8>) {
         chain_prefix(slot, chain),
         (slot.0 + 1).to_be_bytes().to_vec(),
     )
-}
-
-fn tagged(slot: Slot, chain: ChainNo, tag: u8) -> Vec<u8> {
-    let mut key = chain_prefix(slot, chain);
-    key.push(tag);
-    key
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! credited; tag 40 (of the group) `chain u64` -> nothing: the chain has such debits; tag 41 `chain id 32 | index u64` ->
 //! `index u64`: the credit of that debit.
 
-use super::{ChainNo, RowReader, Slot, chain_prefix};
+use super::{ChainNo, RowReader, Slot, tagged};
 use crate::chain::ChainId;
 
 const GROUP: ChainNo = ChainNo(0);
@@ -56,7 +56,7 @@ impl TransitRow {
 
 /// The key of the claim of a key or an account.
 pub fn claimed_row_key(slot: Slot, chain: ChainNo, state_key: &[u8]) -> Vec<u8> {
-    tagged(slot, chain, CLAIMED, state_key)
+    tagged(slot, chain, CLAIMED, &[state_key])
 }
 
 /// The key of what a chain has in transit.
@@ -66,7 +66,7 @@ pub fn transit_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
 
 /// The key of a debit that is not known to be credited.
 pub fn outgoing_key(slot: Slot, chain: ChainNo, index: u64) -> Vec<u8> {
-    tagged(slot, chain, OUTGOING, &index.to_be_bytes())
+    tagged(slot, chain, OUTGOING, &[&index.to_be_bytes()])
 }
 
 /// The bounds of all such debits of a chain.
@@ -84,7 +84,7 @@ pub fn index_of_outgoing(key: &[u8]) -> Option<u64> {
 
 /// The key of the note that a chain has debits which are not known to be credited.
 pub fn carrying_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
-    tagged(slot, GROUP, CARRYING, &chain.0.to_be_bytes())
+    tagged(slot, GROUP, CARRYING, &[&chain.0.to_be_bytes()])
 }
 
 /// The bounds of all such notes of a group.
@@ -103,14 +103,7 @@ pub fn chain_of_carrying(key: &[u8]) -> Option<ChainNo> {
 /// The key of the credit of a debit.
 pub fn credited_row_key(slot: Slot, chain: ChainNo, debit: (&ChainId, u64)) -> Vec<u8> {
     let debit = [debit.0.0.as_slice(), &debit.1.to_be_bytes()].concat();
-    tagged(slot, chain, CREDITED, &debit)
-}
-
-fn tagged(slot: Slot, chain: ChainNo, tag: u8, rest: &[u8]) -> Vec<u8> {
-    let mut key = chain_prefix(slot, chain);
-    key.push(tag);
-    key.extend_from_slice(rest);
-    key
+    tagged(slot, chain, CREDITED, &[&debit])
 }
 
 #[cfg(test)]

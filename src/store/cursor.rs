@@ -2,7 +2,7 @@
 //! Tag 48: `name | 0 | chain id 32` -> where the cursor of that name stands in that chain ([`CursorRow`]); tag 49 -> how many
 //! of them there are, `count u32`.
 
-use super::{ChainNo, RowReader, Slot, chain_prefix};
+use super::{ChainNo, RowReader, Slot, tagged};
 use crate::chain::ChainId;
 
 const CURSOR: u8 = 48;
@@ -63,7 +63,10 @@ pub fn cursor_bounds(slot: Slot, chain: ChainNo, name: &str) -> (Vec<u8>, Vec<u8
 
 /// The bounds of all cursors that a chain keeps.
 pub fn cursors_bounds(slot: Slot, chain: ChainNo) -> (Vec<u8>, Vec<u8>) {
-    (tagged(slot, chain, CURSOR), tagged(slot, chain, COUNT))
+    (
+        tagged(slot, chain, CURSOR, &[]),
+        tagged(slot, chain, COUNT, &[]),
+    )
 }
 
 /// Name and chain of a cursor's key.
@@ -76,18 +79,12 @@ pub fn cursor_of_key(key: &[u8]) -> Option<(String, ChainId)> {
 
 /// The key of the number of positions.
 pub fn cursor_count_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
-    tagged(slot, chain, COUNT)
+    tagged(slot, chain, COUNT, &[])
 }
 
 fn named(slot: Slot, chain: ChainNo, name: &str) -> Vec<u8> {
-    let mut key = tagged(slot, chain, CURSOR);
+    let mut key = tagged(slot, chain, CURSOR, &[]);
     key.extend_from_slice(name.as_bytes());
-    key
-}
-
-fn tagged(slot: Slot, chain: ChainNo, tag: u8) -> Vec<u8> {
-    let mut key = chain_prefix(slot, chain);
-    key.push(tag);
     key
 }
 

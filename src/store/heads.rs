@@ -6,7 +6,7 @@
 //! the log yet; `slot | chain u64 | 20 | height u64` -> `index u64` of that head's leaf; of the meta group
 //! `slot | 0 u64 | 21 | group u32 | size u64` -> `index u64 | node u64 | signature`, who reported it.
 
-use super::{ChainNo, RowReader, Slot, chain_prefix, quant_key};
+use super::{ChainNo, RowReader, Slot, chain_prefix, quant_key, tagged};
 use crate::chain::{Frontier, Hash};
 
 /// The number that stands for the log among the chains of a group.
@@ -142,15 +142,6 @@ pub fn group_of_report(key: &[u8]) -> Option<(u32, u64)> {
     let tail: &[u8; 12] = key.last_chunk()?;
     let mut reader = RowReader(tail);
     Some((reader.u32()?, reader.u64()?))
-}
-
-fn tagged(slot: Slot, chain: ChainNo, tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let mut key = chain_prefix(slot, chain);
-    key.push(tag);
-    for part in parts {
-        key.extend_from_slice(part);
-    }
-    key
 }
 
 #[cfg(test)]

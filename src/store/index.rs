@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ChainNo, RowReader, Slot, chain_prefix};
+use super::{ChainNo, RowReader, Slot, tagged};
 use crate::chain::{Hash, balance_amount, balance_value, latest_value};
 
 const GROUP: ChainNo = ChainNo(0);
@@ -433,15 +433,6 @@ pub fn unsigned_bounds(slot: Slot) -> (Vec<u8>, Vec<u8>) {
 /// The chain of a key between those bounds.
 pub fn chain_of_unsigned(key: &[u8]) -> Option<ChainNo> {
     key.last_chunk().map(|no| ChainNo(u64::from_be_bytes(*no)))
-}
-
-fn tagged(slot: Slot, chain: ChainNo, tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let mut key = chain_prefix(slot, chain);
-    key.push(tag);
-    for part in parts {
-        key.extend_from_slice(part);
-    }
-    key
 }
 
 #[cfg(test)]

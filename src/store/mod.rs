@@ -99,6 +99,16 @@ pub(crate) fn chain_prefix(slot: Slot, chain: ChainNo) -> Vec<u8> {
     key
 }
 
+/// A key of one chain: `slot | chain | tag | parts`.
+pub(crate) fn tagged(slot: Slot, chain: ChainNo, tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = chain_prefix(slot, chain);
+    key.push(tag);
+    for part in parts {
+        key.extend_from_slice(part);
+    }
+    key
+}
+
 /// Reads integers and slices from a row, front to back; `None` as soon as the row is too short.
 pub(crate) struct RowReader<'a>(pub &'a [u8]);
 

@@ -2,7 +2,7 @@
 //! Tag 32, of a chain that is split: [`SplitRow`]; tag 33 (of the group) `chain u64` -> nothing: that split is not through;
 //! tag 34, of a subchain: [`SubchainRow`].
 
-use super::{ChainNo, RowReader, Slot, chain_prefix};
+use super::{ChainNo, RowReader, Slot, tagged};
 use crate::chain::{ChainId, Hash, SplitAbove};
 
 const GROUP: ChainNo = ChainNo(0);
@@ -211,7 +211,7 @@ pub fn split_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
 
 /// The key of the note that a split is not through.
 pub fn splitting_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
-    tagged(slot, GROUP, SPLITTING, &chain.0.to_be_bytes())
+    tagged(slot, GROUP, SPLITTING, &[&chain.0.to_be_bytes()])
 }
 
 /// The bounds of all such notes of a group.
@@ -230,13 +230,6 @@ pub fn chain_of_splitting(key: &[u8]) -> Option<ChainNo> {
 /// The key of what a subchain has besides other chains.
 pub fn subchain_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
     tagged(slot, chain, SUBCHAIN, &[])
-}
-
-fn tagged(slot: Slot, chain: ChainNo, tag: u8, rest: &[u8]) -> Vec<u8> {
-    let mut key = chain_prefix(slot, chain);
-    key.push(tag);
-    key.extend_from_slice(rest);
-    key
 }
 
 #[cfg(test)]

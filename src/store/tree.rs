@@ -5,7 +5,7 @@
 //! tag 2 `level u8 | tile u64` -> 256 hashes of the history tree; tag 3 `level u8 | position u64` -> one hash of its edge.
 //! A tile of level n holds the roots of full subtrees over 256^n leaves.
 
-use super::{ChainNo, RowReader, Slot, chain_prefix};
+use super::{ChainNo, RowReader, Slot, tagged};
 use crate::chain::Hash;
 
 const POOL: u8 = 0;
@@ -91,15 +91,6 @@ pub fn history_edge_from(
         history_edge_key(slot, chain, level, position),
         tagged(slot, chain, EDGE, &[&[level + 1]]),
     )
-}
-
-fn tagged(slot: Slot, chain: ChainNo, tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let mut key = chain_prefix(slot, chain);
-    key.push(tag);
-    for part in parts {
-        key.extend_from_slice(part);
-    }
-    key
 }
 
 #[cfg(test)]
