@@ -10,8 +10,8 @@ use super::{
 };
 use crate::chain::{ChainId, ChainName, Constitution, Meta, genesis_header};
 use crate::store::{
-    Cf, ChainNo, ChainRow, NameRow, QuantRow, RequestRow, RequestRun, StoreError, chain_key,
-    history_edge_key, name_key, pool_key, quant_key, request_key,
+    Cf, ChainNo, ChainRow, NameRow, QuantRow, StoreError, chain_key, history_edge_key, name_key,
+    pool_key, quant_key, request_key,
 };
 
 /// Bangs belong to the group, not to a chain.
@@ -35,24 +35,8 @@ pub(super) fn apply(
     }
     let chain = make(work, command, &constitution, key)?;
     quorum::wanted(work, chain.chain)?;
-    let run = RequestRun {
-        first: chain.chain.0,
-        count: 1,
-        duplicate: false,
-    };
-    let row = RequestRow {
-        time_ms: work.time_ms,
-        body,
-        runs: vec![run],
-    };
-    let place = (work.engine.slot, GROUP_ROWS);
-    request::remember(
-        &mut work.state.pending,
-        work.batch,
-        place,
-        command.request_id,
-        &row,
-    );
+    let asked = (command.request_id, body);
+    request::remember_one(work, GROUP_ROWS, asked, (chain.chain.0, 1));
     Ok(Ok(chain))
 }
 

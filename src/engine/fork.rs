@@ -23,9 +23,8 @@ use crate::chain::{
     check_meta, fork_header, fork_meta,
 };
 use crate::store::{
-    Batch, Cf, ChainNo, Lineage, NameRow, QuantRow, RequestRow, RequestRun, Slot, StoreError,
-    TILE_HASHES, View, chain_key, history_edge_from, name_key, pool_key, quant_key, request_key,
-    unnamed_bounds, unnamed_key,
+    Batch, Cf, ChainNo, Lineage, NameRow, QuantRow, Slot, StoreError, TILE_HASHES, View, chain_key,
+    history_edge_from, name_key, pool_key, quant_key, request_key, unnamed_bounds, unnamed_key,
 };
 
 /// Borders between a chain and the genesis that it goes back to.
@@ -262,19 +261,8 @@ pub(super) fn apply(
         return Ok(Err(rejection));
     }
     let forked = make(work, command, &constitution, below)?;
-    let run = RequestRun {
-        first: forked.chain.0,
-        count: 1,
-        duplicate: false,
-    };
-    let row = RequestRow {
-        time_ms: work.time_ms,
-        body,
-        runs: vec![run],
-    };
-    let place = (work.engine.slot, GROUP_ROWS);
-    let pending = &mut work.state.pending;
-    request::remember(pending, work.batch, place, command.request_id, &row);
+    let asked = (command.request_id, body);
+    request::remember_one(work, GROUP_ROWS, asked, (forked.chain.0, 1));
     Ok(Ok(forked))
 }
 

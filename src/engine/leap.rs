@@ -19,9 +19,9 @@ use crate::chain::{
     tree_root,
 };
 use crate::store::{
-    Batch, Cf, ChainNo, ChainRow, QuantRow, QuantTree, RequestRow, RequestRun, Slot, StoreError,
-    TILE_HASHES, chain_key, history_edge_key, history_tile_key, pool_key, pool_leaves_key,
-    pool_state_key, quant_key, quant_tile_key, request_key,
+    Batch, Cf, ChainNo, ChainRow, QuantRow, QuantTree, Slot, StoreError, TILE_HASHES, chain_key,
+    history_edge_key, history_tile_key, pool_key, pool_leaves_key, pool_state_key, quant_key,
+    quant_tile_key, request_key,
 };
 
 /// Rows deleted one by one before a range is.
@@ -290,23 +290,8 @@ pub(super) fn apply(
     work.state
         .pending
         .put_quant(work.batch, key, quant.encode());
-    let run = RequestRun {
-        first: sealed.header.height,
-        count: 1,
-        duplicate: false,
-    };
-    let row = RequestRow {
-        time_ms: work.time_ms,
-        body: command.request_body,
-        runs: vec![run],
-    };
-    request::remember(
-        &mut work.state.pending,
-        work.batch,
-        (slot, no),
-        command.request_id,
-        &row,
-    );
+    let asked = (command.request_id, command.request_body);
+    request::remember_one(work, no, asked, (sealed.header.height, 1));
     let id = sealed.header.id();
     heads::note(work, no, (id, sealed.header.height, sealed.quant_hash))?;
     quorum::wanted(work, no)?;

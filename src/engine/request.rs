@@ -8,7 +8,7 @@ use std::{
 
 use ahash::HashMap;
 
-use super::{REQUEST_KEPT_MS, outcome::Rejection};
+use super::{REQUEST_KEPT_MS, apply::Work, outcome::Rejection};
 use crate::chain::{Hash, StatePath};
 use crate::store::{
     Batch, Cf, ChainNo, QuantRow, RequestRow, RequestRun, Slot, StoreError, View, request_key,
@@ -198,6 +198,28 @@ pub(super) fn remember(
         batch,
         request_time_key(slot, row.time_ms, chain, request_id),
     );
+}
+
+/// Remembers an answer of one number and a count: a chain that was made or is split, a Quant.
+pub(super) fn remember_one(
+    work: &mut Work<'_>,
+    chain: ChainNo,
+    (request_id, body): (&[u8], Hash),
+    (first, count): (u64, u32),
+) {
+    let run = RequestRun {
+        first,
+        count,
+        duplicate: false,
+    };
+    let row = RequestRow {
+        time_ms: work.time_ms,
+        body,
+        runs: vec![run],
+    };
+    let place = (work.engine.slot, chain);
+    let pending = &mut work.state.pending;
+    remember(pending, work.batch, place, request_id, &row);
 }
 
 /// Forgets an answer that is taken back.

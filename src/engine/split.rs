@@ -25,9 +25,9 @@ use crate::chain::{
     TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER, place_of, routing_key, subchain_name,
 };
 use crate::store::{
-    Branch, Cf, ChainNo, NameRow, QuantRow, RequestRow, RequestRun, Slot, SplitChild, SplitPhase,
-    SplitRow, StoreError, SubchainRow, View, chain_of_splitting, name_key, quant_key, request_key,
-    split_key, splitting_bounds, splitting_key, subchain_key,
+    Branch, Cf, ChainNo, NameRow, QuantRow, RequestRun, Slot, SplitChild, SplitPhase, SplitRow,
+    StoreError, SubchainRow, View, chain_of_splitting, name_key, quant_key, request_key, split_key,
+    splitting_bounds, splitting_key, subchain_key,
 };
 
 type Step = Result<Result<SplitStep, Rejection>, StoreError>;
@@ -192,19 +192,8 @@ fn intend(work: &mut Work<'_>, no: ChainNo, request_id: &[u8], places: &[(u32, [
     let open = splitting_key(work.engine.slot, no);
     work.state.pending.put(work.batch, open, Vec::new());
     work.state.split_intended = true;
-    let run = RequestRun {
-        first: no.0,
-        count: places.len() as u32,
-        duplicate: false,
-    };
-    let row = RequestRow {
-        time_ms,
-        body,
-        runs: vec![run],
-    };
-    let place = (work.engine.slot, no);
-    let pending = &mut work.state.pending;
-    request::remember(pending, work.batch, place, request_id, &row);
+    let into = places.len() as u32;
+    request::remember_one(work, no, (request_id, body), (no.0, into));
     Ok(Ok(step))
 }
 
