@@ -13,6 +13,7 @@ mod claim;
 mod cluster;
 mod convert;
 mod cursors;
+mod drive;
 mod edge;
 mod export;
 mod fork;

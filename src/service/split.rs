@@ -6,23 +6,19 @@
 //! subchain has that Quant as its first transaction, and takes injects. A step that was done already is answered as done,
 //! so whoever comes after a crash begins the step again.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
     sync::watch,
-    task::JoinHandle,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 use tonic::Status;
 
 use super::{
     Service,
+    drive::Driven,
     inject::check_request_id,
-    names::asking,
     route::{Method, Route, elsewhere, of_propose},
     status::{invalid, of_read, of_rejection, of_seal, of_store, refused_field, status},
 };
@@ -31,16 +27,13 @@ use crate::chain::{
     subchain_name,
 };
 use crate::consensus::Group;
-use crate::engine::{ChainView, GroupId, Outcome, Reader, Rejection, SplitCommand, SplitStep};
+use crate::engine::{
+    ChainView, Engine, GroupId, Outcome, Reader, Rejection, SplitCommand, SplitStep,
+};
 use crate::proto;
 use crate::seal::{SealError, SealRequest};
 use crate::store::{Branch, ChainNo, SplitPhase, SplitRow};
 
-/// How often splits that are not through are looked for.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Pause after a step that failed; doubled each time.
-const AGAIN_FIRST: Duration = Duration::from_millis(50);
-const AGAIN_MAX: Duration = Duration::from_secs(2);
 /// How long a step may take before it is begun again.
 const STEP_MAX: Duration = Duration::from_secs(30);
 
@@ -235,55 +228,17 @@ impl Service {
     }
 
     /// Drives the splits of chains whose groups this node leads, until `stop` says so.
-    pub async fn drive_splits(self, mut stop: watch::Receiver<bool>) {
-        let mut drivers: HashMap<(GroupId, u64, ChainNo), JoinHandle<()>> = HashMap::new();
-        while !*stop.borrow() {
-            drivers.retain(|_, driver| !driver.is_finished());
-            for group in self.groups.held().iter().filter(|group| group.leads()) {
-                let open = group.engine().splits_open().unwrap_or_else(|error| {
-                    tracing::error!(%error, "splits that are not through can't be read");
-                    Vec::new()
-                });
-                for no in open {
-                    let place = (group.id(), group.replica(), no);
-                    drivers.entry(place).or_insert_with(|| {
-                        let (service, group) = (self.clone(), group.clone());
-                        tokio::spawn(asking(group.id(), async move {
-                            service.drive(&group, no).await;
-                        }))
-                    });
-                }
-            }
-            let _ = timeout(LOOK_EVERY, stop.changed()).await;
-        }
-        for driver in drivers.into_values() {
-            driver.abort();
-        }
-    }
-
-    async fn drive(&self, group: &Group, no: ChainNo) {
-        let mut pause = AGAIN_FIRST;
-        while group.leads() {
-            match self.advance(group, no).await {
-                Ok(true) => return,
-                Ok(false) => pause = AGAIN_FIRST,
-                Err(refused) => {
-                    let (group, why) = (group.id().0, refused.message());
-                    tracing::warn!(group, chain = no.0, why, "a split waits; it is tried again");
-                    sleep(pause).await;
-                    pause = (pause * 2).min(AGAIN_MAX);
-                }
-            }
-        }
+    pub async fn drive_splits(self, stop: watch::Receiver<bool>) {
+        let driven = Driven {
+            what: "a split",
+            open: Engine::splits_open,
+            step: |service, group, no| Box::pin(service.advance(group, no)),
+        };
+        driven.drive(self, stop).await;
     }
 
     /// One step on; true at the end.
     async fn advance(&self, group: &Group, no: ChainNo) -> Result<bool, Status> {
-        // A leader that is new may not have applied yet how far the one before it was.
-        let index = group.read_index().await;
-        let index = index.map_err(|error| of_propose(&error))?;
-        let applied = group.applied(index).await;
-        applied.map_err(|error| of_propose(&error))?;
         let reader = Reader::new(self.groups.store(), group.engine().slot());
         let chain = reader.chain_no(no).map_err(|error| of_read(&error))?;
         let (Some(chain), Some(row)) = (chain, self.row_of(group, no)?) else {

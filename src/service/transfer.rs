@@ -2,13 +2,12 @@
 //! the leader of that group has it sealed, shows it to the leader of the other one, and says in its own group that it is
 //! credited. A credit applies once for each debit, so whoever comes after a crash does it again.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::{
     sync::watch,
-    task::JoinHandle,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 use tonic::Status;
 
@@ -17,25 +16,20 @@ use super::{
     below::names_above,
     catalog::Known,
     claim::shows_value,
-    names::asking,
-    route::{Method, Route, of_propose},
+    drive::Driven,
+    route::{Method, Route},
     status::{invalid, of_read, of_rejection, of_seal, of_store, status},
 };
 use crate::chain::{Credit, Debit, SplitEvidence, Transfer, credited_key, place_of, subchain_name};
 use crate::consensus::Group;
-use crate::engine::{GroupId, Move, Reader, Rejection, SplitCommand};
+use crate::engine::{Engine, Move, Reader, Rejection, SplitCommand};
 use crate::seal::{SealError, SealRequest};
 use crate::store::{ChainNo, SubchainRow};
 
-/// How often debits that wait are looked for.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long debits are gathered for one Quant.
 const GATHER: Duration = Duration::from_millis(100);
 /// Debits shown at once.
 const CREDITS_AT_ONCE: usize = 64;
-/// Pause after one failed; doubled each time.
-const AGAIN_FIRST: Duration = Duration::from_millis(50);
-const AGAIN_MAX: Duration = Duration::from_secs(2);
 /// How long a credit may take before it is begun again.
 const CREDIT_MAX: Duration = Duration::from_secs(10);
 
@@ -74,60 +68,17 @@ struct Shown {
 
 impl Service {
     /// Brings debits of chains whose groups this node leads to the accounts that they are for, until `stop` says so.
-    pub async fn drive_transfers(self, mut stop: watch::Receiver<bool>) {
-        let mut drivers: HashMap<(GroupId, u64, ChainNo), JoinHandle<()>> = HashMap::new();
-        while !*stop.borrow() {
-            drivers.retain(|_, driver| !driver.is_finished());
-            for group in self.groups.held().iter().filter(|group| group.leads()) {
-                let open = group.engine().debits_open().unwrap_or_else(|error| {
-                    tracing::error!(%error, "debits that wait can't be read");
-                    Vec::new()
-                });
-                for no in open {
-                    let place = (group.id(), group.replica(), no);
-                    drivers.entry(place).or_insert_with(|| {
-                        let (service, group) = (self.clone(), group.clone());
-                        tokio::spawn(asking(group.id(), async move {
-                            service.carry_debits(&group, no).await;
-                        }))
-                    });
-                }
-            }
-            let _ = timeout(LOOK_EVERY, stop.changed()).await;
-        }
-        for driver in drivers.into_values() {
-            driver.abort();
-        }
-    }
-
-    async fn carry_debits(&self, group: &Group, no: ChainNo) {
-        let mut pause = AGAIN_FIRST;
-        while group.leads() {
-            match self.carry_some(group, no).await {
-                Ok(true) => return,
-                Ok(false) => pause = AGAIN_FIRST,
-                Err(refused) => {
-                    let (group, why) = (group.id().0, refused.message());
-                    tracing::warn!(
-                        group,
-                        chain = no.0,
-                        why,
-                        "a transfer waits; it is tried again"
-                    );
-                    sleep(pause).await;
-                    pause = (pause * 2).min(AGAIN_MAX);
-                }
-            }
-        }
+    pub async fn drive_transfers(self, stop: watch::Receiver<bool>) {
+        let driven = Driven {
+            what: "a transfer",
+            open: Engine::debits_open,
+            step: |service, group, no| Box::pin(service.carry_some(group, no)),
+        };
+        driven.drive(self, stop).await;
     }
 
     /// Has debits sealed, or brings some that are; true where none is left.
     async fn carry_some(&self, group: &Group, no: ChainNo) -> Result<bool, Status> {
-        // A leader that is new may not have applied yet what the one before it knew.
-        let index = group.read_index().await;
-        let index = index.map_err(|error| of_propose(&error))?;
-        let applied = group.applied(index).await;
-        applied.map_err(|error| of_propose(&error))?;
         let Some(waiting) = self.waiting(group, no)? else {
             return Ok(true);
         };
