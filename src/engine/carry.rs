@@ -19,7 +19,7 @@ use crate::chain::{
     TYPE_CREDIT, balance_amount, balance_key, claimed_key,
 };
 use crate::store::{
-    Cf, ChainNo, StoreError, SubchainRow, TransitRow, View, carrying_bounds, carrying_key,
+    Cf, ChainNo, StoreError, SubchainRow, TransitRow, carrying_bounds, carrying_key,
     chain_of_carrying, claimed_row_key, credited_row_key, index_of_outgoing, outgoing_bounds,
     outgoing_key, transit_key,
 };
@@ -29,19 +29,11 @@ type Step = Result<Result<SplitStep, Rejection>, StoreError>;
 impl Engine {
     /// Chains with debits that are not known to be credited.
     pub fn debits_open(&self) -> Result<Vec<ChainNo>, StoreError> {
-        if !self.carrying.swap(false, Ordering::AcqRel) {
-            return Ok(Vec::new());
-        }
-        let (from, to) = carrying_bounds(self.slot);
-        let mut open = Vec::new();
-        self.store.scan(Cf::Index, &from, &to, &mut |key, _| {
-            open.extend(chain_of_carrying(key));
-            ControlFlow::Continue(())
-        })?;
-        if !open.is_empty() {
-            self.look_for_debits();
-        }
-        Ok(open)
+        self.open_work(
+            &self.carrying,
+            carrying_bounds(self.slot),
+            chain_of_carrying,
+        )
     }
 
     /// Debits are to be looked for again.

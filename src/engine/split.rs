@@ -6,7 +6,13 @@
 //! geneses of its subchains can be made again at any time. Frozen, it takes nothing; its next Quant seals the whole pool
 //! and carries the route. A subchain takes nothing before the split Quant is its first transaction.
 
-use std::{ops::ControlFlow, sync::Arc, sync::atomic::Ordering};
+use std::{
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use super::{
     amend,
@@ -44,17 +50,31 @@ pub enum Before {
 impl Engine {
     /// Chains whose split is not through.
     pub fn splits_open(&self) -> Result<Vec<ChainNo>, StoreError> {
-        if !self.splitting.swap(false, Ordering::AcqRel) {
+        self.open_work(
+            &self.splitting,
+            splitting_bounds(self.slot),
+            chain_of_splitting,
+        )
+    }
+
+    /// Chains with work that a driver takes on, as rows between `bounds` name them. Costs next to nothing while `looked_for`
+    /// is not set; it stays set as long as there is such work.
+    pub(super) fn open_work(
+        &self,
+        looked_for: &AtomicBool,
+        (from, to): (Vec<u8>, Vec<u8>),
+        chain_of: fn(&[u8]) -> Option<ChainNo>,
+    ) -> Result<Vec<ChainNo>, StoreError> {
+        if !looked_for.swap(false, Ordering::AcqRel) {
             return Ok(Vec::new());
         }
-        let (from, to) = splitting_bounds(self.slot);
         let mut open = Vec::new();
         self.store.scan(Cf::Index, &from, &to, &mut |key, _| {
-            open.extend(chain_of_splitting(key));
+            open.extend(chain_of(key));
             ControlFlow::Continue(())
         })?;
         if !open.is_empty() {
-            self.look_for_splits();
+            looked_for.store(true, Ordering::Release);
         }
         Ok(open)
     }
