@@ -91,23 +91,21 @@ impl Service {
         request: &proto::InjectRequest,
         until: Instant,
     ) -> Result<Result<Injected, Rejection>, Status> {
-        let mut command = self.command(known, request).await?;
         // At the first touch of a key or an account a subchain takes over what was above.
         let takes_over = known.above > 0 && (known.constitution.keyed || known.constitution.ledger);
         loop {
-            let again = takes_over.then(|| command.clone());
+            let command = self.command(known, request).await?;
             let outcome = self.catalog.group(known)?.propose(command).await;
             let Outcome::Injected(injected) = outcome.map_err(|error| of_propose(&error))? else {
                 let why = "the answer is not that of an inject";
                 return Err(status("INTERNAL", why, &[]));
             };
-            match (injected, again) {
-                (Err(Rejection::Unclaimed { state_keys, .. }), Some(again)) => {
+            match injected {
+                Err(Rejection::Unclaimed { state_keys, .. }) if takes_over => {
                     let place = (known, request.chain.as_str());
                     self.claim(place, &state_keys, until).await?;
-                    command = again;
                 }
-                (injected, _) => return Ok(injected),
+                injected => return Ok(injected),
             }
         }
     }
