@@ -12,8 +12,8 @@ use crate::{
     chain::{ChainId, Content},
     cli::{
         exit::CliError,
-        merge::of_chain,
-        output::{Column, OutputFormat, Printer, Row, say},
+        merge::{self, of_chain},
+        output::{OutputFormat, Printer, Row, say},
         session::{Session, chain_name},
         shape,
     },
@@ -23,17 +23,6 @@ use crate::{
     },
 };
 
-const COLUMNS: &[Column] = &[
-    ("chain", 12),
-    ("index", 8),
-    ("height", 6),
-    ("proven", 6),
-    ("inject_ms", 13),
-    ("key", 8),
-    ("id", 8),
-    ("author", 6),
-    ("payload", 0),
-];
 /// A cursor moves this often at most while much comes.
 const CURSOR_EVERY: Duration = Duration::from_secs(1);
 
@@ -226,7 +215,7 @@ struct Show<'a> {
 impl Show<'_> {
     fn begin(&mut self) -> Result<(), CliError> {
         if self.printer.format() == OutputFormat::Table {
-            self.printer.line(COLUMNS, None)?;
+            self.printer.line(merge::COLUMNS, None)?;
         }
         Ok(())
     }
@@ -281,7 +270,7 @@ impl Show<'_> {
         content: Content,
     ) -> Result<(), CliError> {
         let row = of_chain(chain, shape::transaction(one, content));
-        self.printer.line(COLUMNS, Some(&row))?;
+        self.printer.line(merge::COLUMNS, Some(&row))?;
         Ok(())
     }
 
@@ -322,7 +311,7 @@ impl Show<'_> {
             json: object.to_string(),
             cells: cells.to_vec(),
         };
-        self.printer.line(COLUMNS, Some(&row))?;
+        self.printer.line(merge::COLUMNS, Some(&row))?;
         if quant.whole {
             self.left = self.left.saturating_sub(1);
         }

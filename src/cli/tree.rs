@@ -2,13 +2,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    chain::ChainName,
-    cli::{
-        exit::CliError,
-        output::Column,
-        session::{Session, chain_name},
-    },
-    client::{ChainSummary, ClientError, Split, Transit, Trusted},
+    cli::{exit::CliError, output::Column, session::Session},
+    client::{ChainSummary, Split, Transit, Trusted},
 };
 
 /// What is shown of each chain below.
@@ -83,16 +78,8 @@ pub(super) async fn below(session: &Session, split: Option<&Split>) -> Result<Ve
     let Some(split) = split.filter(|split| split.height.is_some()) else {
         return Ok(leaves);
     };
-    let of = split.subchains.len() as u32;
-    for (place, one) in (0..).zip(&split.subchains) {
-        let name: ChainName = chain_name(&one.name).map_err(CliError::Failed)?;
-        let contact = session.client.contact(name.as_ref(), false).await?;
-        let trusted = contact.trusted;
-        let stands = trusted.constitution.place == Some((place, of));
-        if trusted.chain_id != one.chain_id || !stands {
-            let why = format!("{} is not subchain {place} of {of}", one.name);
-            return Err(ClientError::refused("chain-id", why).into());
-        }
+    for place in 0..split.subchains.len() as u32 {
+        let trusted = session.client.below_at(split, place).await?;
         let (summary, _) = session.client.chain(&trusted).await?;
         let below = Box::pin(below(session, summary.split.as_ref())).await?;
         leaves.push(Leaf {

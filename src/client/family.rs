@@ -53,8 +53,8 @@ impl Client {
         Ok(way)
     }
 
-    /// A subchain of a split, which must be what the node calls it.
-    async fn below_at(&self, split: &Split, place: u32) -> Result<Trusted, ClientError> {
+    /// A subchain of a split, which must be what the node calls it, at its place.
+    pub async fn below_at(&self, split: &Split, place: u32) -> Result<Trusted, ClientError> {
         let of = split.subchains.len() as u32;
         let told = split.subchains.get(place as usize);
         let told = told.ok_or_else(|| refused("a subchain is missing".to_owned()))?;
