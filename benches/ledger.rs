@@ -7,17 +7,18 @@
 //! and compactions bypass the page cache. Size by `QBC_BENCH_TRANSACTIONS`.
 #![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used)]
 
+mod inside;
+
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
 use qbc::{
-    chain::{Attributes, Authority, Birth, Constitution, HashAlg, Meta, latest_key},
-    engine::{
-        Bang, CommandWriter, Engine, GroupId, InjectHead, InjectItem, Outcome, Reader, Seal,
-        TemplateRequest,
-    },
-    store::{ChainNo, Slot, Store, StoreOptions},
+    chain::latest_key,
+    engine::Reader,
+    store::{ChainNo, StoreOptions},
 };
+
+use inside::Inside;
 
 const PER_LEAP: u64 = 100_000;
 const PER_ENTRY: u64 = 1000;
@@ -25,100 +26,21 @@ const PAYLOAD_BYTES: usize = 256;
 const READS: u64 = 20_000;
 const ROUNDS: u64 = 10;
 
-struct Bench {
-    store: Store,
-    engine: Engine,
-    time_ms: u64,
-}
+struct Bench(Inside);
 
 impl Bench {
-    fn entry(&mut self, command: &[u8]) -> Outcome {
-        self.time_ms += 1;
-        let mut writer = CommandWriter::new(self.time_ms, command.len());
-        writer.push(command);
-        let mut batch = self.store.batch();
-        let mut outcomes = self.engine.apply(&writer.finish(), &mut batch).unwrap();
-        self.store.write(batch).unwrap();
-        self.engine.written();
-        outcomes.remove(0)
-    }
-
-    fn bang(&mut self, name: &str, keyed: bool) -> ChainNo {
-        let mut constitution = Constitution::from(Birth {
-            name: name.into(),
-            created_ms: 1,
-            salt: [0; 16],
-            authority: Authority {
-                threshold: 1,
-                roots: vec![[1; 32]],
-            },
-            cluster_id: [2; 16],
-        });
-        constitution.keyed = keyed;
-        let meta = Meta {
-            constitution: Some(constitution.to_bytes()),
-            ..Meta::default()
-        }
-        .to_bytes();
-        match self.entry(
-            &Bang {
-                request_id: b"",
-                alg: HashAlg::Sha3_256,
-                meta: &meta,
-            }
-            .encode(),
-        ) {
-            Outcome::Banged(Ok(banged)) => banged.chain,
-            other => panic!("{other:?}"),
-        }
-    }
-
     fn inject(&mut self, chain: ChainNo, first: u64, keyed: bool) {
         let numbers = first..first + PER_ENTRY;
-        let payloads: Vec<[u8; PAYLOAD_BYTES]> = numbers.clone().map(payload).collect();
-        let attributes = numbers.map(|number| Attributes {
-            key: keyed.then(|| key(number)),
-            ..Attributes::default()
-        });
-        let attributes: Vec<Vec<u8>> = attributes.map(|one| one.to_bytes()).collect();
-        let items = payloads.iter().zip(&attributes);
-        let items = items.map(|(payload, attributes)| InjectItem {
-            kind: 0,
-            attributes,
-            id: b"",
-            salt: None,
-            transfer: None,
-            payload,
-        });
-        let head = InjectHead {
-            chain,
-            request_id: b"",
-            expected_next_index: None,
-            expected_head: None,
-        };
-        let outcome = self.entry(&head.encode(items, PER_ENTRY as usize * PAYLOAD_BYTES));
-        assert!(matches!(outcome, Outcome::Injected(Ok(_))));
+        let each: Vec<_> = numbers
+            .map(|number| (payload(number), keyed.then(|| key(number))))
+            .collect();
+        self.0.inject(chain, &each);
     }
 
     fn leap(&mut self, chain: ChainNo) -> f64 {
         let begun = Instant::now();
-        let request = TemplateRequest {
-            time_ms: self.time_ms,
-            node_id: 1,
-            note: b"",
-            is_final: false,
-        };
-        let template = self.engine.template(chain, &request).unwrap().unwrap();
-        let seal = Seal {
-            chain,
-            request_id: b"",
-            request_body: [0; 32],
-            header: &template.header.to_bytes(),
-            meta: &template.meta,
-        };
-        let outcome = self.entry(&seal.encode());
-        self.store.sync().unwrap();
-        assert!(matches!(outcome, Outcome::Sealed(Ok(_))));
+        self.0.leap(chain);
+        self.0.store.sync().unwrap();
         begun.elapsed().as_secs_f64() * 1e3
     }
 
@@ -139,8 +61,8 @@ impl Bench {
         for turn in round * READS..(round + 1) * READS {
             let key = key(turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) % keys);
             let begun = Instant::now();
-            let snapshot = self.store.snapshot();
-            let reader = Reader::new(&snapshot, self.engine.slot());
+            let snapshot = self.0.store.snapshot();
+            let reader = Reader::new(&snapshot, self.0.engine.slot());
             let view = reader.chain_no(chain).unwrap().unwrap();
             let newest = (true, 1);
             let found = reader.touching(&view, &latest_key(&key), (0, u64::MAX), newest);
@@ -155,8 +77,8 @@ impl Bench {
         let mut times = Histogram::new(3).unwrap();
         for turn in round * READS..(round + 1) * READS {
             let begun = Instant::now();
-            let snapshot = self.store.snapshot();
-            let reader = Reader::new(&snapshot, self.engine.slot());
+            let snapshot = self.0.store.snapshot();
+            let reader = Reader::new(&snapshot, self.0.engine.slot());
             let view = reader.chain_no(chain).unwrap().unwrap();
             let index = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) % view.head.tx_end();
             let row = reader.transaction(&view, index).unwrap();
@@ -199,22 +121,13 @@ fn main() {
         .and_then(|text| text.parse().ok());
     let transactions: u64 = transactions.unwrap_or(1_000_000);
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(
-        dir.path(),
-        StoreOptions {
-            cache_bytes: 256 << 20,
-        },
-    )
-    .unwrap();
-    let engine = Engine::new(GroupId(1), Slot(1), store.clone());
-    let mut bench = Bench {
-        store,
-        engine,
-        time_ms: 1,
+    let options = StoreOptions {
+        cache_bytes: 256 << 20,
     };
+    let mut bench = Bench(Inside::new(dir.path(), options));
     for keyed in [false, true] {
         let name = if keyed { "keyed" } else { "plain" };
-        let chain = bench.bang(name, keyed);
+        let chain = bench.0.bang(name, keyed);
         let (rate, mut leaps) = bench.fill(chain, transactions, keyed);
         println!(
             "{{\"bench\":\"apply\",\"chain\":\"{name}\",\"transactions\":{transactions},\"per_s\":{rate:.0}}}"
