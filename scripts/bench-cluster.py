@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Measures a cluster of real processes on this machine: three nodes against one, failover, hand-over, idle cost, many
-groups, a split under load, catch-up.
+groups, a split under load, what each node does as subchains spread, catch-up.
 
 Usage: bench-cluster.py QBC_BINARY [--rounds N] [--failovers N] [--missed N]. Prints one JSON line per figure; everything
 is kept in a temporary folder and ended by its own process id."""
@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import urllib.request
 
 
 def free_port():
@@ -54,6 +55,20 @@ class Node:
     def cpu_s(self):
         fields = open(f"/proc/{self.process.pid}/stat").read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def work(self):
+        """What it did since it started: transactions that its replicas applied, bytes of log entries, fdatasyncs of the log,
+        bytes given to the disk, time on the cores."""
+        text = urllib.request.urlopen(f"http://{self.address}/metrics").read().decode()
+        counted = lambda name: int(float(re.search(rf"^{name} (\S+)$", text, re.M).group(1)))
+        written = re.search(r"^write_bytes: (\d+)", open(f"/proc/{self.process.pid}/io").read(), re.M)
+        return {
+            "applied": counted("qbc_applied_transactions_total"),
+            "applied_bytes": counted("qbc_applied_bytes_total"),
+            "syncs": counted("qbc_log_sync_seconds_count"),
+            "disk_bytes": int(written.group(1)),
+            "cpu_ms": round(self.cpu_s() * 1000),
+        }
 
     def rss_mib(self):
         status = open(f"/proc/{self.process.pid}/status").read()
@@ -225,6 +240,42 @@ def leader_of_chain(cluster, name):
 Cluster.leader_of_chain = leader_of_chain
 
 
+def scaling(binary, transactions, callers=4):
+    """What each node does for the same transactions while their chain is spread over ever more subchains: with one replica
+    over three nodes, with three over six."""
+    for size, replication in ((3, 1), (6, 3)):
+        with Cluster(binary, size, replication=replication) as cluster:
+            chains = []
+            for into in (1, 3, 6, 12):
+                chains.append(f"spread{into}")
+                cluster.run(cluster.nodes[0], "bang", chains[-1], "--content", "text")
+                if into > 1:
+                    cluster.run(cluster.nodes[0], "split", chains[-1], "--into", str(into))
+            for into, chain in zip((1, 3, 6, 12), chains):
+                cluster.rest()
+                before = [node.work() for node in cluster.nodes]
+                began = time.monotonic()
+                everything_injected(cluster, chain, transactions, callers)
+                took = time.monotonic() - began
+                cluster.rest()
+                did = [{what: now - was[what] for what, now in node.work().items()} for node, was in zip(cluster.nodes, before)]
+                figures = {what: sorted((one[what] for one in did), reverse=True) for what in did[0]}
+                tell(f"scaling_{replication}_of_{size}", subchains=into, transactions=transactions, seconds=round(took, 1), **figures)
+
+
+def everything_injected(cluster, chain, transactions, callers):
+    """So many lines of 256 bytes, by some callers at once, each through a node of its own."""
+    def caller(which):
+        lines = "".join(f"{which} {line:10} {os.urandom(120).hex()}\n" for line in range(transactions // callers))
+        cluster.run(cluster.nodes[which % len(cluster.nodes)], "inject", chain, stdin=lines)
+
+    running = [threading.Thread(target=caller, args=(which,)) for which in range(callers)]
+    for one in running:
+        one.start()
+    for one in running:
+        one.join()
+
+
 def idle(binary):
     with Cluster(binary, 3) as cluster:
         time.sleep(5)
@@ -292,7 +343,8 @@ def main():
     words.add_argument("--rounds", type=int, default=3)
     words.add_argument("--failovers", type=int, default=20)
     words.add_argument("--missed", type=int, default=1_000_000)
-    words.add_argument("--only", default="throughput,failover,idle,groups,split,catchup")
+    words.add_argument("--spread", type=int, default=400_000)
+    words.add_argument("--only", default="throughput,failover,idle,groups,split,scaling,catchup")
     given = words.parse_args()
     binary = os.path.abspath(given.binary)
     parts = {
@@ -300,6 +352,7 @@ def main():
         "failover": lambda: failover(binary, given.failovers),
         "idle": lambda: idle(binary),
         "groups": lambda: many_groups(binary),
+        "scaling": lambda: scaling(binary, given.spread),
         "split": lambda: split_under_load(binary, given.rounds),
         "catchup": lambda: catch_up(binary, given.missed, given.rounds),
     }

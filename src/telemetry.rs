@@ -28,6 +28,8 @@ pub struct Counts {
     pub injects: Counter,
     /// Transactions of them, without duplicates.
     pub transactions: Counter,
+    /// Transactions that this node's replicas applied, led by it or not, without duplicates.
+    pub applied_transactions: Counter,
     /// Bytes of log entries that were applied.
     pub applied_bytes: Counter,
     /// Quants that this node's groups sealed as leader.
@@ -60,6 +62,7 @@ pub fn counts() -> &'static Counts {
     static COUNTS: LazyLock<Counts> = LazyLock::new(|| Counts {
         injects: Counter::default(),
         transactions: Counter::default(),
+        applied_transactions: Counter::default(),
         applied_bytes: Counter::default(),
         quants: Counter::default(),
         bangs: Counter::default(),
@@ -83,7 +86,7 @@ pub fn refused(reason: &str) {
 pub fn registry() -> Registry {
     let counts = counts();
     let mut all = Registry::with_prefix("qbc");
-    let counters: [(&str, &str, &Counter<u64, AtomicU64>); 6] = [
+    let counters: [(&str, &str, &Counter<u64, AtomicU64>); 7] = [
         (
             "injects",
             "Inject commands applied as leader",
@@ -96,6 +99,11 @@ pub fn registry() -> Registry {
         ),
         ("quants", "Quants sealed as leader", &counts.quants),
         ("bangs", "Chains made as leader", &counts.bangs),
+        (
+            "applied_transactions",
+            "Transactions that replicas here applied, led or not",
+            &counts.applied_transactions,
+        ),
         (
             "applied_bytes",
             "Bytes of log entries applied",

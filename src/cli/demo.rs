@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -239,10 +240,9 @@ fn remove(folder: &Path) {
     }
 }
 
-#[allow(unsafe_code)]
+/// The process is our child and was not waited for, so its number is nobody else's.
 fn ask_to_end(child: &Child) {
-    // SAFETY: the call takes two numbers; the process is our child and was not waited for, so its number is nobody else's.
-    unsafe { libc::kill(child.id().cast_signed(), libc::SIGTERM) };
+    let _ = kill_process(Pid::from_child(child), Signal::TERM);
 }
 
 /// Free ports: those from 7420 on, or where one of them is taken, others that the system gives.

@@ -201,6 +201,8 @@ impl GroupMachine {
                     Vec::new()
                 }
             };
+            let added = outcomes.iter().map(added).sum();
+            counts().applied_transactions.inc_by(added);
             answers.extend(responder.map(|responder| (responder, Outcomes(outcomes))));
         }
         self.write(batch, log_id, membership, &engine)?;
@@ -256,11 +258,9 @@ impl GroupMachine {
 fn tally(outcome: &Outcome) {
     let counts = counts();
     match outcome {
-        Outcome::Injected(Ok(injected)) => {
+        Outcome::Injected(Ok(_)) => {
             counts.injects.inc();
-            let new = injected.runs.iter().filter(|run| !run.duplicate);
-            let new = new.map(|run| u64::from(run.count)).sum();
-            counts.transactions.inc_by(new);
+            counts.transactions.inc_by(added(outcome));
         }
         Outcome::Sealed(Ok(sealed)) if !sealed.duplicate => {
             counts.quants.inc();
@@ -270,6 +270,15 @@ fn tally(outcome: &Outcome) {
         }
         _ => {}
     }
+}
+
+/// Transactions that a command brought, without duplicates.
+fn added(outcome: &Outcome) -> u64 {
+    let Outcome::Injected(Ok(injected)) = outcome else {
+        return 0;
+    };
+    let new = injected.runs.iter().filter(|run| !run.duplicate);
+    new.map(|run| u64::from(run.count)).sum()
 }
 
 fn seals(entry: &Entry) -> bool {

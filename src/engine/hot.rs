@@ -291,7 +291,8 @@ impl HotChains {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PoolParts {
     pub parts: Vec<PoolPart>,
-    pub hashes: Vec<Hash>,
+    /// Shared with who hashes over them outside of the lock; who adds to them meanwhile copies.
+    pub hashes: Arc<Vec<Hash>>,
     /// What they change in the state, by rising index.
     pub writes: Vec<StateWrite>,
 }
@@ -308,7 +309,7 @@ pub(super) struct PoolPart {
 impl PoolParts {
     pub fn push(&mut self, part: PoolPart, hashes: &[Hash]) {
         self.parts.push(part);
-        self.hashes.extend_from_slice(hashes);
+        Arc::make_mut(&mut self.hashes).extend_from_slice(hashes);
     }
 
     /// Drops the first `count` hashes, which end where a part ends.
@@ -319,7 +320,8 @@ impl PoolParts {
         let count = end
             .saturating_sub(first.first)
             .min(self.hashes.len() as u64);
-        self.hashes.drain(..count as usize);
+        // What a large pool took is given back with it.
+        self.hashes = Arc::new(self.hashes[count as usize..].to_vec());
         let sealed = self.writes.partition_point(|write| write.index < end);
         self.writes.drain(..sealed);
         self.parts.retain(|part| part.first >= end);
@@ -342,7 +344,7 @@ pub(super) fn pool_parts<'a>(
             pool.writes.extend_from_slice(&chain.recent.writes);
         }
         pool.parts.extend_from_slice(&chain.recent.parts);
-        pool.hashes.extend_from_slice(&chain.recent.hashes);
+        Arc::make_mut(&mut pool.hashes).extend_from_slice(&chain.recent.hashes);
         (Cow::Owned(pool), whole)
     };
     whole &= pool.hashes.len() as u64 == chain.pooled();

@@ -13,6 +13,7 @@ use std::{
 };
 
 use futures::{FutureExt, Stream};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -282,25 +283,18 @@ fn room_for_connections(files: usize) -> usize {
 }
 
 /// The limit of open files, raised to what the system allows this process.
-#[allow(unsafe_code)]
 fn files_max() -> usize {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: the call writes one rlimit, to where a valid one lies.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return 0;
-    }
-    let raised = libc::rlimit {
-        rlim_cur: limit.rlim_max,
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
         ..limit
     };
-    // SAFETY: the call reads one rlimit, from where a valid one lies.
-    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0 {
-        limit = raised;
-    }
-    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
+    let most = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    // None: there is no limit.
+    most.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]

@@ -139,11 +139,10 @@ fn live(
 }
 
 /// No huge pages: what a group reserves and never touches would be resident (3 MiB of 64 groups each, against 1).
-#[allow(unsafe_code)]
+/// Where the system does not know the call, nothing changes.
 fn small_pages() {
-    // SAFETY: the call takes numbers and changes nothing but how later pages of this process are mapped. Where it is not
-    // known, nothing changes.
-    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
 /// A failed write or sync is final: after it the page cache can't be believed. The node stops and recovers by restarting.
@@ -197,10 +196,8 @@ fn end_on_panic(failed: Arc<impl Fn(&str) + Send + Sync + 'static>) {
 
 /// Ends the process with code 1. Not `std::process::exit`: other threads are in the middle of RocksDB, and the C++
 /// destructors that run there would pull its locks from under them, which aborts.
-#[allow(unsafe_code)]
 fn end_now() -> ! {
-    // SAFETY: the call takes a number and does not return; nothing that needs a destructor is left to do.
-    unsafe { libc::_exit(1) }
+    signal_hook::low_level::exit(1)
 }
 
 async fn run(

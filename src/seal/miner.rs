@@ -333,16 +333,12 @@ impl Job {
 
 /// Gives this thread the lowest priority. Linux keeps one per thread; where a system keeps one per process, it would be the
 /// whole node's, so nothing is changed there.
-#[allow(unsafe_code)]
 fn step_back() {
     /// As `nice` counts.
     #[cfg(target_os = "linux")]
     const LOWEST: i32 = 19;
     #[cfg(target_os = "linux")]
-    {
-        // SAFETY: the call takes a number and changes the priority of the calling thread alone.
-        unsafe { libc::nice(LOWEST) };
-    }
+    let _ = rustix::process::nice(LOWEST);
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use std::{
 use rocksdb::{
     ColumnFamilyDescriptor, DB, DBCompressionType, Options, ReadOptions, WriteBatch, WriteOptions,
 };
+use rustix::fs::OFlags;
 
 use super::memory::{MemoryBatch, MemoryRows, MemoryStore};
 
@@ -597,7 +598,7 @@ fn takes_direct_io(dir: &Path) -> bool {
         .write(true)
         .create(true)
         .truncate(true)
-        .custom_flags(libc::O_DIRECT)
+        .custom_flags(OFlags::DIRECT.bits().cast_signed())
         .open(&probe);
     let removed = fs::remove_file(&probe);
     opened.is_ok() && removed.is_ok()
