@@ -22,7 +22,7 @@ use crate::{
         progress::Progress,
         session::{Session, chain_name},
     },
-    client::{ClientError, InjectOptions, InjectTotals, Injector, RpcCode},
+    client::{ClientError, InjectOptions, InjectTotals, Injector, RpcCode, Share},
 };
 
 /// The name of stdin on the command line.
@@ -271,11 +271,23 @@ fn shown(name: &str, totals: &InjectTotals) -> serde_json::Value {
     if let Some(first_index) = totals.first_index {
         shown["first_index"] = first_index.into();
     }
+    if !totals.subchains.is_empty() {
+        let told = totals.subchains.iter();
+        shown["subchains"] = told.map(|(name, one)| share(name, one)).collect();
+    }
     if totals.erased > 0 {
         shown["erased"] = totals.erased.into();
     }
     if totals.receipts > 0 {
         shown["receipts"] = totals.receipts.into();
+    }
+    shown
+}
+
+fn share(name: &str, one: &Share) -> serde_json::Value {
+    let mut shown = json!({ "chain": name, "count": one.count });
+    if let Some(first_index) = one.first_index {
+        shown["first_index"] = first_index.into();
     }
     shown
 }
@@ -323,8 +335,7 @@ mod tests {
             count: 3,
             duplicates: 1,
             first_index: Some(5),
-            erased: 0,
-            receipts: 0,
+            ..InjectTotals::default()
         };
         assert_eq!(
             shown("a", &totals),

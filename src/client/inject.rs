@@ -3,7 +3,11 @@
 //! The node answers each message with one acknowledgement, in order. A window bounds what is in flight, so the stream
 //! of acknowledgements is always read before it can fill. When the connection breaks, everything after the last
 //! acknowledgement is sent again under the same request ids: what the node had done already is answered as duplicate.
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use prost::Message;
@@ -83,10 +87,34 @@ pub struct InjectTotals {
     pub duplicates: u64,
     /// Of these, how many are erased since: only their ids were compared.
     pub erased: u64,
-    /// The first index, where all indexes follow each other.
+    /// The first index, where all went to the chain itself and their indexes follow each other.
     pub first_index: Option<u64>,
+    /// Of a chain that is split: what went to which subchain.
+    pub subchains: BTreeMap<String, Share>,
     /// Receipts checked and kept.
     pub receipts: u64,
+}
+
+/// What one chain took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Transactions acknowledged.
+    pub count: u64,
+    /// The first index, where all indexes follow each other.
+    pub first_index: Option<u64>,
+    next: u64,
+}
+
+impl Share {
+    fn add(&mut self, run: &proto::InjectRun) {
+        if self.count == 0 {
+            self.first_index = Some(run.first_index);
+        } else if self.next != run.first_index {
+            self.first_index = None;
+        }
+        self.count += u64::from(run.count);
+        self.next = run.first_index.saturating_add(u64::from(run.count));
+    }
 }
 
 /// An inject under way.
@@ -351,12 +379,12 @@ impl Item {
     }
 }
 
-/// Adds up answers, and knows whether the indexes follow each other.
+/// Adds up answers.
 #[derive(Default)]
 struct Tally {
     totals: InjectTotals,
-    next: Option<u64>,
-    broken: bool,
+    /// What the chain itself took.
+    own: Share,
 }
 
 impl Tally {
@@ -381,16 +409,14 @@ impl Tally {
 
     fn add_run(&mut self, run: &proto::InjectRun, chain: &str) {
         let count = u64::from(run.count);
-        // Indexes of a subchain say nothing about those of its siblings.
-        self.broken |= self.next.is_some_and(|next| next != run.first_index);
-        self.broken |= !run.chain.is_empty() && run.chain != chain;
-        if self.totals.count == 0 {
-            self.totals.first_index = Some(run.first_index);
+        if run.chain.is_empty() || run.chain == chain {
+            self.own.add(run);
+        } else {
+            let below = self.totals.subchains.entry(run.chain.clone());
+            below.or_default().add(run);
         }
-        if self.broken {
-            self.totals.first_index = None;
-        }
-        self.next = Some(run.first_index.saturating_add(count));
+        let own = self.own.first_index;
+        self.totals.first_index = own.filter(|_| self.totals.subchains.is_empty());
         self.totals.count += count;
         self.totals.duplicates += if run.duplicate { count } else { 0 };
         self.totals.erased += if run.erased { count } else { 0 };
@@ -425,6 +451,23 @@ mod tests {
         assert_eq!(tally.totals.first_index, None);
         tally.add(1, &[run(3, 1, true)], "a").unwrap();
         assert_eq!(tally.totals.first_index, None);
+    }
+
+    #[test]
+    fn what_went_to_subchains_is_told_for_each() {
+        let mut tally = Tally::default();
+        let below = |chain: &str, first_index| proto::InjectRun {
+            chain: chain.to_owned(),
+            ..run(first_index, 1, false)
+        };
+        let runs = [run(5, 1, true), below("a/1", 7), below("a/0", 3), below("a/1", 8)];
+        tally.add(4, &runs, "a").unwrap();
+        assert_eq!((tally.totals.count, tally.totals.first_index), (4, None));
+        let told = tally.totals.subchains.iter();
+        let told: Vec<_> = told.map(|(name, one)| (&name[..], one.count, one.first_index)).collect();
+        assert_eq!(told, [("a/0", 1, Some(3)), ("a/1", 2, Some(7))]);
+        tally.add(1, &[below("a/1", 10)], "a").unwrap();
+        assert_eq!(tally.totals.subchains["a/1"].first_index, None);
     }
 
     #[test]

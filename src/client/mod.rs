@@ -59,7 +59,7 @@ pub use export::ExportStream;
 pub use finality::Pending;
 pub use fork::{ForkOptions, Forked};
 pub use heads::{HeadEntry, Heads};
-pub use inject::{InjectOptions, InjectTotals, Injector, Item, WINDOW_DEFAULT};
+pub use inject::{InjectOptions, InjectTotals, Injector, Item, Share, WINDOW_DEFAULT};
 pub use keys::{HistoryPage, Subject};
 pub use load::{Load, LoadRequest, LoadTail, LoadWorker};
 pub use prove::inclusion_proof;

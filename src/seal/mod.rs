@@ -91,6 +91,16 @@ pub enum SealError {
     Stopping,
 }
 
+impl SealError {
+    /// Another Quant came first, which may have anchored the same heads.
+    pub fn is_race(&self) -> bool {
+        matches!(
+            self,
+            Self::Rejected(Rejection::HeadMoved { .. } | Rejection::BadEvidence(_))
+        )
+    }
+}
+
 impl From<MinerError> for SealError {
     fn from(error: MinerError) -> Self {
         match error {

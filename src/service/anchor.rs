@@ -43,6 +43,8 @@ const LOOK_MAX: Duration = Duration::from_secs(1);
 const ANCHOR_AFTER: Duration = Duration::from_millis(1500);
 /// So many heads that moved are anchored at once.
 const ANCHOR_COUNT: usize = 16;
+/// How long after a seal that came second heads are looked at again.
+pub(super) const ANCHOR_RACE: Duration = Duration::from_millis(20);
 /// How long a Quant with anchors may take before it is tried again.
 const SEAL_MAX: Duration = Duration::from_secs(30);
 /// Subchains asked for in one call.
@@ -308,6 +310,20 @@ impl Service {
                 );
             }
         }
+    }
+
+    /// What a chain that is split can anchor now; none where nothing moved.
+    pub(super) async fn anchors_of(
+        &self,
+        group: &Group,
+        no: ChainNo,
+    ) -> Result<Option<Vec<AnchorEvidence>>, Status> {
+        let Some(parent) = self.parent(group, no)? else {
+            return Ok(None);
+        };
+        let all: Vec<usize> = (0..parent.children.len()).collect();
+        let anchors = self.evidence(&parent, &all).await;
+        Ok((!anchors.is_empty()).then_some(anchors))
     }
 
     async fn evidence(&self, parent: &Parent, moved: &[usize]) -> Vec<AnchorEvidence> {

@@ -53,7 +53,7 @@ impl Service {
             }
             Method::Leap => {
                 let until = route.until;
-                self.lead(route, body, |s, r| Box::pin(s.do_leap(r, until)))
+                self.lead(route, body, |s, r| s.do_leap(r, until))
                     .await
             }
             Method::Close => {

@@ -6,8 +6,11 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::{
-    Service, convert,
+    Service,
+    catalog::Known,
+    convert,
     inject::check_request_id,
+    route::Doing,
     status::{invalid, of_read, of_seal, of_store},
 };
 use crate::engine::{NOTE_BYTES_MAX, Sealed};
@@ -19,17 +22,23 @@ use crate::seal::SealRequest;
 const TOLD_BEFORE: Duration = Duration::from_millis(250);
 
 impl Service {
-    pub(super) async fn do_leap(
-        &self,
-        request: &proto::LeapRequest,
+    pub(super) fn do_leap<'a>(
+        &'a self,
+        request: &'a proto::LeapRequest,
         until: Instant,
-    ) -> Result<proto::LeapResponse, Status> {
-        let expected_head = convert::optional_hash("expected_head", &request.expected_head)?;
-        let seal = seal_request(&request.note, &request.request_id, expected_head, false)?;
-        let (head, duplicate) = self.seal(&request.chain, seal, until).await?;
-        Ok(proto::LeapResponse {
-            head: Some(head),
-            duplicate,
+    ) -> Doing<'a, proto::LeapResponse> {
+        Box::pin(async move {
+            let expected_head = convert::optional_hash("expected_head", &request.expected_head)?;
+            let seal = seal_request(&request.note, &request.request_id, expected_head, false)?;
+            let known = self.known_at_leader(&request.chain).await?;
+            if self.is_split(&known)? {
+                return self.leap_below(&known, request, until).await;
+            }
+            let (head, duplicate) = self.seal(&known, &request.chain, seal, until).await?;
+            Ok(proto::LeapResponse {
+                head: Some(head),
+                duplicate,
+            })
         })
     }
 
@@ -39,7 +48,8 @@ impl Service {
         until: Instant,
     ) -> Result<proto::CloseResponse, Status> {
         let seal = seal_request(&request.note, &request.request_id, None, true)?;
-        let (head, duplicate) = self.seal(&request.chain, seal, until).await?;
+        let known = self.known_at_leader(&request.chain).await?;
+        let (head, duplicate) = self.seal(&known, &request.chain, seal, until).await?;
         Ok(proto::CloseResponse {
             head: Some(head),
             duplicate,
@@ -48,12 +58,12 @@ impl Service {
 
     async fn seal(
         &self,
+        known: &Known,
         chain: &str,
         request: SealRequest,
         until: Instant,
     ) -> Result<(proto::Head, bool), Status> {
-        let known = self.known_at_leader(chain).await?;
-        let group = self.catalog.group(&known)?;
+        let group = self.catalog.group(known)?;
         let until = told_until(until);
         let sealed = self.sealer.seal(&group, known.no, &request, until).await;
         let Sealed {
@@ -104,7 +114,7 @@ pub(super) fn told_until(until: Instant) -> Instant {
     Instant::now() + left - TOLD_BEFORE.min(left / 4)
 }
 
-fn seal_request(
+pub(super) fn seal_request(
     note: &[u8],
     request_id: &str,
     expected_head: Option<crate::chain::Hash>,

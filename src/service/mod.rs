@@ -23,6 +23,7 @@ mod inject;
 mod invite;
 mod lanes;
 mod leap;
+mod leap_below;
 mod ledger;
 mod limits;
 mod logs;
@@ -261,7 +262,7 @@ impl chain_service_server::ChainService for Service {
             ..self.route(Method::Leap, &request.chain, deadline)?
         };
         self.at_leader(route, &request, |service, request| {
-            Box::pin(service.do_leap(request, route.until))
+            service.do_leap(request, route.until)
         })
         .await
         .map(Response::new)

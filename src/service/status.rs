@@ -342,14 +342,19 @@ pub fn of_content(item: usize, error: &ContentError) -> Status {
     )
 }
 
+/// The reason of a refusal.
+pub fn reason(status: &Status) -> Option<String> {
+    status.get_details_error_info().map(|info| info.reason)
+}
+
 /// Counts a refusal under its reason.
 pub fn tally(status: &Status) {
     if status.code() == Code::Ok {
         return;
     }
-    let info = status.get_details_error_info();
+    let reason = reason(status);
     let known = REASONS.iter().map(|(name, _)| *name);
-    let mut known = known.filter(|name| info.as_ref().is_some_and(|info| info.reason == *name));
+    let mut known = known.filter(|name| reason.as_deref() == Some(*name));
     telemetry::refused(known.next().unwrap_or("NONE"));
 }
 

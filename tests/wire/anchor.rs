@@ -9,7 +9,7 @@ use std::{
 use qbc::{
     chain::{AnchorLeaf, Header, read_anchors},
     proto::{
-        GetQuantRequest, InjectRequest, ProveAnchorRequest, SplitChainRequest, TransactionInput,
+        GetQuantRequest, InjectRequest, LeapRequest, ProveAnchorRequest, SplitChainRequest, TransactionInput,
         constitution::Content,
     },
 };
@@ -307,4 +307,69 @@ async fn anchors_that_are_not_there_are_refused_clearly() {
     let stranger = verb(&rig, &["prove", "a/0", "0", "--to", "plain"]);
     assert_eq!(stranger.code, Some(2), "{stranger:?}");
     assert!(stranger.stderr.contains("--to plain"), "{stranger:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leap_of_a_split_chain_seals_its_subchains_to_any_depth_and_anchors_them() {
+    let mut rig = Rig::with_chain("orders").await;
+    rig.inject("orders", &[b"before"]).await;
+    split(&mut rig, "orders", 3).await;
+    split(&mut rig, "orders/1", 2).await;
+    let mut told = Vec::new();
+    for word in 0..12 {
+        told.push(inject(&mut rig, "orders", &format!("word {word}")).await);
+    }
+    let request = |id: &str| LeapRequest {
+        chain: "orders".to_owned(),
+        note: "by its name".into(),
+        request_id: id.to_owned(),
+        ..LeapRequest::default()
+    };
+    let leapt = rig.chains.leap(request("one")).await.expect("a leap");
+    let leapt = leapt.into_inner();
+    let height = leapt.head.expect("a head").quant.expect("a Quant").height;
+    assert!(!leapt.duplicate);
+    let (header, leaves) = quant(&mut rig, "orders", height).await;
+    assert!(header.anchor_count > 0 && !leaves.is_empty());
+    for one in &told {
+        assert_eq!(rig.chain(&one.0).await.pool, 0, "{one:?}");
+        let file = rig.file("at-once");
+        let arguments = ["prove", &one.0, &one.1.to_string(), "-o"];
+        let ran = verb(&rig, &[&arguments[..], &[file.to_str().unwrap()]].concat());
+        ran.well("all is anchored up to the chain's own name");
+        let links = links(&read(&file)).len();
+        assert!(links > 2, "a composed proof: {links}");
+    }
+    let again = rig.chains.leap(request("one")).await.expect("a retry");
+    let again = again.into_inner();
+    assert!(again.duplicate);
+    assert_eq!(again.head.unwrap().quant.unwrap().height, height);
+    refused(
+        rig.chains.leap(request("two")).await,
+        ("NOTHING_TO_SEAL", Code::FailedPrecondition),
+        &["orders"],
+    );
+    let expecting = LeapRequest {
+        expected_head: vec![7; 32].into(),
+        ..request("three")
+    };
+    let field = ("FIELD_INVALID", Code::InvalidArgument);
+    let status = refused(rig.chains.leap(expecting).await, field, &["subchain"]);
+    names_field(&status, "expected_head");
+
+    let file = rig.file("lines");
+    std::fs::write(&file, "by its name\n").unwrap();
+    let ran = verb(&rig, &["inject", "orders", file.to_str().unwrap()]);
+    ran.well("an inject");
+    let told: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let share = &told["subchains"][0];
+    let (chain, index) = (share["chain"].as_str().unwrap(), &share["first_index"]);
+    assert!(chain.starts_with("orders/"), "{told}");
+    assert_eq!(
+        rig.count(chain).await,
+        index.as_u64().expect("an index") + 1,
+        "{told}"
+    );
+    verb(&rig, &["leap", "orders"]).well("what is below is sealed");
+    assert_eq!(verb(&rig, &["leap", "orders"]).code, Some(3));
 }
