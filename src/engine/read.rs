@@ -134,6 +134,17 @@ pub struct InForce {
     pub height: Option<u64>,
 }
 
+/// What a walk over transactions calls for each: its index, and its row as stored.
+pub type EachTransaction<'a> = &'a mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>;
+
+/// How far a walk over transactions is.
+struct Walk {
+    next: u64,
+    flow: ControlFlow<()>,
+    /// The next one is not there, and a later one is.
+    gap: bool,
+}
+
 /// A transaction as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransactionView {
@@ -421,52 +432,70 @@ impl<'a> Reader<'a> {
         bytes: usize,
     ) -> Result<Vec<TransactionView>, ReadError> {
         let (mut found, mut size) = (Vec::new(), 0);
-        for (owner, bounds) in chain.lineage.indexes((from, to)) {
+        self.each_transaction(chain, (from, to), &mut |index, row| {
+            size += row.len() + 64;
+            found.push(TransactionView {
+                index,
+                row: row.to_vec(),
+            });
             if size < bytes {
-                self.transactions_of(owner, bounds, (bytes, &mut size), &mut found)?;
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
             }
-        }
-        let gap = found
-            .iter()
-            .zip(from..)
-            .find(|(one, index)| one.index != *index)
-            .map(|(_, index)| index)
-            .or((found.is_empty() && from < to).then_some(from));
-        if let Some(index) = gap {
-            return Err(missing(chain, index).into());
-        }
+        })?;
         Ok(found)
     }
 
-    /// Adds transactions of one chain until `size` reaches `bytes`.
+    /// Shows the rows of transactions `[from, to)` in their order, until `each` breaks or no more are there. That one is
+    /// missing, the first among them, is damage.
+    pub fn each_transaction(
+        &self,
+        chain: &ChainView,
+        (from, to): (u64, u64),
+        each: EachTransaction<'_>,
+    ) -> Result<(), ReadError> {
+        let mut walk = Walk {
+            next: from,
+            flow: ControlFlow::Continue(()),
+            gap: false,
+        };
+        for (owner, bounds) in chain.lineage.indexes((from, to)) {
+            if walk.flow.is_continue() {
+                self.transactions_of(owner, bounds, &mut walk, each)?;
+            }
+        }
+        if walk.gap || (walk.next == from && from < to) {
+            return Err(missing(chain, walk.next).into());
+        }
+        Ok(())
+    }
+
+    /// Goes over those of one chain.
     fn transactions_of(
         &self,
         owner: ChainNo,
         (from, to): (u64, u64),
-        (bytes, size): (usize, &mut usize),
-        found: &mut Vec<TransactionView>,
+        walk: &mut Walk,
+        each: EachTransaction<'_>,
     ) -> Result<(), StoreError> {
         let key = |index| tx_key(self.slot, owner, index);
-        let before = found.len();
+        let before = walk.next;
         // All transactions of a chain are in one of the two.
         for cf in [Cf::Tx, Cf::Erasable] {
-            if found.len() > before {
+            if walk.next > before || walk.gap {
                 break;
             }
             self.view.scan(cf, &key(from), &key(to), &mut |key, row| {
-                let index = key
-                    .last_chunk()
-                    .map_or(u64::MAX, |index| u64::from_be_bytes(*index));
-                *size += row.len() + 64;
-                found.push(TransactionView {
-                    index,
-                    row: row.to_vec(),
-                });
-                if *size < bytes {
-                    ControlFlow::Continue(())
+                let index = key.last_chunk().map(|index| u64::from_be_bytes(*index));
+                walk.gap = index != Some(walk.next);
+                if walk.gap {
+                    walk.flow = ControlFlow::Break(());
                 } else {
-                    ControlFlow::Break(())
+                    walk.flow = each(walk.next, row);
+                    walk.next += 1;
                 }
+                walk.flow
             })?;
         }
         Ok(())

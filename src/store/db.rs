@@ -619,7 +619,6 @@ fn family_options(cf: Cf, cache: &rocksdb::Cache) -> Options {
         // Rows that are never overwritten: compactions order their keys and leave the payloads where they are.
         options.set_enable_blob_files(true);
         options.set_min_blob_size(BLOB_BYTES_MIN);
-        options.set_blob_cache(cache);
         options.set_enable_blob_gc(true);
     }
     let mut table = rocksdb::BlockBasedOptions::default();
