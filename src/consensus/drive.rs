@@ -40,7 +40,6 @@ impl Groups {
         while !*self.0.stopping.borrow() {
             let state = self.cluster();
             let led = self.led();
-            self.note_watched(&led);
             let driven = led.iter().map(|group| self.drive_group(group, &state));
             futures::future::join_all(driven).await;
             if self.meta().leads() {
@@ -51,18 +50,6 @@ impl Groups {
                 self.spread(&led, &state).await;
             }
             sleep(EVERY).await;
-        }
-    }
-
-    /// Notes for groups that this node leads whether somebody follows them on another node.
-    fn note_watched(&self, led: &[Group]) {
-        let heard = self.heard();
-        let alive = heard.values().filter(|heard| heard.ago < SILENT_MAX);
-        let watched: BTreeSet<u32> = alive
-            .flat_map(|heard| heard.status.watched.iter().copied())
-            .collect();
-        for group in led {
-            group.watched().set_away(watched.contains(&group.id().0));
         }
     }
 

@@ -25,7 +25,6 @@ use super::{
     network::Network,
     pace::Pace,
     slots::Slots,
-    watched::{Watch, Watched},
 };
 use crate::engine::{Engine, GroupId, Outcome, node_of};
 use crate::store::Slot;
@@ -77,7 +76,6 @@ pub struct Group {
     log: GroupLog,
     machine: GroupMachine,
     lease: Arc<Lease>,
-    watched: Arc<Watched>,
     queue: mpsc::Sender<Proposal>,
     shared: Arc<Shared>,
     /// From then on it is bound by nothing that it answered before it was opened.
@@ -144,12 +142,10 @@ impl Group {
         raft.runtime_config().elect(false);
         let free_at = Instant::now() + LEASE;
         let (queue, waiting) = mpsc::channel(QUEUE_COMMANDS);
-        let watched = Arc::<Watched>::default();
-        let told = (machine.reached(), log.clone(), watched.clone());
         let tasks = vec![
             tokio::spawn(batcher::run(raft.clone(), waiting, clock)),
             tokio::spawn(cut_log(raft.clone(), machine.clone(), log.clone())),
-            tokio::spawn(tell_committed(raft.clone(), told)),
+            tokio::spawn(tell_committed(raft.clone(), machine.reached(), log.clone())),
             tokio::spawn(stand_from(raft.clone(), free_at)),
         ];
         Ok(Self {
@@ -159,7 +155,6 @@ impl Group {
             log,
             machine,
             lease,
-            watched,
             queue,
             shared,
             free_at,
@@ -185,15 +180,6 @@ impl Group {
     /// The newest applied log index, and word of each new one.
     pub fn reached(&self) -> watch::Receiver<u64> {
         self.machine.reached()
-    }
-
-    /// Says that somebody follows the group here, so that its leader tells of each commit at once.
-    pub fn watch(&self) -> Watch {
-        Watch::begin(&self.watched)
-    }
-
-    pub(super) fn watched(&self) -> &Watched {
-        &self.watched
     }
 
     /// Proposes a command and waits until it is durable and applied.
@@ -540,19 +526,13 @@ fn leads(raft: &Raft) -> bool {
 }
 
 /// Followers learn with the entries that come after it that an entry is committed. The last one before a pause would wait
-/// for the next heartbeat, and whoever reads from a follower with it: the leader tells of it by itself, at once where
-/// somebody follows on another node.
-async fn tell_committed(
-    raft: Raft,
-    (mut reached, log, watched): (watch::Receiver<u64>, GroupLog, Arc<Watched>),
-) {
+/// for the next heartbeat, and whoever reads from a follower with it: the leader tells of it by itself.
+async fn tell_committed(raft: Raft, mut reached: watch::Receiver<u64>, log: GroupLog) {
     while reached.changed().await.is_ok() {
         if !leads(&raft) {
             continue;
         }
-        if !watched.away() {
-            sleep(TELL_AFTER).await;
-        }
+        sleep(TELL_AFTER).await;
         let newest = log.newest_index() == Some(*reached.borrow_and_update());
         if newest && raft.trigger().heartbeat().await.is_err() {
             return;

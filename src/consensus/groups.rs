@@ -387,9 +387,6 @@ impl Groups {
             {
                 status.led.push((group.id().0, term));
             }
-            if group.watched().here() {
-                status.watched.push(group.id().0);
-            }
             let row = state.seats.get(&group.id().0);
             let seated = row.is_some_and(|row| {
                 let own = |seat: &&crate::engine::SeatRow| seat.replica == group.replica();

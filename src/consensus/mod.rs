@@ -31,7 +31,6 @@ mod slots;
 mod snapshot;
 mod state_machine;
 mod trash;
-mod watched;
 mod wire;
 
 pub use group::{Group, ProposeError};
@@ -44,7 +43,6 @@ pub use serve::DecideError;
 pub use slots::{Slots, note_all_damaged, note_damage as note_damaged};
 pub use snapshot::Signing;
 pub use state_machine::{GroupImage, GroupMachine};
-pub use watched::Watch;
 
 use crate::engine::Outcome;
 use bytes::Bytes;

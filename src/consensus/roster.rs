@@ -20,8 +20,6 @@ pub struct Status {
     pub held: Vec<u32>,
     /// Groups of which its replica is damaged or not whole yet.
     pub repaired: Vec<u32>,
-    /// Groups whose chains somebody follows there.
-    pub watched: Vec<u32>,
     /// Its program.
     pub version: String,
     /// It is on its way out of the process: nothing new shall come to it.
@@ -131,7 +129,6 @@ impl Status {
         Self {
             written: 0,
             unpurged: 0,
-            watched: Vec::new(),
             ..self.clone()
         }
     }
@@ -145,7 +142,7 @@ impl Status {
             out.extend_from_slice(&group.to_be_bytes());
             out.extend_from_slice(&term.to_be_bytes());
         }
-        for groups in [&self.held, &self.repaired, &self.watched] {
+        for groups in [&self.held, &self.repaired] {
             out.extend_from_slice(&(groups.len() as u16).to_be_bytes());
             for group in groups {
                 out.extend_from_slice(&group.to_be_bytes());
@@ -166,7 +163,7 @@ impl Status {
         for _ in 0..reader.u16()? {
             status.led.push((reader.u32()?, reader.u64()?));
         }
-        for groups in [&mut status.held, &mut status.repaired, &mut status.watched] {
+        for groups in [&mut status.held, &mut status.repaired] {
             for _ in 0..reader.u16()? {
                 groups.push(reader.u32()?);
             }
@@ -186,7 +183,6 @@ mod tests {
             led: vec![(3, 7)],
             held: vec![0, 3],
             repaired: vec![4],
-            watched: vec![3],
             version: "0.2.0".into(),
             stopping: true,
             written: 1 << 40,

@@ -160,8 +160,7 @@ impl Service {
     /// Up to where the chain can be read now, once there is something to read.
     async fn there(&self, wanted: &Wanted) -> Result<u64, Status> {
         let known = self.catalog.find(&wanted.chain)?;
-        let group = self.catalog.group(&known)?;
-        let (mut reached, _watch) = (group.reached(), group.watch());
+        let mut reached = self.catalog.group(&known)?.reached();
         loop {
             reached.mark_unchanged();
             let reads = self.reads_on(&wanted.chain, wanted.replica);

@@ -10,14 +10,14 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
 use tonic::Status;
 
-use crate::consensus::Watch;
-use crate::engine::{GroupId, ReadError};
+use crate::engine::{CursorPlace, GroupId, ReadError};
 use crate::proto::{self, Encoded, Run};
 use crate::service::{
     Service,
@@ -87,9 +87,10 @@ pub struct Feed {
     quants: Mutex<BTreeMap<u64, Arc<proto::Quant>>>,
     /// Held while one is signed.
     heads: tokio::sync::Mutex<VecDeque<Arc<proto::TailHead>>>,
+    /// The newest token that was made, and its place: most tails of a chain are at one place.
+    token: Mutex<Option<(CursorPlace, Bytes)>>,
     /// Tails that use it.
     pub tails: AtomicUsize,
-    _watch: Watch,
 }
 
 /// The newest transactions, without a gap.
@@ -141,6 +142,15 @@ impl Feed {
         recent.part(from, to)
     }
 
+    /// The token of a place.
+    pub fn token(&self, place: CursorPlace, make: impl FnOnce() -> Bytes) -> Bytes {
+        let mut last = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((of, token)) if *of == place => token.clone(),
+            _ => last.insert((place, make())).1.clone(),
+        }
+    }
+
     fn pause(&self) -> Duration {
         let tails = self.tails.load(Ordering::Relaxed).max(1) as u32 - 1;
         (PAUSE_PER_TAIL * tails).min(PAUSE_MAX)
@@ -160,8 +170,7 @@ impl Service {
             return Ok(feed);
         }
         let group = self.groups.replica(known.group, reads.replica);
-        let group = group.ok_or_else(elsewhere)?;
-        let reached = group.reached();
+        let reached = group.ok_or_else(elsewhere)?.reached();
         let recent = Recent {
             next: reads.chain.pool.next_index,
             ..Recent::default()
@@ -175,8 +184,8 @@ impl Service {
             recent: Mutex::new(recent),
             quants: Mutex::default(),
             heads: tokio::sync::Mutex::default(),
+            token: Mutex::default(),
             tails: AtomicUsize::new(0),
-            _watch: group.watch(),
         });
         feeds.retain(|_, feed| feed.strong_count() > 0);
         feeds.insert(key, Arc::downgrade(&feed));

@@ -375,7 +375,8 @@ impl OneTail {
 
     fn token(&self) -> Bytes {
         let (chain_id, place) = (self.chain_id, self.place);
-        Token { chain_id, place }.write(&self.cluster_id)
+        self.feed
+            .token(place, || Token { chain_id, place }.write(&self.cluster_id))
     }
 
     fn token_after(&self, event: &Event) -> Bytes {
