@@ -12,8 +12,8 @@ use super::{
 use crate::proto::{Encoded, Parts, RunWriter};
 use crate::store::{StoreError, TxRow};
 
-/// Bytes that are made room for per transaction, at first.
-const BYTES_EACH: u64 = 384;
+/// Bytes that are made room for per transaction at first, where there are few.
+const BYTES_EACH: u64 = 64;
 
 /// Tells the height that seals an index, if one does.
 pub type HeightOf<'a> = &'a mut dyn FnMut(u64) -> Result<Option<u64>, Status>;
@@ -27,13 +27,14 @@ pub fn run(
 ) -> Result<Encoded, Status> {
     let room = (to.saturating_sub(from)).saturating_mul(BYTES_EACH);
     let room = usize::try_from(room).unwrap_or(usize::MAX).min(bytes);
-    // The last one may reach beyond.
-    let mut writer = RunWriter::with_capacity(room + BYTES_EACH as usize);
+    let mut writer = RunWriter::with_capacity(room);
     let mut failed = None;
     let mut each = |index: u64, row: &[u8]| {
+        let before = writer.bytes();
         let put = height_of(index).and_then(|height| put(reads, (index, row), height, &mut writer));
         failed = put.err();
-        if failed.is_none() && writer.bytes() < bytes {
+        // The next one is about as large as this one.
+        if failed.is_none() && 2 * writer.bytes() - before <= bytes {
             ControlFlow::Continue(())
         } else {
             ControlFlow::Break(())
