@@ -6,6 +6,9 @@ use prost_types::{
     field_descriptor_proto::{Label, Type},
 };
 
+/// Messages that `src/proto/run.rs` writes by hand.
+const BY_HAND: [&str; 2] = ["TailTransactions", "ReadResponse"];
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let public = ["types", "chain", "proof", "node", "tail"]
@@ -20,14 +23,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(all, ["proto"])?;
     fs::write(out.join("qbc_schemas.json"), schemas(&descriptors)?)?;
     let bytes = prost_bytes(&descriptors);
-    tonic_prost_build::configure()
-        .bytes(".")
-        .compile_fds(descriptors)?;
+    let mut code = tonic_prost_build::configure().bytes(".");
+    for name in BY_HAND {
+        code = code.extern_path(format!(".qbc.v1.{name}"), format!("crate::proto::{name}"));
+    }
+    code.compile_fds(descriptors)?;
     // The proto3 mapping to JSON, with the names of the fields as they stand in proto.
     pbjson_build::Builder::new()
         .register_descriptors(&bytes)?
         .preserve_proto_field_names()
         .emit_fields()
+        .exclude(BY_HAND.map(|name| format!(".qbc.v1.{name}")))
         .build(&[".qbc"])?;
     Ok(())
 }

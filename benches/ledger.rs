@@ -3,19 +3,21 @@
 //!
 //! Prints one JSON line per figure. A leap is the whole of it: template, apply with every root recomputed, the write, the
 //! fdatasync. A proof is the reads and hashes of one inclusion proof, a latest the reads of the newest transaction of a
-//! key; both in rounds, each over other pseudorandom places: in the first one most rows come from the disk, because flushes
-//! and compactions bypass the page cache. Size by `QBC_BENCH_TRANSACTIONS`.
+//! key, a read by index the rows of one transaction and of the Quant that seals it; all in rounds, each over other
+//! pseudorandom places: in the first one most rows come from the disk, because flushes and compactions bypass the page
+//! cache. A sequential read is the whole chain in pieces as a stream of answers takes them. Size by
+//! `QBC_BENCH_TRANSACTIONS`.
 #![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used)]
 
 mod inside;
 
-use std::time::Instant;
+use std::{ops::ControlFlow, time::Instant};
 
 use hdrhistogram::Histogram;
 use qbc::{
     chain::latest_key,
     engine::Reader,
-    store::{ChainNo, StoreOptions},
+    store::{ChainNo, StoreOptions, TxRow},
 };
 
 use inside::Inside;
@@ -25,6 +27,8 @@ const PER_ENTRY: u64 = 1000;
 const PAYLOAD_BYTES: usize = 256;
 const READS: u64 = 20_000;
 const ROUNDS: u64 = 10;
+/// Of an answer of a stream.
+const PIECE_BYTES: usize = 256 << 10;
 
 struct Bench(Inside);
 
@@ -68,6 +72,50 @@ impl Bench {
             let found = reader.touching(&view, &latest_key(&key), (0, u64::MAX), newest);
             let row = reader.transaction(&view, found.unwrap()[0]).unwrap();
             std::hint::black_box(row);
+            times.record(begun.elapsed().as_nanos() as u64).unwrap();
+        }
+        times
+    }
+
+    /// The whole chain, in pieces with a view of their own each; transactions per second.
+    fn sequential(&self, chain: ChainNo, transactions: u64) -> f64 {
+        let begun = Instant::now();
+        let (mut next, mut bytes) = (0, 0);
+        while next < transactions {
+            let snapshot = self.0.store.snapshot().passing();
+            let reader = Reader::new(&snapshot, self.0.engine.slot());
+            let view = reader.chain_no(chain).unwrap().unwrap();
+            let (from, mut left) = (next, PIECE_BYTES);
+            let mut each = |index: u64, row: &[u8]| {
+                let row = TxRow::decode(row).unwrap();
+                bytes += std::hint::black_box(row.payload).len();
+                next = index + 1;
+                left = left.saturating_sub(row.payload.len() + 64);
+                if left == 0 {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            };
+            reader
+                .each_transaction(&view, (from, transactions), &mut each)
+                .unwrap();
+        }
+        assert_eq!(bytes as u64, transactions * PAYLOAD_BYTES as u64);
+        transactions as f64 / begun.elapsed().as_secs_f64()
+    }
+
+    fn by_index(&self, chain: ChainNo, round: u64) -> Histogram<u64> {
+        let mut times = Histogram::new(3).unwrap();
+        for turn in round * READS..(round + 1) * READS {
+            let begun = Instant::now();
+            let snapshot = self.0.store.snapshot();
+            let reader = Reader::new(&snapshot, self.0.engine.slot());
+            let view = reader.chain_no(chain).unwrap().unwrap();
+            let index = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) % view.head.tx_end();
+            let row = reader.transaction(&view, index).unwrap();
+            let quant = reader.height_of(&view, index, view.head.height).unwrap();
+            std::hint::black_box((row, quant));
             times.record(begun.elapsed().as_nanos() as u64).unwrap();
         }
         times
@@ -138,17 +186,35 @@ fn main() {
         println!(
             "{{\"bench\":\"leap\",\"chain\":\"{name}\",\"transactions\":{PER_LEAP},\"median_ms\":{median:.2},\"worst_ms\":{worst:.2},\"first_ms\":{first:.2},\"last_ms\":{last:.2}}}"
         );
+        for pass in 0..3 {
+            let per_s = bench.sequential(chain, transactions);
+            println!(
+                "{{\"bench\":\"read\",\"chain\":\"{name}\",\"transactions\":{transactions},\"pass\":{pass},\"per_s\":{per_s:.0}}}"
+            );
+        }
+        for round in 0..ROUNDS {
+            report(
+                "by index",
+                transactions,
+                round,
+                &bench.by_index(chain, round),
+            );
+        }
         for round in 0..ROUNDS {
             let (what, times) = if keyed {
                 ("latest", bench.latest(chain, transactions, round))
             } else {
                 ("proof", bench.proofs(chain, round))
             };
-            let us = |quantile| times.value_at_quantile(quantile) as f64 / 1e3;
-            let (p50, p99) = (us(0.5), us(0.99));
-            println!(
-                "{{\"bench\":\"{what}\",\"chain\":{transactions},\"round\":{round},\"p50_us\":{p50:.1},\"p99_us\":{p99:.1}}}"
-            );
+            report(what, transactions, round, &times);
         }
     }
+}
+
+fn report(what: &str, transactions: u64, round: u64, times: &Histogram<u64>) {
+    let us = |quantile| times.value_at_quantile(quantile) as f64 / 1e3;
+    let (p50, p99) = (us(0.5), us(0.99));
+    println!(
+        "{{\"bench\":\"{what}\",\"chain\":{transactions},\"round\":{round},\"p50_us\":{p50:.1},\"p99_us\":{p99:.1}}}"
+    );
 }

@@ -1,6 +1,11 @@
 //! Generated from proto: the messages and services of the gRPC face (`qbc.v1`), what nodes say to each other (`cluster`), and
-//! shapes that only HTTP has (`web`); each with its proto3 JSON.
+//! shapes that only HTTP has (`web`); each with its proto3 JSON. Messages that carry many transactions are written by hand
+//! (`run`): on the wire they are the same.
 #![allow(missing_docs, clippy::pedantic)]
+mod run;
+
+pub use run::{Encoded, Parts, ReadResponse, Run, RunWriter, TailTransactions};
+
 tonic::include_proto!("qbc.v1");
 include!(concat!(env!("OUT_DIR"), "/qbc.v1.serde.rs"));
 

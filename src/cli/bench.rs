@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::{
@@ -18,8 +19,9 @@ use crate::{
         Global,
         bench_bound::Bound,
         bench_content::{BenchContent, PAYLOAD_BYTES_MAX},
+        bench_reads::measure_reads,
         bench_report::{Probe, Proofs, Report, Served, Verified, probe, times_us},
-        bench_tail::{TailArgs, Tails, measure_catch_up, measure_seen},
+        bench_tail::{TailArgs, Tails, measure_seen},
         exit::CliError,
         output::{OutputFormat, Printer, say},
         session::config,
@@ -71,6 +73,9 @@ pub(super) struct BenchArgs {
     signed: bool,
     #[command(flatten)]
     tails: TailArgs,
+    /// Only read this chain, which is there and sealed to its end
+    #[arg(long, value_name = "CHAIN", conflicts_with_all = ["signed", "load_only"])]
+    reads_of: Option<String>,
     /// Load only, on the chain `bench`: no bang, leap and read-back; for a peer that has Inject alone
     #[arg(long, hide = true)]
     load_only: bool,
@@ -130,13 +135,43 @@ pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError>
     }
     let client =
         Client::connect_with(&global.endpoint, Heads::in_memory(), config(&global)).await?;
+    let format = if args.json {
+        OutputFormat::Json
+    } else {
+        global.output
+    };
+    let mut printer = Printer::stdout(format);
+    if let Some(chain) = &args.reads_of {
+        let sealed = client.contact(chain, true).await?.trusted.sealed();
+        let reads = reads_of(&args, &global, &client, (chain, sealed)).await?;
+        return Ok(printer.object(&reads)?);
+    }
+    load(&args, &global, &client, &mut printer).await
+}
+
+async fn reads_of(
+    args: &BenchArgs,
+    global: &Global,
+    client: &Client,
+    chain: (&str, u64),
+) -> Result<Value, CliError> {
+    measure_reads(args.tails.endpoint(global), global, client, chain).await
+}
+
+/// Loads the node, reads back, and prints what came of it.
+async fn load(
+    args: &BenchArgs,
+    global: &Global,
+    client: &Client,
+    printer: &mut Printer,
+) -> Result<(), CliError> {
     let targets = if args.load_only {
         vec![Target {
             name: "bench".to_owned(),
             author: None,
         }]
     } else {
-        bang_all(&client, &args).await?
+        bang_all(client, args).await?
     };
     let probe_dir = args.probe_dir.clone().unwrap_or_else(std::env::temp_dir);
     let before = probe_at(&probe_dir).await?;
@@ -146,27 +181,28 @@ pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError>
         args.clients, args.batch, args.payload_bytes, args.chains, args.duration_s
     ));
     let seen_on = format!("{}-seen", targets[0].name);
-    let seen = measure_seen(&args.tails, &global, &client, &seen_on).await?;
+    let seen = measure_seen(&args.tails, global, client, &seen_on).await?;
     let chains: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
-    let tails = Tails::begin(&args.tails, &global, &chains).await?;
-    let (worked, served) = drive(&args, &global, &client, &targets).await?;
-    let tails = tails
-        .end(&acknowledged(&args, &worked, targets.len()))
-        .await?;
+    let tails = Tails::begin(&args.tails, global, &chains).await?;
+    let (worked, served) = drive(args, global, client, &targets).await?;
+    let there = acknowledged(args, &worked, targets.len());
+    let tails = tails.end(&there).await?;
     let after = probe_at(&probe_dir).await?;
     let bounds = bound.zip(bound_if(args.signed).await?).map(<[_; 2]>::from);
     let verified = if args.load_only {
         Verified::default()
     } else {
-        let mut verified = verify_all(&client, &targets, &worked).await?;
-        verified.proofs = Some(prove_some(&args, &global, &client, &targets[0]).await?);
+        let mut verified = verify_all(client, &targets, &worked).await?;
+        verified.proofs = Some(prove_some(args, global, client, &targets[0]).await?);
         verified
     };
-    let first = acknowledged(&args, &worked, targets.len())[0];
-    let catch_up = (targets[0].name.as_str(), first);
-    let catch_up = measure_catch_up(&args.tails, &global, &client, catch_up).await?;
+    let catch_up = if args.tails.catch_up {
+        reads_of(args, global, client, (&targets[0].name, there[0])).await?
+    } else {
+        Value::Null
+    };
     let report = Report::new(
-        &args_shown(&args),
+        &args_shown(args),
         &sum(&worked)?,
         &served,
         [before, after],
@@ -176,12 +212,7 @@ pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError>
     .with("seen", seen)
     .with("tails", tails)
     .with("catch_up", catch_up);
-    let format = if args.json {
-        OutputFormat::Json
-    } else {
-        global.output
-    };
-    report.print(&mut Printer::stdout(format))?;
+    report.print(printer)?;
     match worked.into_iter().find_map(|worked| worked.error) {
         Some(error) => Err(CliError::from(error).at("a caller stopped early")),
         None => Ok(()),

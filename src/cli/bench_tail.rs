@@ -1,5 +1,4 @@
-//! Tails in `qbc bench`: how soon another node shows what was acknowledged, what tails cost the load beside them, and how
-//! fast one catches up.
+//! Tails in `qbc bench`: how soon another node shows what was acknowledged, and what tails cost the load beside them.
 use std::{
     sync::{
         Arc,
@@ -14,10 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     cli::{Global, bench_report::times_us, exit::CliError, output::say, session::config},
-    client::{
-        BangOptions, Client, ClientError, Load, LoadRequest, LoadTail, TailEvent, TailOptions,
-        TailSubject,
-    },
+    client::{BangOptions, Client, ClientError, Load, LoadRequest, LoadTail},
 };
 
 /// Tails of one connection: a node takes 256 streams on each.
@@ -41,13 +37,13 @@ pub(super) struct TailArgs {
     /// Measure first how soon a tail shows what was acknowledged, one inject after the other
     #[arg(long)]
     seen: bool,
-    /// Tail the first chain from its begin at the end, raw and verified
+    /// Tail and read the first chain from its begin at the end, as it comes and verified
     #[arg(long)]
-    catch_up: bool,
+    pub(super) catch_up: bool,
 }
 
 impl TailArgs {
-    fn endpoint<'a>(&'a self, global: &'a Global) -> &'a str {
+    pub(super) fn endpoint<'a>(&'a self, global: &'a Global) -> &'a str {
         self.tail_endpoint.as_deref().unwrap_or(&global.endpoint)
     }
 
@@ -187,38 +183,5 @@ pub(super) async fn measure_seen(
         "seen_after_ack_p50_us": after,
         "seen_after_ack_p99_us": seen.value_at_quantile(0.99),
         "ratio_p50": (after as f64 / ack.max(1) as f64 * 100.0).round() / 100.0,
-    }))
-}
-
-/// Tails a chain of so many transactions from its begin: as it comes, and verified.
-pub(super) async fn measure_catch_up(
-    args: &TailArgs,
-    global: &Global,
-    client: &Client,
-    (chain, count): (&str, u64),
-) -> Result<Value, CliError> {
-    if !args.catch_up {
-        return Ok(Value::Null);
-    }
-    let load = Load::connect(args.endpoint(global), 1, config(global).deadline).await?;
-    let begun = Instant::now();
-    let (mut tail, mut seen) = (load.tail(0, chain).await?, 0);
-    while seen < count {
-        seen += tail.next().await?;
-    }
-    let raw = begun.elapsed().as_secs_f64();
-    let begun = Instant::now();
-    let subject = TailSubject::Chain(chain.to_owned());
-    let (mut tail, mut sealed) = (client.tail(subject, TailOptions::default()).await?, 0);
-    while sealed < count {
-        if let TailEvent::Quant(quant) = tail.next().await?.event {
-            sealed = quant.header.tx_end();
-        }
-    }
-    let verified = begun.elapsed().as_secs_f64();
-    Ok(json!({
-        "transactions": count,
-        "per_s": (count as f64 / raw).round(),
-        "verified_per_s": (count as f64 / verified).round(),
     }))
 }

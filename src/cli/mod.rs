@@ -8,6 +8,7 @@ mod bang;
 mod bench;
 mod bench_bound;
 mod bench_content;
+mod bench_reads;
 mod bench_report;
 mod bench_tail;
 mod chain;

@@ -227,7 +227,7 @@ impl Transactions<'_> {
                 let why = format!("the node's transactions end before {index}, which is sealed");
                 return Err(ClientError::refused("read-gap", why));
             };
-            self.page = page.transactions.into_iter();
+            self.page = convert::transactions(page.run)?.into_iter();
         }
     }
 }

@@ -18,6 +18,12 @@ pub(super) fn bad(what: impl Into<String>) -> Refused {
     Refused::new("answer", what)
 }
 
+/// The transactions of an answer.
+pub(super) fn transactions(run: proto::Run) -> Result<Vec<proto::Transaction>, Refused> {
+    let decoded = run.transactions();
+    decoded.map_err(|error| bad(format!("its transactions can't be decoded: {error}")))
+}
+
 pub(super) fn hash(bytes: &[u8], what: &str) -> Result<Hash, Refused> {
     bytes
         .try_into()

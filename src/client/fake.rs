@@ -418,9 +418,8 @@ impl ChainService for FakeNode {
             .collect::<Vec<_>>()
             .chunks(3)
             .map(|page| {
-                let transactions = page.to_vec();
                 Ok(proto::ReadResponse {
-                    transactions,
+                    run: page.to_vec().into(),
                     head_height: 0,
                 })
             })

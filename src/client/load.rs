@@ -61,6 +61,31 @@ impl Load {
     }
 }
 
+impl Load {
+    /// A read of a chain from its begin, on one of the connections.
+    pub async fn read(&self, number: usize, chain: &str) -> Result<LoadReader, ClientError> {
+        let way = self.ways[number % self.ways.len()].clone();
+        let request = proto::ReadRequest {
+            chain: chain.to_owned(),
+            ..Default::default()
+        };
+        let stream = ChainServiceClient::new(way).read(request).await?;
+        Ok(LoadReader(stream.into_inner()))
+    }
+}
+
+/// A read of which nothing is verified.
+pub struct LoadReader(tonic::Streaming<proto::ReadResponse>);
+
+impl LoadReader {
+    /// How many transactions came next.
+    pub async fn next(&mut self) -> Result<u64, ClientError> {
+        let answer = self.0.message().await?;
+        let ended = || tonic::Status::unavailable("the node ended the read");
+        Ok(answer.ok_or_else(ended)?.run.len() as u64)
+    }
+}
+
 /// A tail of which nothing is verified.
 pub struct LoadTail(tonic::Streaming<proto::TailResponse>);
 
@@ -70,7 +95,7 @@ impl LoadTail {
         let answer = self.0.message().await?;
         let ended = || tonic::Status::unavailable("the node ended the tail");
         match answer.ok_or_else(ended)?.event {
-            Some(Event::Transactions(some)) => Ok(some.transactions.len() as u64),
+            Some(Event::Transactions(some)) => Ok(some.run.len() as u64),
             _ => Ok(0),
         }
     }
@@ -80,6 +105,17 @@ impl LoadWorker {
     /// Injects payloads in one request; returns when the node has acknowledged them.
     pub async fn inject(&mut self, request: &LoadRequest) -> Result<(), ClientError> {
         self.chains.inject(Request::new(request.0.clone())).await?;
+        Ok(())
+    }
+
+    /// Asks for one transaction.
+    pub async fn transaction(&mut self, chain: &str, index: u64) -> Result<(), ClientError> {
+        let request = proto::GetTransactionRequest {
+            chain: chain.to_owned(),
+            index,
+            ..Default::default()
+        };
+        self.chains.get_transaction(request).await?;
         Ok(())
     }
 

@@ -61,7 +61,7 @@ pub use fork::{ForkOptions, Forked};
 pub use heads::{HeadEntry, Heads};
 pub use inject::{InjectOptions, InjectTotals, Injector, Item, Share, WINDOW_DEFAULT};
 pub use keys::{HistoryPage, Subject};
-pub use load::{Load, LoadRequest, LoadTail, LoadWorker};
+pub use load::{Load, LoadReader, LoadRequest, LoadTail, LoadWorker};
 pub use prove::inclusion_proof;
 pub use query::{ChainPage, ChainSummary, Mining, ServerInfo, Transit};
 pub use read::{ReadTransaction, Reader};

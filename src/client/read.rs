@@ -253,7 +253,7 @@ impl Reader<'_> {
             None => self.begin_large(header).await?,
         };
         let page = self.client.in_time(large.stream.message()).await?;
-        let given = page.unwrap_or_default().transactions;
+        let given = convert::transactions(page.unwrap_or_default().run)?;
         let sealed = &large.leaves[(self.next - large.start) as usize..];
         for (given, index) in given.iter().zip(self.next..) {
             check_index(given, index)?;
@@ -276,10 +276,11 @@ impl Reader<'_> {
         let mut stream = client.sealed_stream(trusted, start, count).await?;
         let mut all = Vec::with_capacity(header.tx_count as usize);
         while let Some(page) = self.client.in_time(stream.message()).await? {
-            for (given, index) in page.transactions.iter().zip(start + all.len() as u64..) {
+            let given = convert::transactions(page.run)?;
+            for (given, index) in given.iter().zip(start + all.len() as u64..) {
                 check_index(given, index)?;
             }
-            all.extend(leaves(self.trusted, &page.transactions)?);
+            all.extend(leaves(self.trusted, &given)?);
         }
         check_root(self.trusted, header, &all)?;
         let wanted = self.end.min(header.tx_end()) - self.next;
@@ -340,7 +341,7 @@ impl Reader<'_> {
         let mut stream = self.client.sealed_stream(self.trusted, from, count).await?;
         let mut all: Vec<proto::Transaction> = Vec::new();
         while let Some(page) = self.client.in_time(stream.message()).await? {
-            for given in page.transactions {
+            for given in convert::transactions(page.run)? {
                 check_index(&given, from + all.len() as u64)?;
                 all.push(given);
             }
@@ -358,7 +359,7 @@ impl Reader<'_> {
     /// The next page of the pool; empty at its end.
     async fn pool_page(&mut self) -> Result<Vec<proto::Transaction>, ClientError> {
         match self.pool_answer().await {
-            Ok(Some(page)) => self.check_pool_page(page.transactions),
+            Ok(Some(page)) => self.check_pool_page(convert::transactions(page.run)?),
             Ok(None) => Ok(Vec::new()),
             // Right after the sealed transactions, "nothing there" says only that the pool is empty.
             Err(error) if self.may_end_here() && is_end(&error) => Ok(Vec::new()),

@@ -330,7 +330,7 @@ impl Tail<'_> {
             .ok_or_else(|| convert::bad("an event of the tail is empty"))?;
         let told = match event {
             Event::Begin(begin) => chain.begin(begin, begins)?,
-            Event::Transactions(some) => chain.transactions(&some.transactions)?,
+            Event::Transactions(some) => chain.transactions(&convert::transactions(some.run)?)?,
             // It was verified when it came.
             Event::Head(_) => Told::Nothing,
             Event::Quant(quant) => chain.quant(quant)?,

@@ -1,6 +1,6 @@
 //! One chain of a tail as the client follows it: what must come next, and the leaves of what came and is not sealed yet.
 use crate::{
-    chain::{Frontier, Hash, Header, check_meta},
+    chain::{Frontier, Hash, Header, check_meta, tree_root},
     client::{
         ClientError, ReadTransaction, TailEvent, Trusted, convert, query::check_in_history,
         read::leaves,
@@ -221,11 +221,19 @@ impl Following {
         let Some(mut tree) = Frontier::from_parts(from - start, left) else {
             return Err(self.refuse("tx-root", "the peaks before the first transaction are none"));
         };
-        for leaf in self.leaves.drain(..count.min(self.leaves.len())) {
-            tree.push(alg, leaf);
-        }
+        let sealed = count.min(self.leaves.len());
+        let (size, root) = if from == start {
+            // Whole trees are hashed eight nodes at a time.
+            (sealed as u64, tree_root(alg, &self.leaves[..sealed]))
+        } else {
+            for leaf in &self.leaves[..sealed] {
+                tree.push(alg, *leaf);
+            }
+            (tree.size(), tree.root(alg))
+        };
+        self.leaves.drain(..sealed);
         self.leaves_from = self.leaves_from.max(end);
-        if tree.size() != u64::from(header.tx_count) || tree.root(alg) != header.tx_root {
+        if size != u64::from(header.tx_count) || root != header.tx_root {
             let why = format!(
                 "the transactions that came are not those that Quant {} seals: their tree has another root",
                 header.height

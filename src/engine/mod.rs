@@ -67,7 +67,7 @@ pub use outcome::{
     Banged, CursorsMoved, Forked, Injected, Outcome, Rejection, Sealed, SignedBy, SplitStep,
 };
 pub use quorum::Finality;
-pub use read::{ChainView, InForce, ReadError, Reader, TransactionView};
+pub use read::{ChainView, EachTransaction, InForce, ReadError, Reader, TransactionView};
 pub use report::{Report, ReportItem};
 pub use scrub::{Damage, check_quant};
 pub use split::Before;

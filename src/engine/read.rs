@@ -134,6 +134,17 @@ pub struct InForce {
     pub height: Option<u64>,
 }
 
+/// What a walk over transactions calls for each: its index, and its row as stored.
+pub type EachTransaction<'a> = &'a mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>;
+
+/// How far a walk over transactions is.
+struct Walk {
+    next: u64,
+    flow: ControlFlow<()>,
+    /// The next one is not there, and a later one is.
+    gap: bool,
+}
+
 /// A transaction as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransactionView {
@@ -421,52 +432,70 @@ impl<'a> Reader<'a> {
         bytes: usize,
     ) -> Result<Vec<TransactionView>, ReadError> {
         let (mut found, mut size) = (Vec::new(), 0);
-        for (owner, bounds) in chain.lineage.indexes((from, to)) {
+        self.each_transaction(chain, (from, to), &mut |index, row| {
+            size += row.len() + 64;
+            found.push(TransactionView {
+                index,
+                row: row.to_vec(),
+            });
             if size < bytes {
-                self.transactions_of(owner, bounds, (bytes, &mut size), &mut found)?;
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
             }
-        }
-        let gap = found
-            .iter()
-            .zip(from..)
-            .find(|(one, index)| one.index != *index)
-            .map(|(_, index)| index)
-            .or((found.is_empty() && from < to).then_some(from));
-        if let Some(index) = gap {
-            return Err(missing(chain, index).into());
-        }
+        })?;
         Ok(found)
     }
 
-    /// Adds transactions of one chain until `size` reaches `bytes`.
+    /// Shows the rows of transactions `[from, to)` in their order, until `each` breaks or no more are there. That one is
+    /// missing, the first among them, is damage.
+    pub fn each_transaction(
+        &self,
+        chain: &ChainView,
+        (from, to): (u64, u64),
+        each: EachTransaction<'_>,
+    ) -> Result<(), ReadError> {
+        let mut walk = Walk {
+            next: from,
+            flow: ControlFlow::Continue(()),
+            gap: false,
+        };
+        for (owner, bounds) in chain.lineage.indexes((from, to)) {
+            if walk.flow.is_continue() {
+                self.transactions_of(owner, bounds, &mut walk, each)?;
+            }
+        }
+        if walk.gap || (walk.next == from && from < to) {
+            return Err(missing(chain, walk.next).into());
+        }
+        Ok(())
+    }
+
+    /// Goes over those of one chain.
     fn transactions_of(
         &self,
         owner: ChainNo,
         (from, to): (u64, u64),
-        (bytes, size): (usize, &mut usize),
-        found: &mut Vec<TransactionView>,
+        walk: &mut Walk,
+        each: EachTransaction<'_>,
     ) -> Result<(), StoreError> {
         let key = |index| tx_key(self.slot, owner, index);
-        let before = found.len();
+        let before = walk.next;
         // All transactions of a chain are in one of the two.
         for cf in [Cf::Tx, Cf::Erasable] {
-            if found.len() > before {
+            if walk.next > before || walk.gap {
                 break;
             }
             self.view.scan(cf, &key(from), &key(to), &mut |key, row| {
-                let index = key
-                    .last_chunk()
-                    .map_or(u64::MAX, |index| u64::from_be_bytes(*index));
-                *size += row.len() + 64;
-                found.push(TransactionView {
-                    index,
-                    row: row.to_vec(),
-                });
-                if *size < bytes {
-                    ControlFlow::Continue(())
+                let index = key.last_chunk().map(|index| u64::from_be_bytes(*index));
+                walk.gap = index != Some(walk.next);
+                if walk.gap {
+                    walk.flow = ControlFlow::Break(());
                 } else {
-                    ControlFlow::Break(())
+                    walk.flow = each(walk.next, row);
+                    walk.next += 1;
                 }
+                walk.flow
             })?;
         }
         Ok(())
@@ -509,31 +538,49 @@ impl<'a> Reader<'a> {
         Err(damaged().into())
     }
 
-    /// The height that seals an index, by bisection over the Quants up to `top`.
+    /// The Quant that seals an index, among those up to `top`: looked for in turn where it is if all are alike, which takes
+    /// two or three reads, and in the middle, which bounds them where they are not.
     pub fn height_of(
         &self,
         chain: &ChainView,
         index: u64,
         top: u64,
     ) -> Result<QuantRow, ReadError> {
-        let (mut low, mut high) = (0, top);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.quant(chain, middle)?.parse()?.tx_end() > index {
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-        }
-        let quant = self.quant(chain, low)?;
-        if quant.parse()?.tx_end() <= index {
+        let newest = self.quant(chain, top)?;
+        let header = newest.parse()?;
+        if index >= header.tx_end() {
             return Err(ReadError::NotSealed {
                 chain: chain.name.clone(),
                 index,
                 height: top,
             });
         }
-        Ok(quant)
+        if index >= header.tx_start {
+            return Ok(newest);
+        }
+        // Heights from `low` on below `high` seal the transactions from `from` on below `to`.
+        let (mut low, mut high) = (0, top);
+        let (mut from, mut to) = (0, header.tx_start);
+        let mut halve = false;
+        while low < high && (from..to).contains(&index) {
+            let middle = low + (high - low) / 2;
+            let height = if halve {
+                middle
+            } else {
+                low + share(index - from, to - from, high - low)
+            };
+            halve = !halve;
+            let quant = self.quant(chain, height)?;
+            let header = quant.parse()?;
+            if index < header.tx_start {
+                (high, to) = (height, header.tx_start);
+            } else if index >= header.tx_end() {
+                (low, from) = (height + 1, header.tx_end());
+            } else {
+                return Ok(quant);
+            }
+        }
+        Err(missing(chain, index).into())
     }
 
     /// The state tree as the Quant of a height left it.
@@ -662,6 +709,11 @@ impl ChainView {
     pub fn alg(&self) -> HashAlg {
         self.head.hash_alg
     }
+}
+
+/// `part` of `whole`, as much of `span`.
+fn share(part: u64, whole: u64, span: u64) -> u64 {
+    (u128::from(part) * u128::from(span) / u128::from(whole)) as u64
 }
 
 fn missing(chain: &ChainView, index: u64) -> StoreError {

@@ -1,6 +1,7 @@
 //! Quants and transactions, which may be kept once they are sealed.
 
 use axum::{body::Body, http::header};
+use tonic::Status;
 
 use super::{
     answer::{Answering, json, raw, revised, sealed},
@@ -100,7 +101,8 @@ pub async fn read(ask: &Ask, message: proto::ReadRequest) -> Result<TransactionP
     let (mut page, mut bytes, mut full) = (TransactionPage::default(), 0, false);
     while let Some(piece) = pieces.message().await? {
         page.head_height = piece.head_height;
-        for transaction in piece.transactions {
+        let transactions = piece.run.transactions();
+        for transaction in transactions.map_err(|error| Status::internal(error.to_string()))? {
             bytes += transaction.payload.len();
             full = bytes > PAGE_BYTES && !page.transactions.is_empty();
             if full {

@@ -256,6 +256,15 @@ impl super::Service {
 }
 
 impl ChainReads<'_> {
+    /// For reading much of a chain once: what others read often stays in the block cache.
+    #[must_use]
+    pub fn passing(self) -> Self {
+        Self {
+            snapshot: self.snapshot.passing(),
+            ..self
+        }
+    }
+
     pub fn reader(&self) -> Reader<'_> {
         Reader::new(&self.snapshot, self.slot)
     }

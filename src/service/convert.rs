@@ -86,14 +86,7 @@ pub fn transaction(
     height: Option<u64>,
 ) -> Result<proto::Transaction, Status> {
     let row = view.row().map_err(|error| of_store(&error))?;
-    let damaged = |_| {
-        status(
-            "CHAIN_DAMAGED",
-            format!("the attributes of transaction {} can't be read", view.index),
-            &[],
-        )
-    };
-    let attributes = Attributes::parse(row.attributes).map_err(damaged)?;
+    let attributes = attributes(view.index, row.attributes)?;
     Ok(proto::Transaction {
         index: view.index,
         height,
@@ -108,6 +101,17 @@ pub fn transaction(
         id: attributes.id.unwrap_or_default().into(),
         author: Bytes::copy_from_slice(attributes.author.as_ref().map_or(&[][..], |author| author)),
         erasure: erasure(reads, view)?,
+    })
+}
+
+/// The stored attributes of a transaction.
+pub fn attributes(index: u64, bytes: &[u8]) -> Result<Attributes, Status> {
+    Attributes::parse(bytes).map_err(|_| {
+        status(
+            "CHAIN_DAMAGED",
+            format!("the attributes of transaction {index} can't be read"),
+            &[],
+        )
     })
 }
 

@@ -33,6 +33,7 @@ mod quorum;
 mod read;
 mod renumber;
 mod route;
+mod run;
 mod schemas;
 mod sign;
 mod split;

@@ -15,6 +15,7 @@ use super::{
     convert,
     limits::{PIECE_BYTES, PIECES_WAITING, READER_PAUSE_MAX},
     route::{self, Route, at_once},
+    run::run,
     status::of_read,
 };
 use crate::proto;
@@ -147,9 +148,7 @@ impl Service {
             let piece = there.and_then(|end| {
                 tokio::task::block_in_place(|| self.piece(&wanted, end, &mut heights))
             });
-            wanted.next += piece
-                .as_ref()
-                .map_or(0, |piece| piece.transactions.len() as u64);
+            wanted.next += piece.as_ref().map_or(0, |piece| piece.run.len() as u64);
             let failed = piece.is_err();
             room.send(piece);
             if failed {
@@ -181,18 +180,13 @@ impl Service {
         end: u64,
         heights: &mut Heights,
     ) -> Result<proto::ReadResponse, Status> {
-        let reads = self.reads_on(&wanted.chain, wanted.replica)?;
-        let found = reads
-            .reader()
-            .transactions(&reads.chain, wanted.next, end, PIECE_BYTES)
-            .map_err(|error| of_read(&error))?;
-        let mut transactions = Vec::with_capacity(found.len());
-        for view in &found {
-            let height = heights.of(&reads, view.index)?;
-            transactions.push(convert::transaction(&reads, view, height)?);
-        }
+        let reads = self.reads_on(&wanted.chain, wanted.replica)?.passing();
+        let bounds = (wanted.next, end);
+        let found = run(&reads, bounds, PIECE_BYTES, &mut |index| {
+            heights.of(&reads, index)
+        })?;
         Ok(proto::ReadResponse {
-            transactions,
+            run: found.whole(),
             head_height: reads.chain.head.height,
         })
     }
@@ -212,7 +206,7 @@ async fn pass_on(
         };
         match piece {
             Ok(piece) => {
-                let count = piece.transactions.len() as u64;
+                let count = piece.run.len() as u64;
                 request.from_index += count;
                 request.limit = request.limit.saturating_sub(count);
                 out.send(Ok(piece)).await.ok()?;

@@ -186,7 +186,8 @@ async fn items(
     let mut stream = doors.chains(slot).read(request).await?.into_inner();
     let mut items = Vec::new();
     while let Some(piece) = stream.message().await? {
-        items.extend(piece.transactions.into_iter().map(item));
+        let all = piece.run.transactions().unwrap();
+        items.extend(all.into_iter().map(item));
     }
     Ok(items)
 }

@@ -41,7 +41,8 @@ async fn a_stream_that_follows_on_a_follower_shows_what_is_injected_elsewhere_at
                 .await
                 .expect("it shows soon");
             let piece = piece.unwrap().expect("the stream goes on");
-            let shown: Vec<u64> = piece.transactions.iter().map(|one| one.index).collect();
+            let shown = piece.run.transactions().unwrap();
+            let shown: Vec<u64> = shown.iter().map(|one| one.index).collect();
             assert_eq!(shown, [number]);
             slowest = slowest.max(acknowledged.elapsed());
         }

@@ -254,10 +254,9 @@ impl ChainService for Face {
         let given = (r.from_index as usize..end).map(|index| self.transaction(&ledger, index));
         let pieces: Vec<_> = given
             .map(|given| {
-                let transactions = vec![given?];
                 Ok(proto::ReadResponse {
                     head_height: 0,
-                    transactions,
+                    run: vec![given?].into(),
                 })
             })
             .collect();

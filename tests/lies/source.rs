@@ -57,7 +57,7 @@ impl Source {
         let mut pieces = self.chains.clone().read(request).await?.into_inner();
         let mut all = Vec::new();
         while let Some(piece) = pieces.message().await? {
-            all.extend(piece.transactions);
+            all.extend(piece.run.transactions().unwrap());
         }
         Ok(all)
     }

@@ -29,10 +29,12 @@ impl Face {
         let event = answer.event.as_mut()?;
         match (self.lie, event) {
             (Lie::TailPayload, Event::Transactions(some)) => {
-                let second = some.transactions.iter_mut().find(|one| one.index == 1);
+                let mut all = some.run.clone().transactions().unwrap();
+                let second = all.iter_mut().find(|one| one.index == 1);
                 if let Some(one) = second {
                     one.payload = b"rewritten"[..].into();
                 }
+                some.run = all.into();
             }
             (Lie::TailPayload, Event::Quant(quant)) => {
                 let second = quant.transactions.iter_mut().find(|one| one.index == 1);
@@ -41,7 +43,9 @@ impl Face {
                 }
             }
             (Lie::TailGap, Event::Transactions(some)) => {
-                some.transactions.retain(|one| one.index != 2);
+                let mut all = some.run.clone().transactions().unwrap();
+                all.retain(|one| one.index != 2);
+                some.run = all.into();
             }
             (Lie::TailGap, Event::Quant(quant)) => {
                 quant.transactions.retain(|one| one.index != 2);

@@ -411,7 +411,7 @@ async fn read(
     };
     let mut found = Vec::new();
     while let Some(response) = stream.message().await? {
-        found.extend(response.transactions);
+        found.extend(response.run.transactions().unwrap());
     }
     Ok(found)
 }

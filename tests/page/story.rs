@@ -1,4 +1,6 @@
 //! What a person does and sees.
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::{driver::Browser, node::Node};
@@ -23,6 +25,40 @@ fn nothing_was_refused(browser: &Browser) {
         })
         .collect();
     assert!(bad.is_empty(), "{bad:?}");
+}
+
+/// A new browser has nothing of the page yet. The time is printed and not judged.
+#[test]
+fn the_first_view_transfers_less_than_200_kilobytes_and_nothing_from_elsewhere() {
+    let (node, browser) = (Node::start(None), Browser::open());
+    for number in 0..20 {
+        let chain = format!("books/{number}");
+        node.qbc(&["bang", &chain, "--content", "text"]);
+        node.inject(&chain, "hello", &[]);
+    }
+    browser.go(&node.page(""));
+    browser.until("document.querySelectorAll('a.row-link').length === 20");
+    let seen = browser.run(
+        "const all = ['navigation', 'resource'].flatMap((kind) => performance.getEntriesByType(kind));
+        const paint = performance.getEntriesByType('paint').find((one) => one.name === 'first-contentful-paint');
+        return {
+            bytes: all.reduce((sum, one) => sum + one.transferSize, 0),
+            unsized: all.filter((one) => one.transferSize === 0 && one.initiatorType !== 'fetch').map((one) => one.name),
+            hosts: [...new Set(all.map((one) => new URL(one.name).host))],
+            requests: all.length,
+            painted_ms: Math.round(paint?.startTime ?? -1),
+            arrived_ms: Math.round(Math.max(...all.map((one) => one.responseEnd))),
+        };",
+    );
+    eprintln!("the first view: {seen}");
+    assert_eq!(seen["unsized"], json!([]), "each file came over the wire");
+    assert_eq!(
+        seen["hosts"],
+        json!([node.url.trim_start_matches("http://")])
+    );
+    let bytes = seen["bytes"].as_u64().unwrap();
+    assert!((10_000..200_000).contains(&bytes), "{seen}");
+    nothing_was_refused(&browser);
 }
 
 #[test]
@@ -193,8 +229,33 @@ fn forks_and_subchains_are_drawn_and_a_killed_node_is_seen() {
     third.child.wait().unwrap();
     browser.until("document.querySelectorAll('[data-state=unreachable]').length === 1");
     browser.until("[...document.querySelectorAll('tr[data-group]')].every((row) => !row.querySelector('.seat.leader.gone'))");
+    what_the_killed_node_lacks_is_told(&first, &browser);
     browser.picture("cluster");
     nothing_was_refused(&browser);
+}
+
+/// The lag of groups that the asked node leads is what it counts itself, and not nothing.
+fn what_the_killed_node_lacks_is_told(first: &Node, browser: &Browser) {
+    for number in 0..32 {
+        let chain = format!("late/{number}");
+        first.qbc(&["bang", &chain, "--content", "text"]);
+        first.inject(&chain, "missed", &[]);
+    }
+    browser.until("[...document.querySelectorAll('[data-lag]')].some((cell) => /^[1-9][0-9]* at the slowest$/.test(cell.textContent))");
+    let script = "const text = await (await fetch('/metrics')).text();
+        const counted = new Map([...text.matchAll(/^qbc_group_replication_lag_entries.group=\"([0-9]+)\". ([0-9]+)$/gm)].map(([, group, entries]) => [group, entries]));
+        const shown = [...document.querySelectorAll('tr[data-group]')].map((row) => [row.dataset.group, row.querySelector('[data-lag]').textContent]);
+        const told = shown.filter(([, lag]) => lag.endsWith(' at the slowest')).map(([group, lag]) => [group, lag.split(' ')[0].replace(/[^0-9]/g, '')]);
+        return {told: told.length, same: told.every(([group, lag]) => counted.get(group) === lag)};";
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let seen = browser.run_async_with(script, &json!([]));
+        if seen["same"] == json!(true) && seen["told"].as_u64() > Some(0) {
+            return;
+        }
+        assert!(Instant::now() < until, "{seen}\n{}", browser.text());
+        std::thread::sleep(Duration::from_millis(500));
+    }
 }
 
 #[test]

@@ -100,7 +100,7 @@ async fn all_of(rig: &mut Rig, chain: &str) -> Vec<Transaction> {
     let mut pieces = rig.chains.read(request).await.unwrap().into_inner();
     let mut all = Vec::new();
     while let Some(piece) = pieces.message().await.unwrap() {
-        all.extend(piece.transactions);
+        all.extend(piece.run.transactions().unwrap());
     }
     all
 }

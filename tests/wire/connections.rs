@@ -143,7 +143,8 @@ async fn streams_that_nobody_reads_cost_little_and_others_are_served() {
         .await
         .expect("a late reader is served")
         .expect("a piece");
-    assert_eq!(first.transactions[0].payload, part);
+    let first = first.run.transactions().unwrap();
+    assert_eq!(first[0].payload, part);
     let began = Instant::now();
     rig.stop().await;
     assert!(
@@ -200,7 +201,7 @@ async fn streams_beyond_the_limit_are_refused_until_others_end() {
         .await
         .expect("an old stream goes on")
     {
-        count += piece.transactions.len();
+        count += piece.run.len();
     }
     assert_eq!(count, 60);
     drop((streams, deaf));

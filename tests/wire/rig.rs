@@ -181,7 +181,8 @@ impl Rig {
         let mut stream = answer.expect("the chain is there").into_inner();
         let mut payloads = Vec::new();
         while let Some(piece) = stream.message().await.expect("the chain can be read") {
-            payloads.extend(piece.transactions.into_iter().map(|one| one.payload));
+            let all = piece.run.transactions().unwrap();
+            payloads.extend(all.into_iter().map(|one| one.payload));
         }
         payloads
     }

@@ -47,7 +47,8 @@ async fn word(stream: &mut Streaming<TailResponse>) -> String {
     match next(stream).await.event.expect("an event") {
         Event::Begin(begin) => format!("begin {} {}", begin.next_index, begin.next_height),
         Event::Transactions(some) => {
-            let all = some.transactions.iter();
+            let all = some.run.transactions().expect("transactions");
+            let all = all.iter();
             let all: Vec<String> = all.map(|one| one.index.to_string()).collect();
             format!("tx {}", all.join(" "))
         }
@@ -81,10 +82,11 @@ pub async fn token_after(rig: &Rig, request: TailRequest, wanted: &str) -> Bytes
     loop {
         let answer = next(&mut stream).await;
         let found = match &answer.event {
-            Some(Event::Transactions(some)) => some
-                .transactions
-                .last()
-                .is_some_and(|one| wanted == format!("tx {}", one.index)),
+            Some(Event::Transactions(some)) => {
+                let all = some.run.clone().transactions().unwrap();
+                all.last()
+                    .is_some_and(|one| wanted == format!("tx {}", one.index))
+            }
             Some(Event::Quant(quant)) => quant
                 .quant
                 .as_ref()
@@ -474,14 +476,15 @@ async fn seen_until(stream: &mut Streaming<TailResponse>, count: usize) -> Seen 
             Event::Quant(quant) => format!("quant {}", quant.quant.expect("whole").height),
             Event::Split(split) => format!("split {}", split.height),
             Event::Transactions(some) => {
-                seen.1 += some.transactions.len() as u64;
-                let data = some.transactions.iter().filter(|one| one.r#type == 0);
+                let some = some.run.transactions().expect("transactions");
+                seen.1 += some.len() as u64;
+                let data = some.iter().filter(|one| one.r#type == 0);
                 came += if answer.chain.contains('/') {
                     data.count()
                 } else {
                     0
                 };
-                format!("tx {}", some.transactions[0].index)
+                format!("tx {}", some[0].index)
             }
             _ => continue,
         };

@@ -10,19 +10,21 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
 use tonic::Status;
 
-use crate::engine::{GroupId, ReadError};
-use crate::proto;
+use crate::engine::{CursorPlace, GroupId, ReadError};
+use crate::proto::{self, Encoded, Run};
 use crate::service::{
     Service,
     catalog::ChainReads,
     convert,
     route::elsewhere,
+    run::run_at,
     status::{of_read, of_store},
 };
 use crate::store::{ChainNo, SplitPhase};
@@ -54,6 +56,8 @@ pub type Feeds = Mutex<std::collections::HashMap<(GroupId, u64, ChainNo), Weak<F
 pub struct Seen {
     /// Sealed and pooled transactions.
     pub next_index: u64,
+    /// When the newest one was injected.
+    pub newest_ms: u64,
     /// The newest Quant, of a quorum chain the newest final one.
     pub height: u64,
     /// Its hash.
@@ -77,12 +81,14 @@ pub struct Feed {
     /// Erased payloads must not stay here.
     keeps: bool,
     state: watch::Sender<State>,
-    /// Held to copy a few.
+    /// Held to take a few.
     recent: Mutex<Recent>,
     /// Held to copy one.
     quants: Mutex<BTreeMap<u64, Arc<proto::Quant>>>,
     /// Held while one is signed.
     heads: tokio::sync::Mutex<VecDeque<Arc<proto::TailHead>>>,
+    /// The newest token that was made, and its place: most tails of a chain are at one place.
+    token: Mutex<Option<(CursorPlace, Bytes)>>,
     /// Tails that use it.
     pub tails: AtomicUsize,
 }
@@ -90,22 +96,20 @@ pub struct Feed {
 /// The newest transactions, without a gap.
 #[derive(Default)]
 struct Recent {
-    pieces: VecDeque<(u64, Vec<proto::Transaction>, usize)>,
+    /// Each with its first index; encoded once for all tails.
+    pieces: VecDeque<(u64, Encoded)>,
     bytes: usize,
     next: u64,
 }
 
 impl Recent {
-    fn push(&mut self, piece: Vec<proto::Transaction>) {
-        let Some(first) = piece.first().map(|one| one.index) else {
-            return;
-        };
-        let bytes = piece.iter().map(size_of).sum();
-        self.next = first + piece.len() as u64;
-        self.bytes += bytes;
-        self.pieces.push_back((first, piece, bytes));
+    fn push(&mut self, piece: Encoded) {
+        let first = self.next;
+        self.next += piece.len() as u64;
+        self.bytes += piece.bytes();
+        self.pieces.push_back((first, piece));
         while self.bytes > RECENT_BYTES && self.pieces.len() > 1 {
-            let gone = self.pieces.pop_front().map_or(0, |(_, _, bytes)| bytes);
+            let gone = self.pieces.pop_front().map_or(0, |(_, gone)| gone.bytes());
             self.bytes -= gone;
         }
     }
@@ -117,19 +121,13 @@ impl Recent {
         };
     }
 
-    fn copy(&self, from: u64, to: u64) -> Option<Vec<proto::Transaction>> {
-        let after = self.pieces.partition_point(|(first, ..)| *first <= from);
-        let (first, piece, _) = self.pieces.get(after.checked_sub(1)?)?;
+    fn part(&self, from: u64, to: u64) -> Option<Run> {
+        let after = self.pieces.partition_point(|(first, _)| *first <= from);
+        let (first, piece) = self.pieces.get(after.checked_sub(1)?)?;
         let from = usize::try_from(from - first).ok()?;
         let to = usize::try_from(to - first).ok()?.min(piece.len());
-        let found = piece.get(from..to)?;
-        (!found.is_empty()).then(|| found.to_vec())
+        piece.part(from, to)
     }
-}
-
-/// Bytes that a transaction takes in memory, about.
-fn size_of(one: &proto::Transaction) -> usize {
-    one.payload.len() + one.attributes.len() + one.key.len() + one.id.len() + 256
 }
 
 impl Feed {
@@ -138,10 +136,19 @@ impl Feed {
         self.state.subscribe()
     }
 
-    /// Recent transactions from `from` on, before `to`; none where they are not in memory.
-    pub fn recent(&self, from: u64, to: u64) -> Option<Vec<proto::Transaction>> {
+    /// Recent transactions from `from` on, before `to`, as the pool has them; none where they are not in memory.
+    pub fn recent(&self, from: u64, to: u64) -> Option<Run> {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.copy(from, to)
+        recent.part(from, to)
+    }
+
+    /// The token of a place.
+    pub fn token(&self, place: CursorPlace, make: impl FnOnce() -> Bytes) -> Bytes {
+        let mut last = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((of, token)) if *of == place => token.clone(),
+            _ => last.insert((place, make())).1.clone(),
+        }
     }
 
     fn pause(&self) -> Duration {
@@ -177,6 +184,7 @@ impl Service {
             recent: Mutex::new(recent),
             quants: Mutex::default(),
             heads: tokio::sync::Mutex::default(),
+            token: Mutex::default(),
             tails: AtomicUsize::new(0),
         });
         feeds.retain(|_, feed| feed.strong_count() > 0);
@@ -306,6 +314,7 @@ pub fn seen(reads: &ChainReads<'_>) -> Result<Seen, Status> {
     let split = split.filter(|row| row.phase >= SplitPhase::Sealed && row.height <= height);
     Ok(Seen {
         next_index: reads.chain.pool.next_index,
+        newest_ms: reads.chain.pool.last_inject_ms,
         height,
         quant_hash: header.hash(),
         tx_end: header.tx_end(),
@@ -333,60 +342,52 @@ fn gather(feed: &Feed, reads: &ChainReads<'_>) -> Result<(), Status> {
             recent.begin_at(next);
             break;
         }
-        let piece = transactions(reads, (recent.next, next), RECENT_PIECE_BYTES, None)?;
-        read += piece.iter().map(size_of).sum::<usize>();
+        let piece = run_at(reads, (recent.next, next), RECENT_PIECE_BYTES, None)?;
+        read += piece.bytes();
         recent.push(piece);
     }
     Ok(())
 }
 
-/// Transactions `[from, to)` that one Quant seals, or none, as many as fit into `bytes`.
-pub fn transactions(
-    reads: &ChainReads<'_>,
-    (from, to): (u64, u64),
-    bytes: usize,
-    height: Option<u64>,
-) -> Result<Vec<proto::Transaction>, Status> {
-    let found = reads.reader().transactions(&reads.chain, from, to, bytes);
-    let found = found.map_err(|error| of_read(&error))?;
-    let all = found.iter();
-    all.map(|view| convert::transaction(reads, view, height))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::{Parts, RunWriter};
 
-    fn one(index: u64, bytes: usize) -> proto::Transaction {
-        proto::Transaction {
-            index,
-            payload: vec![0; bytes].into(),
-            ..proto::Transaction::default()
+    fn encoded(indexes: std::ops::Range<u64>, bytes: usize) -> Encoded {
+        let (mut writer, payload) = (RunWriter::default(), vec![0; bytes]);
+        for index in indexes {
+            writer.push(&Parts {
+                index,
+                payload: &payload,
+                ..Parts::default()
+            });
         }
+        writer.finish()
     }
 
     #[test]
-    fn recent_transactions_are_copied_without_a_gap_and_older_ones_are_not_there() {
+    fn recent_transactions_are_shared_without_a_gap_and_older_ones_are_not_there() {
         let mut recent = Recent {
             next: 5,
             ..Recent::default()
         };
-        recent.push((5..9).map(|index| one(index, 10)).collect());
-        recent.push((9..10).map(|index| one(index, 10)).collect());
-        let indexes = |found: Option<Vec<proto::Transaction>>| {
+        recent.push(encoded(5..9, 10));
+        recent.push(encoded(9..10, 10));
+        let indexes = |found: Option<Run>| {
+            let found = found.map(|found| found.transactions().unwrap());
             found.map(|found| found.iter().map(|one| one.index).collect::<Vec<_>>())
         };
-        assert_eq!(indexes(recent.copy(4, 10)), None);
-        assert_eq!(indexes(recent.copy(6, 10)), Some(vec![6, 7, 8]));
-        assert_eq!(indexes(recent.copy(6, 8)), Some(vec![6, 7]));
-        assert_eq!(indexes(recent.copy(9, 20)), Some(vec![9]));
-        assert_eq!(indexes(recent.copy(10, 20)), None);
+        assert_eq!(indexes(recent.part(4, 10)), None);
+        assert_eq!(indexes(recent.part(6, 10)), Some(vec![6, 7, 8]));
+        assert_eq!(indexes(recent.part(6, 8)), Some(vec![6, 7]));
+        assert_eq!(indexes(recent.part(9, 20)), Some(vec![9]));
+        assert_eq!(indexes(recent.part(10, 20)), None);
         for index in 10..20 {
-            recent.push(vec![one(index, 1 << 20)]);
+            recent.push(encoded(index..index + 1, 1 << 20));
         }
         assert!(recent.bytes <= RECENT_BYTES);
-        assert_eq!(indexes(recent.copy(9, 20)), None);
-        assert_eq!(indexes(recent.copy(19, 20)), Some(vec![19]));
+        assert_eq!(indexes(recent.part(9, 20)), None);
+        assert_eq!(indexes(recent.part(19, 20)), Some(vec![19]));
     }
 }

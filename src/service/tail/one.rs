@@ -16,20 +16,21 @@ use tonic::{Code, Status};
 
 use super::{
     Wish,
-    feed::{Feed, Seen, seen, transactions},
+    feed::{Feed, Seen, seen},
     stopped,
     token::{Token, refused_token, short_hash},
 };
 use crate::chain::ChainId;
 use crate::engine::{CursorPlace, ReadError};
-use crate::proto::{self, tail_request::From, tail_response::Event};
+use crate::proto::{self, Run, tail_request::From, tail_response::Event};
 use crate::service::{
     Pieces, Service,
     catalog::ChainReads,
     convert::paths,
     limits::{PIECE_BYTES, PIECES_WAITING, READER_PAUSE_MAX},
     route::elsewhere,
-    status::{invalid, of_read, of_store},
+    run::run_at,
+    status::{invalid, of_read, of_store, status},
 };
 use crate::telemetry::counts;
 
@@ -209,12 +210,8 @@ impl OneTail {
 
     /// How late transactions are shown that came a moment ago; not those of a tail that catches up.
     fn tally(&self, event: &Event, seen: &Seen) {
-        let Event::Transactions(shown) = event else {
-            return;
-        };
-        let last = shown.transactions.last();
-        if let Some(last) = last.filter(|last| last.index + 1 == seen.next_index) {
-            let late_ms = self.service.groups.now_ms().saturating_sub(last.inject_ms);
+        if matches!(event, Event::Transactions(_)) && self.place.next_index == seen.next_index {
+            let late_ms = self.service.groups.now_ms().saturating_sub(seen.newest_ms);
             let late = &counts().tail_lag_seconds;
             late.observe(late_ms as f64 / 1e3);
         }
@@ -268,29 +265,23 @@ impl OneTail {
         if self.place.next_index >= to {
             return Ok(None);
         }
-        let transactions = self.read(self.place.next_index, to, height)?;
-        self.place.next_index += transactions.len() as u64;
-        Ok(Some(Event::Transactions(proto::TailTransactions {
-            transactions,
-        })))
+        let run = self.read(self.place.next_index, to, height)?;
+        self.place.next_index += run.len() as u64;
+        Ok(Some(Event::Transactions(proto::TailTransactions { run })))
     }
 
     /// At least one transaction, from memory or from the store.
-    fn read(
-        &self,
-        from: u64,
-        to: u64,
-        height: Option<u64>,
-    ) -> Result<Vec<proto::Transaction>, Status> {
-        if let Some(mut recent) = self.feed.recent(from, to) {
-            for one in &mut recent {
-                (one.height, one.proven) = (height, height.is_some());
-            }
-            return Ok(recent);
+    fn read(&self, from: u64, to: u64, height: Option<u64>) -> Result<Run, Status> {
+        if let Some(recent) = self.feed.recent(from, to) {
+            return match height {
+                None => Ok(recent),
+                Some(height) => recent.sealed_at(height).map_err(|error| undecoded(&error)),
+            };
         }
         tokio::task::block_in_place(|| {
             let reads = self.service.reads_on(&self.feed.name, self.feed.replica)?;
-            transactions(&reads, (from, to), PIECE_BYTES, height)
+            let found = run_at(&reads.passing(), (from, to), PIECE_BYTES, height)?;
+            Ok(found.whole())
         })
     }
 
@@ -324,7 +315,8 @@ impl OneTail {
         if self.wish.quants && !self.wish.without_transactions {
             let from = self.within.unwrap_or(quant.tx_start);
             if from < end {
-                told.transactions = self.read(from, end, Some(quant.height))?;
+                let run = self.read(from, end, Some(quant.height))?;
+                told.transactions = run.transactions().map_err(|error| undecoded(&error))?;
             }
             let next = from + told.transactions.len() as u64;
             told.more = next < end;
@@ -383,7 +375,8 @@ impl OneTail {
 
     fn token(&self) -> Bytes {
         let (chain_id, place) = (self.chain_id, self.place);
-        Token { chain_id, place }.write(&self.cluster_id)
+        self.feed
+            .token(place, || Token { chain_id, place }.write(&self.cluster_id))
     }
 
     fn token_after(&self, event: &Event) -> Bytes {
@@ -431,6 +424,11 @@ fn check(
         return Err(refused_token(field, why));
     }
     Ok(place)
+}
+
+/// What this node encoded itself it can decode.
+fn undecoded(error: &prost::DecodeError) -> Status {
+    status("INTERNAL", error.to_string(), &[])
 }
 
 fn hash_at(reads: &ChainReads<'_>, height: u64) -> Result<[u8; 16], Status> {

@@ -61,7 +61,7 @@ function matrix(groups, nodes, lag) {
     .sort((a, b) => (a.group_id ?? 0) - (b.group_id ?? 0))
     .map((group) => {
       const leader = group.leader_node_id && group.leader_node_id !== "0" ? `node ${group.leader_node_id}` : "none known";
-      return el("tr", { "data-group": group.group_id ?? 0 }, el("th", { scope: "row" }, group.group_id ? `${group.group_id}` : "0 meta"), nodes.map((node) => el("td", {}, seat(group, node))), el("td", {}, leader), el("td", { class: "number" }, Number(group.applied ?? 0) ? count(group.applied) : "–"), el("td", { class: "number" }, lag(group.group_id ?? 0)), el("td", {}, group.settled ? "yes" : badge("no", "mark")));
+      return el("tr", { "data-group": group.group_id ?? 0 }, el("th", { scope: "row" }, group.group_id ? `${group.group_id}` : "0 meta"), nodes.map((node) => el("td", {}, seat(group, node))), el("td", {}, leader), el("td", { class: "number" }, Number(group.applied ?? 0) ? count(group.applied) : "–"), el("td", { class: "number", "data-lag": "" }, lag(group.group_id ?? 0)), el("td", {}, group.settled ? "yes" : badge("no", "mark")));
     });
   return el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), el("tbody", {}, rows)));
 }
