@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import subprocess
 import typing
 
@@ -80,7 +79,3 @@ def own_load(program, way):
         return json.loads(run(command, warmup_s + seconds))
 
     return load
-
-
-def percentile(values, share):
-    return values[min(len(values) - 1, math.floor(len(values) * share))]

@@ -2,20 +2,21 @@
 
 import os
 import pathlib
-import re
 import shutil
 import signal
 import subprocess
+import time
 
 from peers import install
-from peers.peer import BATCHES, PAYLOAD_BYTES, SINGLE, Peer, Way, own_load, percentile, run, words_of
+from peers.peer import BATCHES, SINGLE, Peer, Way, own_load, run, words_of
 from peers.server import Server, free_port
 
 TABLE = "create table log(seq bigint generated always as identity primary key, payload bytea not null)"
 # Memory and checkpoints as a server of this kind would have them: none falls into a cell.
 SETTINGS = {"listen_addresses": "127.0.0.1", "fsync": "on", "synchronous_commit": "on", "shared_buffers": "1GB",
             "max_wal_size": "8GB", "max_connections": "300", "logging_collector": "off"}
-PGBENCH_THREADS = 2
+# It opens its port before it is ready.
+READY_S_MAX = 30
 
 
 class Postgres(Peer):
@@ -36,7 +37,7 @@ class Postgres(Peer):
         if not found and not beside:
             raise install.Missing("no postgres is there: install the package postgresql")
         self.bin = found[-1].parent if found else pathlib.Path(beside).resolve().parent
-        self.copy = install.load()
+        self.program = install.load()
 
     def version(self):
         return words_of([self.bin / "postgres", "--version"], 2)
@@ -57,11 +58,22 @@ class Postgres(Peer):
         # SIGQUIT: at once, without a checkpoint.
         server = Server(command, folder, port, signal.SIGQUIT, environment)
         try:
+            self.wait_until_ready(server)
             self.sql(server, TABLE)
         except BaseException:
             server.stop()
             raise
         return server
+
+    def wait_until_ready(self, server):
+        until = time.monotonic() + READY_S_MAX
+        while True:
+            try:
+                return self.sql(server, "select 1")
+            except RuntimeError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
 
     def new_data(self, data):
         data.mkdir()
@@ -78,34 +90,9 @@ class Postgres(Peer):
         names = ("fsync", "synchronous_commit", "wal_sync_method")
         return ", ".join(f"{name}={self.sql(server, f'show {name}')}" for name in names)
 
-    def insert(self, server, clients, batch, warmup_s, seconds):
-        """pgbench; of one row the payload is a parameter of a prepared statement, of a thousand all are in the text."""
-        script = server.folder / "insert.sql"
-        if batch == 1:
-            script.write_text("insert into log(payload) values (decode(:payload, 'hex'));\n")
-            how = ["-M", "prepared", "-D", f"payload={os.urandom(PAYLOAD_BYTES).hex()}"]
-        else:
-            rows = ",".join(f"('\\x{os.urandom(PAYLOAD_BYTES).hex()}')" for _ in range(batch))
-            script.write_text(f"insert into log(payload) values {rows};\n")
-            how = ["-M", "simple"]
-        command = [self.bin / "pgbench", "-n", "-f", script, "-c", clients, "-j", min(clients, PGBENCH_THREADS), *how]
-        if warmup_s:
-            self.pgbench([*command, "-T", max(1, round(warmup_s))], server, warmup_s)
-        timed = [*command, "-T", max(1, round(seconds)), "-l", "--log-prefix=timed"]
-        said = self.pgbench(timed, server, seconds)
-        logs = server.folder.glob("timed.*")
-        times = sorted(int(line.split()[2]) for log in logs for line in log.read_text().splitlines())
-        rate = float(re.search(r"^tps = ([0-9.]+)", said, re.M).group(1))
-        return {"requests": len(times), "transactions": len(times) * batch, "transactions_per_s": round(rate * batch),
-                "p50_us": percentile(times, 0.5), "p99_us": percentile(times, 0.99)}
-
-    def pgbench(self, command, server, seconds):
-        return run(command, seconds, server.folder, server.environment)
-
     def ways(self):
-        index = "yes, primary key in the commit"
-        return [
-            Way("PostgreSQL INSERT", SINGLE, self.insert, "wire, pgbench", index),
-            Way("PostgreSQL INSERT of 1000 rows", BATCHES, self.insert, "wire, pgbench", index),
-            Way("PostgreSQL COPY of 1000 rows", BATCHES, own_load(lambda: self.copy, "postgres-copy"), "wire, own client", index),
-        ]
+        layer, index = "wire, own client", "yes, primary key in the commit"
+        insert, copy = (own_load(lambda: self.program, f"postgres-{how}") for how in ("insert", "copy"))
+        return [Way("PostgreSQL INSERT", SINGLE, insert, layer, index),
+                Way("PostgreSQL INSERT of 1000 rows", BATCHES, insert, layer, index),
+                Way("PostgreSQL COPY of 1000 rows", BATCHES, copy, layer, index)]

@@ -20,20 +20,20 @@ ASKED = (
 
 def whole(cells, proofs, missing):
     """All of it, as text."""
-    parts = [ways(proofs), figures(cells), asked(cells), disk(cells)]
+    parts = [ways(proofs, missing), figures(cells), asked(cells), disk(cells)]
     failed = dict.fromkeys((cell["who"], cell["error"]) for cell in cells if "error" in cell)
     parts += [f"Failed: {who}: {error}." for who, error in failed]
-    parts += [f"Not installed: {name}: {why}." for name, why in missing.items()]
     return "\n\n".join(parts)
 
 
-def ways(proofs):
+def ways(proofs, missing):
     head = "| who | version | layer | synced before the answer | syncs seen / requests, one caller | index awaited | replica's answer | proof |"
     rows = [head, rule(head)]
     for one in proofs:
         seen = one.get("error") or f"{one['syncs']:,} / {one['requests']:,}{'' if one['proved'] else ' (NOT PROVED)'}"
         synced = f"{one['fsync']}; read back: {one['setting']}" if one["setting"] else one["fsync"]
         rows.append(row(one["who"], one["version"], one["layer"], synced, seen, one["index_wait"], one["replica_ack"], one["proof"]))
+    rows += [row(name, "", "", "", f"not installed: {why}", "", "", "") for name, why in missing.items()]
     return "\n".join(rows)
 
 

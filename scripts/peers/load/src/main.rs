@@ -15,12 +15,13 @@ mod umadb;
 use std::{str::FromStr, time::Duration};
 
 use drive::{Failure, Plan, Report, drive};
+use postgres::How;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str = "usage: qbc-peer-load WAY PORT CLIENTS BATCH WARMUP_S MEASURED_S; ways: etcd, umadb, immudb, \
-                     immudb-no-wait, nats, nats-batch, postgres-copy, redis";
+                     immudb-no-wait, nats, nats-batch, postgres-insert, postgres-copy, redis";
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
@@ -47,10 +48,16 @@ async fn load(way: &str, port: u16, plan: &Plan) -> Result<Report, Failure> {
         "immudb-no-wait" => drive(plan, immudb::callers(port, plan.clients, false).await?).await,
         "nats" => drive(plan, nats::callers(port, plan.clients, false).await?).await,
         "nats-batch" => drive(plan, nats::callers(port, plan.clients, true).await?).await,
-        "postgres-copy" => drive(plan, postgres::callers(port, plan.clients).await?).await,
+        "postgres-insert" => postgres(port, plan, How::Insert).await,
+        "postgres-copy" => postgres(port, plan, How::Copy).await,
         "redis" => drive(plan, redis::callers(port, plan.clients).await?).await,
         _ => Err(format!("WAY {way:?} is not known; {USAGE}").into()),
     }
+}
+
+async fn postgres(port: u16, plan: &Plan, how: How) -> Result<Report, Failure> {
+    let callers = postgres::callers(port, plan.clients, plan.batch, how).await?;
+    drive(plan, callers).await
 }
 
 fn number<N: FromStr>(name: &str, word: &str) -> Result<N, Failure> {
