@@ -26,7 +26,7 @@ class Etcd(Peer):
                    "listen-peer-urls": among, "initial-advertise-peer-urls": among, "initial-cluster": f"default={among}",
                    "quota-backend-bytes": QUOTA_BYTES, "max-txn-ops": 1000}
         words = [word for key, value in options.items() for word in (f"--{key}", value)]
-        return Server([self.server, *words], folder, port)
+        return Server([self.server, *words], folder, port, ready="ready to serve client requests")
 
     def ways(self):
         load, layer, index = own_load(lambda: self.program, "etcd"), "gRPC, own client", "yes, in memory"

@@ -7,6 +7,9 @@ from peers.peer import BATCHES, SINGLE, Peer, Way, own_load, words_of
 from peers.server import Server, free_port
 
 MODULE, VERSION = "github.com/codenotary/immudb", "v1.11.1"
+# As its own module has them.
+REPLACED = {"github.com/takama/daemon": "github.com/codenotary/daemon@v0.0.0-20200507161650-3d4bcb5230f4",
+            "github.com/spf13/afero": "github.com/spf13/afero@v1.5.1"}
 
 
 class ImmuDb(Peer):
@@ -14,7 +17,7 @@ class ImmuDb(Peer):
     fsync = "synced, by default"
 
     def install(self):
-        self.server = install.go("immudb", MODULE, VERSION, f"{MODULE}/cmd/immudb")
+        self.server = install.go("immudb", MODULE, VERSION, f"{MODULE}/cmd/immudb", REPLACED)
         self.program = install.load()
 
     def version(self):

@@ -2,6 +2,7 @@
 
 Nothing is built twice: what is in the cache under its version is used again."""
 
+import functools
 import os
 import pathlib
 import shutil
@@ -50,9 +51,9 @@ def cargo(program, crate, version):
     return str(built)
 
 
-def go(program, module, version, package=None):
-    """The path of a program that go builds out of a module, in a module of its own: one with replacements cannot be
-    installed by its name."""
+def go(program, module, version, package=None, replaced=None):
+    """The path of a program that go builds out of a module, in a module of its own: one with replacements, which are
+    repeated here, cannot be installed by its name."""
     root = cache() / f"{program}-{version}"
     built = root / program
     if not built.exists():
@@ -60,12 +61,15 @@ def go(program, module, version, package=None):
         root.mkdir(exist_ok=True)
         if not (root / "go.mod").exists():
             run(["go", "mod", "init", "peer"], root)
+        for old, new in (replaced or {}).items():
+            run(["go", "mod", "edit", "-replace", f"{old}={new}"], root)
         package = package or module
         run(["go", "get", f"{package}@{version}"], root)
-        run(["go", "build", "-o", program, package], root)
+        run(["go", "build", "-mod=mod", "-o", program, package], root)
     return str(built)
 
 
+@functools.cache
 def load():
     """The path of the load generator for peers that bring no lean one of their own."""
     need("cargo", "Rust 1.90 or newer")
@@ -87,5 +91,6 @@ def run(command, folder=None):
     except (OSError, subprocess.TimeoutExpired) as failed:
         raise Missing(str(failed)) from failed
     if done.returncode:
-        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:] or ["no word why"]
-        raise Missing(f"{' '.join(command[:3])}: {last[0]}")
+        lines = (done.stderr.strip() or done.stdout.strip() or "no word why").splitlines()
+        errors = [line.strip() for line in lines if line.lower().lstrip().startswith(("error", "e:"))]
+        raise Missing(f"{' '.join(command[:3])}: {(errors or lines[-1:])[0]}")

@@ -27,12 +27,11 @@ class Nats(Peer):
         with open(conf, "w", encoding="utf-8") as file:
             file.write(f'listen: "127.0.0.1:{port}"\nhttp: "127.0.0.1:{self.monitor}"\n'
                        f'jetstream {{ store_dir: "{folder}/data", sync_interval: always, max_file_store: 20GB }}\n')
-        return Server([self.server, "-c", conf], folder, port)
+        return Server([self.server, "-c", conf], folder, port, ready="Server is ready")
 
     def setting(self, server):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.monitor}/jsz", timeout=5) as answer:
-            config = json.load(answer)["config"]
-        return ", ".join(f"{key}={config[key]}" for key in ("sync_always", "sync_interval") if key in config)
+            return f"sync_always={json.load(answer)['config'].get('sync_always', False)}"
 
     def ways(self):
         layer, index = "wire, own client", "yes, the sequence in memory"

@@ -5,7 +5,6 @@ import pathlib
 import shutil
 import signal
 import subprocess
-import time
 
 from peers import install
 from peers.peer import BATCHES, SINGLE, Peer, Way, own_load, run, words_of
@@ -15,8 +14,7 @@ TABLE = "create table log(seq bigint generated always as identity primary key, p
 # Memory and checkpoints as a server of this kind would have them: none falls into a cell.
 SETTINGS = {"listen_addresses": "127.0.0.1", "fsync": "on", "synchronous_commit": "on", "shared_buffers": "1GB",
             "max_wal_size": "8GB", "max_connections": "300", "logging_collector": "off"}
-# It opens its port before it is ready.
-READY_S_MAX = 30
+READY = "ready to accept connections"
 
 
 class Postgres(Peer):
@@ -30,7 +28,7 @@ class Postgres(Peer):
             common.parent.mkdir(parents=True, exist_ok=True)
             with open(common, "a", encoding="utf-8") as conf:
                 conf.write("create_main_cluster = false\n")
-            install.debian("psql", "postgresql")
+            install.debian("pg_ctlcluster", "postgresql")
         # The wrappers on the PATH look for clusters; the programs themselves stand in a folder with the version's name.
         found = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
         beside = shutil.which("postgres")
@@ -56,24 +54,13 @@ class Postgres(Peer):
         command = self.as_user(self.bin / "postgres", "-D", data, "-p", port, "-k", data, *options)
         environment = {"PGHOST": "127.0.0.1", "PGPORT": str(port), "PGUSER": "postgres", "PGDATABASE": "postgres"}
         # SIGQUIT: at once, without a checkpoint.
-        server = Server(command, folder, port, signal.SIGQUIT, environment)
+        server = Server(command, folder, port, signal.SIGQUIT, environment, READY)
         try:
-            self.wait_until_ready(server)
             self.sql(server, TABLE)
         except BaseException:
             server.stop()
             raise
         return server
-
-    def wait_until_ready(self, server):
-        until = time.monotonic() + READY_S_MAX
-        while True:
-            try:
-                return self.sql(server, "select 1")
-            except RuntimeError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.05)
 
     def new_data(self, data):
         data.mkdir()

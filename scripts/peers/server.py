@@ -20,10 +20,12 @@ def free_port():
 
 
 class Server:
-    """One server on 127.0.0.1, ended by its own process id."""
+    """One server on 127.0.0.1, ended by its own process id.
 
-    def __init__(self, command, folder, port, end=signal.SIGTERM, environment=None):
-        self.folder, self.port, self.end = pathlib.Path(folder), port, end
+    `ready` is what its log says when it serves, for one that opens its port before."""
+
+    def __init__(self, command, folder, port, end=signal.SIGTERM, environment=None, ready=""):
+        self.folder, self.port, self.end, self.ready = pathlib.Path(folder), port, end, ready
         self.log = self.folder / "server.log"
         self.environment = {**os.environ, **(environment or {})}
         with open(self.log, "wb") as log:
@@ -32,22 +34,27 @@ class Server:
                 env=self.environment, start_new_session=True,
             )
         try:
-            self.wait_for_port()
+            self.wait_until_ready()
         except BaseException:
             self.stop()
             raise
 
-    def wait_for_port(self):
+    def wait_until_ready(self):
         until = time.monotonic() + START_S_MAX
         while time.monotonic() < until:
             if self.process.poll() is not None:
                 raise RuntimeError(f"the server ended while it started: {self.last_words()}")
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
+            if self.is_open() and self.ready in self.log.read_text(errors="replace"):
                 return
-            except OSError:
-                time.sleep(0.05)
-        raise RuntimeError(f"the server opened no port within {START_S_MAX} s: {self.last_words()}")
+            time.sleep(0.05)
+        raise RuntimeError(f"the server does not serve after {START_S_MAX} s: {self.last_words()}")
+
+    def is_open(self):
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            return True
+        except OSError:
+            return False
 
     def last_words(self):
         lines = self.log.read_text(errors="replace").strip().splitlines()

@@ -12,6 +12,8 @@ class UmaDb(Peer):
     fsync = "always, it has no other mode"
 
     def install(self):
+        # Its build needs it.
+        install.debian("protoc", "protobuf-compiler")
         self.server = install.cargo("umadb", "umadb", VERSION)
         self.program = install.load()
 
@@ -20,7 +22,8 @@ class UmaDb(Peer):
 
     def start(self, folder):
         port = free_port()
-        return Server([self.server, "--listen", f"127.0.0.1:{port}", "--db-path", f"{folder}/data"], folder, port)
+        return Server([self.server, "--listen", f"127.0.0.1:{port}", "--db-path", f"{folder}/data"], folder, port,
+                      ready="started in")
 
     def ways(self):
         load, layer, index = own_load(lambda: self.program, "umadb"), "gRPC, own client", "yes, positions in the commit"

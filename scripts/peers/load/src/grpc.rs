@@ -1,10 +1,10 @@
 //! What the peers with gRPC have in common: connections, and a call without generated code.
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use tonic::{
     Request,
     client::Grpc,
-    codegen::http::uri::PathAndQuery,
     transport::{Channel, Endpoint},
 };
 use tonic_prost::ProstCodec;
