@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 READY := . scripts/env.sh
 
-.PHONY: run demo test chaos lint bench bench-pipeline bench-content bench-cluster fuzz setup help
+.PHONY: run demo test chaos lint bench bench-pipeline bench-content bench-cluster bench-scale fuzz setup help
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -39,3 +39,6 @@ bench-content: ## bytes, JSON with a schema and without, transfers in one run, w
 
 bench-cluster: ## three nodes against one, failover, hand-over, idle cost, many groups, catch-up
 	@$(READY) && cargo build --release --bins && scripts/bench-cluster.py target/release/qbc
+
+bench-scale: ## a million chains and a chain of 100 million transactions (50 GB); smaller: QBC_BENCH='--chains 100000 --transactions 2000000'
+	@$(READY) && cargo build --release --bins && scripts/bench-scale.py target/release/qbc $(QBC_BENCH)

@@ -9,6 +9,7 @@ mod bench;
 mod bench_bound;
 mod bench_content;
 mod bench_report;
+mod bench_scale;
 mod bench_tail;
 mod chain;
 mod chains;

@@ -14,7 +14,7 @@ use crate::chain::{
 };
 use crate::store::{
     Cf, ChainNo, ChainRow, HistoryReader, Lineage, NameRow, PoolRow, QuantReader, QuantRow, Slot,
-    SplitRow, StateAt, StoreError, SubchainRow, TileError, TxRow, View, chain_key, chains_from,
+    SplitRow, StateAt, StoreError, SubchainRow, Tile, TileError, TxRow, View, chain_key, chains_from,
     name_key, names_from, pool_key, quant_key, quant_tile_key, tx_key, tx_row,
 };
 
@@ -509,31 +509,39 @@ impl<'a> Reader<'a> {
         Err(damaged().into())
     }
 
-    /// The height that seals an index, by bisection over the Quants up to `top`.
+    /// The Quant that seals an index, searched among those up to `top`: where it would be if all had as many transactions,
+    /// and in the middle of what is left, in turn.
     pub fn height_of(
         &self,
         chain: &ChainView,
         index: u64,
         top: u64,
     ) -> Result<QuantRow, ReadError> {
-        let (mut low, mut high) = (0, top);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.quant(chain, middle)?.parse()?.tx_end() > index {
-                high = middle;
+        let end = self.quant(chain, top)?.parse()?.tx_end();
+        let (mut heights, mut indexes) = ((0, top), (0, end));
+        let mut even = false;
+        while heights.0 <= heights.1 && (indexes.0..indexes.1).contains(&index) {
+            even = !even;
+            let height = if even {
+                guess(heights, indexes, index)
             } else {
-                low = middle + 1;
+                heights.0 + (heights.1 - heights.0) / 2
+            };
+            let quant = self.quant(chain, height)?;
+            let header = quant.parse()?;
+            if header.tx_end() <= index {
+                (heights.0, indexes.0) = (height + 1, header.tx_end());
+            } else if header.tx_start > index {
+                (heights.1, indexes.1) = (height.saturating_sub(1), header.tx_start);
+            } else {
+                return Ok(quant);
             }
         }
-        let quant = self.quant(chain, low)?;
-        if quant.parse()?.tx_end() <= index {
-            return Err(ReadError::NotSealed {
-                chain: chain.name.clone(),
-                index,
-                height: top,
-            });
-        }
-        Ok(quant)
+        Err(ReadError::NotSealed {
+            chain: chain.name.clone(),
+            index,
+            height: top,
+        })
     }
 
     /// The state tree as the Quant of a height left it.
@@ -556,13 +564,8 @@ impl<'a> Reader<'a> {
         if quant.tx_count <= 1 {
             return Ok(Vec::new());
         }
-        let reader = QuantReader {
-            view: self.view,
-            alg: quant.hash_alg,
-            slot: self.slot,
-            chain: chain.lineage.at_height(quant.height),
-            height: quant.height,
-        };
+        let place = (chain.lineage.at_height(quant.height), quant.height);
+        let reader = QuantReader::new(self.view, self.slot, place, quant.hash_alg);
         Ok(inclusion_path(
             quant.hash_alg,
             &reader,
@@ -582,13 +585,8 @@ impl<'a> Reader<'a> {
         if count >= u64::from(quant.tx_count) && count.is_power_of_two() {
             return Ok(vec![quant.tx_root]);
         }
-        let reader = QuantReader {
-            view: self.view,
-            alg: quant.hash_alg,
-            slot: self.slot,
-            chain: chain.lineage.at_height(height),
-            height,
-        };
+        let place = (chain.lineage.at_height(height), height);
+        let reader = QuantReader::new(self.view, self.slot, place, quant.hash_alg);
         let (mut start, mut peaks) = (0, Vec::new());
         for level in (0..64).rev().filter(|level| count >> level & 1 == 1) {
             peaks.push(reader.node(level, start >> level)?);
@@ -602,13 +600,13 @@ impl<'a> Reader<'a> {
         &self,
         chain: &ChainView,
         height: u64,
-        (level, tile): (u8, u32),
-        hashes: &[Hash],
+        (level, number): (u8, u32),
+        tile: &Tile<'_>,
     ) -> Result<bool, ReadError> {
         let owner = chain.lineage.at_height(height);
-        let key = quant_tile_key(self.slot, owner, height, level, tile);
+        let key = quant_tile_key(self.slot, owner, height, level, number);
         let stored = self.view.get(Cf::Tree, &key)?;
-        Ok(stored.is_some_and(|stored| stored == hashes.as_flattened()))
+        Ok(stored.is_some_and(|stored| tile.is(&stored)))
     }
 
     /// Path from a height to the hist_root of a later one.
@@ -662,6 +660,13 @@ impl ChainView {
     pub fn alg(&self) -> HashAlg {
         self.head.hash_alg
     }
+}
+
+/// Where an index lies among heights that hold these indexes evenly.
+fn guess((low, high): (u64, u64), (start, end): (u64, u64), index: u64) -> u64 {
+    let before = u128::from(index - start) * (u128::from(high - low) + 1);
+    let before = before / u128::from((end - start).max(1));
+    low.saturating_add(before as u64).min(high)
 }
 
 fn missing(chain: &ChainView, index: u64) -> StoreError {

@@ -104,6 +104,7 @@ pub fn serve(
     failed: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<(), NodeError> {
     small_pages();
+    give_back();
     let failed = Arc::new(failed);
     end_on_panic(failed.clone());
     let (mut config, mut ready) = (config, Some(ready));
@@ -144,6 +145,18 @@ fn small_pages() {
     // SAFETY: the call takes numbers and changes nothing but how later pages of this process are mapped. Where it is not
     // known, nothing changes.
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+}
+
+/// Blocks that the store asks the system's allocator for, and gives up soon (memtables, tables that are compacted), go back to
+/// the system: kept for later they would stay resident in each of the allocator's arenas.
+#[allow(unsafe_code)]
+fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the calls take numbers, and change how later blocks are asked for. No other thread runs yet that matters.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
+        libc::mallopt(libc::M_ARENA_MAX, 4);
+    }
 }
 
 /// A failed write or sync is final: after it the page cache can't be believed. The node stops and recovers by restarting.
