@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 READY := . scripts/env.sh
 
-.PHONY: run demo test chaos lint bench bench-pipeline bench-content bench-cluster bench-peers fuzz setup help
+.PHONY: run demo test chaos lint bench bench-pipeline bench-content bench-cluster bench-peers bench-scale fuzz setup help
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -42,3 +42,6 @@ bench-cluster: ## three nodes against one, failover, hand-over, idle cost, many 
 
 bench-peers: ## QBC and PostgreSQL, Redis, etcd, NATS JetStream, UmaDB, immudb in one run, with ratios; installs what is missing
 	@$(READY) && cargo build --release --bins && scripts/bench-peers.py --qbc target/release/qbc
+
+bench-scale: ## a million chains and a chain of 100 million transactions (50 GB); smaller: QBC_BENCH='--chains 100000 --transactions 2000000'
+	@$(READY) && cargo build --release --bins && scripts/bench-scale.py target/release/qbc $(QBC_BENCH)

@@ -17,6 +17,11 @@ const SYNC_SECONDS: [f64; 13] = [
 const TOGETHER: [f64; 11] = [
     1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 256.0, 1024.0, 4096.0, 10_000.0,
 ];
+/// Seconds of a proof of inclusion: from some hashes to reads of a slow disk.
+const PROOF_SECONDS: [f64; 14] = [
+    0.000_01, 0.000_02, 0.000_03, 0.000_04, 0.000_05, 0.000_06, 0.000_08, 0.000_1, 0.000_15,
+    0.000_2, 0.000_5, 0.001, 0.01, 0.1,
+];
 /// Seconds from an inject to the moment that a tail shows it.
 const LAG_SECONDS: [f64; 11] = [
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 10.0, 60.0,
@@ -42,6 +47,8 @@ pub struct Counts {
     pub sync_operations: Histogram,
     /// Commands of one log entry.
     pub entry_commands: Histogram,
+    /// Seconds of a proof of inclusion on this node, from the call to the answer.
+    pub proof_seconds: Histogram,
     /// Seconds from inject to tail, of transactions that are shown as they come.
     pub tail_lag_seconds: Histogram,
     /// Calls that were refused.
@@ -69,6 +76,7 @@ pub fn counts() -> &'static Counts {
         sync_seconds: Histogram::new(SYNC_SECONDS),
         sync_operations: Histogram::new(TOGETHER),
         entry_commands: Histogram::new(TOGETHER),
+        proof_seconds: Histogram::new(PROOF_SECONDS),
         tail_lag_seconds: Histogram::new(LAG_SECONDS),
         refused: Family::default(),
         http_requests: Counter::default(),
@@ -133,6 +141,11 @@ pub fn registry() -> Registry {
             "entry_commands",
             "Commands of one log entry",
             &counts.entry_commands,
+        ),
+        (
+            "proof_seconds",
+            "Time of a proof of inclusion on this node, from the call to the answer",
+            &counts.proof_seconds,
         ),
         (
             "tail_lag_seconds",

@@ -21,6 +21,7 @@ use crate::{
         bench_content::{BenchContent, PAYLOAD_BYTES_MAX},
         bench_reads::measure_reads,
         bench_report::{Probe, Proofs, Report, Served, Verified, probe, times_us},
+        bench_scale::{self, ScaleArgs, ScaleRun},
         bench_tail::{TailArgs, Tails, measure_seen},
         exit::CliError,
         output::{OutputFormat, Printer, say},
@@ -76,6 +77,8 @@ pub(super) struct BenchArgs {
     /// Only read this chain, which is there and sealed to its end
     #[arg(long, value_name = "CHAIN", conflicts_with_all = ["signed", "load_only"])]
     reads_of: Option<String>,
+    #[command(flatten)]
+    scale: ScaleArgs,
     /// Load only, on the chain `bench`: no bang, leap and read-back; for a peer that has Inject alone
     #[arg(long, hide = true)]
     load_only: bool,
@@ -132,6 +135,9 @@ pub(super) async fn run(args: BenchArgs, global: Global) -> Result<(), CliError>
             "--payload-bytes: with this --content payloads have at least {least} bytes and at most {most}"
         );
         return Err(CliError::Usage(why));
+    }
+    if args.scale.asked() {
+        return bench_scale::run(&args.scale, scale_run(&args), &global).await;
     }
     let client =
         Client::connect_with(&global.endpoint, Heads::in_memory(), config(&global)).await?;
@@ -216,6 +222,20 @@ async fn load(
     match worked.into_iter().find_map(|worked| worked.error) {
         Some(error) => Err(CliError::from(error).at("a caller stopped early")),
         None => Ok(()),
+    }
+}
+
+fn scale_run(args: &BenchArgs) -> ScaleRun {
+    ScaleRun {
+        clients: args.clients,
+        batch: args.batch,
+        payload_bytes: args.payload_bytes,
+        chains: args.chains,
+        duration_s: args.duration_s,
+        warmup_s: args.warmup_s,
+        proofs: args.proofs,
+        content: args.content,
+        json: args.json,
     }
 }
 

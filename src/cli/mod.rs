@@ -10,6 +10,7 @@ mod bench_bound;
 mod bench_content;
 mod bench_reads;
 mod bench_report;
+mod bench_scale;
 mod bench_tail;
 mod chain;
 mod chains;

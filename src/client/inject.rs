@@ -460,11 +460,18 @@ mod tests {
             chain: chain.to_owned(),
             ..run(first_index, 1, false)
         };
-        let runs = [run(5, 1, true), below("a/1", 7), below("a/0", 3), below("a/1", 8)];
+        let runs = [
+            run(5, 1, true),
+            below("a/1", 7),
+            below("a/0", 3),
+            below("a/1", 8),
+        ];
         tally.add(4, &runs, "a").unwrap();
         assert_eq!((tally.totals.count, tally.totals.first_index), (4, None));
         let told = tally.totals.subchains.iter();
-        let told: Vec<_> = told.map(|(name, one)| (&name[..], one.count, one.first_index)).collect();
+        let told: Vec<_> = told
+            .map(|(name, one)| (&name[..], one.count, one.first_index))
+            .collect();
         assert_eq!(told, [("a/0", 1, Some(3)), ("a/1", 2, Some(7))]);
         tally.add(1, &[below("a/1", 10)], "a").unwrap();
         assert_eq!(tally.totals.subchains["a/1"].first_index, None);

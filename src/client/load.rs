@@ -108,6 +108,66 @@ impl LoadWorker {
         Ok(())
     }
 
+    /// The same of a request that is sent once.
+    pub async fn inject_own(&mut self, request: LoadRequest) -> Result<(), ClientError> {
+        self.chains.inject(Request::new(request.0)).await?;
+        Ok(())
+    }
+
+    /// Bangs chains of one constitution in one request; an error if one of them can't be.
+    pub async fn bang(
+        &mut self,
+        names: impl IntoIterator<Item = String>,
+        constitution: &proto::Constitution,
+    ) -> Result<(), ClientError> {
+        let requests = names.into_iter().map(|name| proto::BangRequest {
+            name,
+            constitution: Some(constitution.clone()),
+            ..Default::default()
+        });
+        let requests = proto::BatchBangRequest {
+            requests: requests.collect(),
+        };
+        let answer = self.chains.batch_bang(requests).await?.into_inner();
+        let failed = answer.results.into_iter().find_map(|one| match one.result {
+            Some(proto::bang_result::Result::Failure(failure)) => Some(failure.message),
+            _ => None,
+        });
+        failed.map_or(Ok(()), |why| Err(ClientError::refused("bang", why)))
+    }
+
+    /// How many transactions a chain has, those of its pool among them.
+    pub async fn transactions(&mut self, chain: &str) -> Result<u64, ClientError> {
+        let chain = self.chain(chain).await?;
+        Ok(chain.transactions)
+    }
+
+    /// How many of them are in Quants.
+    pub async fn sealed(&mut self, chain: &str) -> Result<u64, ClientError> {
+        let chain = self.chain(chain).await?;
+        Ok(chain.transactions - chain.pool)
+    }
+
+    async fn chain(&mut self, chain: &str) -> Result<proto::Chain, ClientError> {
+        let request = proto::GetChainRequest {
+            chain: chain.to_owned(),
+            any_replica: false,
+        };
+        let answer = self.chains.get_chain(request).await?.into_inner();
+        Ok(answer.chain.unwrap_or_default())
+    }
+
+    /// Seals a chain's pool; how many transactions the Quant has.
+    pub async fn leap(&mut self, chain: &str) -> Result<u64, ClientError> {
+        let before = self.chain(chain).await?.pool;
+        let request = proto::LeapRequest {
+            chain: chain.to_owned(),
+            ..Default::default()
+        };
+        self.chains.leap(request).await?;
+        Ok(before)
+    }
+
     /// Asks for one transaction.
     pub async fn transaction(&mut self, chain: &str, index: u64) -> Result<(), ClientError> {
         let request = proto::GetTransactionRequest {
@@ -164,6 +224,15 @@ impl LoadRequest {
             chain: chain.to_owned(),
             transactions: transactions.collect(),
             ..Default::default()
+        })
+    }
+
+    /// The same for another chain; no payload is copied.
+    #[must_use]
+    pub fn to(&self, chain: String) -> Self {
+        Self(proto::InjectRequest {
+            chain,
+            ..self.0.clone()
         })
     }
 

@@ -68,7 +68,7 @@ pub struct Engine {
     pub(super) splitting: AtomicBool,
     /// Debits may wait to be credited elsewhere. Saves the look, decides nothing.
     pub(super) carrying: AtomicBool,
-    /// The state that the newest template comes to. Saves the leader the second time, decides nothing.
+    /// The tree and the state that the newest template comes to. Saves the leader the second time, decides nothing.
     pub(super) foreseen: Mutex<Option<Foreseen>>,
 }
 

@@ -3,7 +3,15 @@
 //! Owned by the engine's lock. A chain is checked when it is loaded: its head must be the stored Quant, its peaks must
 //! give the head's history root, its pool must be whole.
 
-use std::{borrow::Cow, collections::HashMap, ops::ControlFlow, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use super::{
     amend::{self, Amended, Law, Place},
@@ -21,10 +29,25 @@ use crate::store::{
     pool_leaves_key, quant_key,
 };
 
-/// Chains kept per group.
-const HOT_CHAINS_MAX: usize = 4096;
-/// Leaf hashes kept per group (32 bytes each).
-const HOT_LEAVES_MAX: usize = 4 << 20;
+/// Chains kept by all groups of a node, some 2 KiB each.
+const HOT_CHAINS_MAX: usize = 16_384;
+/// A group keeps as many in any case.
+const HOT_CHAINS_MIN: usize = 128;
+/// Leaf hashes kept by all groups of a node, 32 bytes each.
+const HOT_LEAVES_MAX: usize = 2 << 20;
+/// A group keeps as many in any case.
+const HOT_LEAVES_MIN: usize = 16 << 10;
+
+/// What all groups of this process keep. It bounds memory and decides nothing.
+static ALL_KEPT: Kept = Kept {
+    chains: AtomicUsize::new(0),
+    leaves: AtomicUsize::new(0),
+};
+
+struct Kept {
+    chains: AtomicUsize,
+    leaves: AtomicUsize,
+}
 
 /// What the constitution asks of the engine.
 #[allow(clippy::struct_field_names)] // the names of the constitution
@@ -193,11 +216,20 @@ impl HotChain {
     }
 }
 
-/// The bounded set of chains in use.
+/// The chains in use. How many there are is bounded over all groups of the process.
 #[derive(Default)]
 pub(super) struct HotChains {
-    chains: HashMap<ChainNo, HotChain>,
+    /// Boxed: a map keeps up to twice as many places as it has chains.
+    chains: HashMap<ChainNo, Box<HotChain>>,
     clock: u64,
+    /// Chains and leaf hashes that `ALL_KEPT` knows of.
+    told: (usize, usize),
+}
+
+impl Drop for HotChains {
+    fn drop(&mut self) {
+        self.tell((0, 0));
+    }
 }
 
 /// The pools of the chains in use, together.
@@ -246,17 +278,17 @@ impl HotChains {
             .get_mut(&no)
             .expect("it was there or was just loaded");
         chain.used = self.clock;
-        Ok(Ok(chain))
+        Ok(Ok(chain.as_mut()))
     }
 
     /// The chain if it is in memory.
     pub fn peek(&mut self, no: ChainNo) -> Option<&mut HotChain> {
-        self.chains.get_mut(&no)
+        self.chains.get_mut(&no).map(Box::as_mut)
     }
 
     /// Adds a chain.
     pub fn insert(&mut self, chain: HotChain) {
-        self.chains.insert(chain.no, chain);
+        self.chains.insert(chain.no, Box::new(chain));
     }
 
     /// Forgets a chain.
@@ -266,24 +298,49 @@ impl HotChains {
 
     /// Drops what was used least once the bounds are passed. Only when all decisions so far are in the store.
     pub fn trim(&mut self) {
-        let leaves: usize = self
-            .chains
-            .values()
-            .map(|chain| chain.recent.hashes.len())
-            .sum();
-        if self.chains.len() <= HOT_CHAINS_MAX && leaves <= HOT_LEAVES_MAX {
-            return;
+        let (chains, leaves) = self.kept();
+        let (all_chains, all_leaves) = self.tell((chains, leaves));
+        let many = all_chains > HOT_CHAINS_MAX && chains > HOT_CHAINS_MIN;
+        let large = all_leaves > HOT_LEAVES_MAX && leaves > HOT_LEAVES_MIN;
+        if many {
+            self.drop_older_half();
         }
+        if large {
+            let chains = self.chains.values_mut();
+            chains.for_each(|chain| chain.recent = PoolParts::default());
+        }
+        if many || large {
+            self.tell(self.kept());
+        }
+    }
+
+    fn drop_older_half(&mut self) {
         let mut ages: Vec<u64> = self.chains.values().map(|chain| chain.used).collect();
         let middle = ages.len() / 2;
         let (_, median, _) = ages.select_nth_unstable(middle);
         let median = *median;
         self.chains.retain(|_, chain| chain.used >= median);
-        if leaves > HOT_LEAVES_MAX {
-            self.chains
-                .values_mut()
-                .for_each(|chain| chain.recent = PoolParts::default());
-        }
+        self.chains.shrink_to_fit();
+    }
+
+    /// Chains and leaf hashes.
+    fn kept(&self) -> (usize, usize) {
+        let leaves = self.chains.values().map(|chain| chain.recent.hashes.len());
+        (self.chains.len(), leaves.sum())
+    }
+
+    /// Tells what is kept here, and learns what all keep.
+    fn tell(&mut self, (chains, leaves): (usize, usize)) -> (usize, usize) {
+        let told = std::mem::replace(&mut self.told, (chains, leaves));
+        let change = |all: &AtomicUsize, before: usize, now: usize| {
+            all.fetch_add(now.wrapping_sub(before), Ordering::Relaxed)
+                .wrapping_add(now)
+                .wrapping_sub(before)
+        };
+        (
+            change(&ALL_KEPT.chains, told.0, chains),
+            change(&ALL_KEPT.leaves, told.1, leaves),
+        )
     }
 }
 

@@ -16,7 +16,6 @@ use super::{
 };
 use crate::chain::{
     AnchorEvidence, AnchorLeaf, ChainId, Hash, HashAlg, Header, Meta, StateChange, check_meta,
-    tree_root,
 };
 use crate::store::{
     Batch, Cf, ChainNo, ChainRow, QuantRow, QuantTree, Slot, StoreError, TILE_HASHES, chain_key,
@@ -49,14 +48,16 @@ pub struct Template {
     pub meta: Vec<u8>,
 }
 
-/// The state after a Quant that is not decided yet.
+/// The tree and the state of a Quant that is not decided yet, as this node computed them from its own rows.
 pub(super) struct Foreseen {
     chain: ChainNo,
     /// Of that Quant; with `end` it tells which transactions are in it, as the chain's order is decided.
     prev_hash: Hash,
     /// The index after its last transaction.
     end: u64,
-    change: StateChange,
+    tree: QuantTree,
+    /// None where the chain keeps no state.
+    change: Option<StateChange>,
 }
 
 impl Engine {
@@ -99,15 +100,16 @@ impl Engine {
         let end = chain.pool.next_index;
         let next = state::next(&now, &chain, &pool.writes, end)?;
         let root = next.as_ref().map(StateChange::root);
-        if let Some(change) = next {
-            self.foresee(Foreseen {
-                chain: no,
-                prev_hash: chain.head_hash,
-                end,
-                change,
-            });
-        }
-        Ok(Ok(build(&chain, (&pool.hashes, &anchors), root, request)))
+        let tree = QuantTree::new(chain.alg, &pool.hashes);
+        let leaves = (pool.hashes.len(), tree.root);
+        self.foresee(Foreseen {
+            chain: no,
+            prev_hash: chain.head_hash,
+            end,
+            tree,
+            change: next,
+        });
+        Ok(Ok(build(&chain, (leaves, &anchors), root, request)))
     }
 
     /// Keeps what a template found, in place of what the one before did.
@@ -116,12 +118,12 @@ impl Engine {
     }
 
     /// What this node foresaw for the Quant over the pool up to `end`: the same rows changed by the same transactions.
-    fn foreseen(&self, chain: &HotChain, end: u64) -> Option<StateChange> {
+    fn foreseen(&self, chain: &HotChain, end: u64) -> Option<(QuantTree, Option<StateChange>)> {
         let mut kept = self.foreseen.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |kept: &mut Foreseen| {
             (kept.chain, kept.prev_hash, kept.end) == (chain.no, chain.head_hash, end)
         };
-        kept.take_if(fits).map(|kept| kept.change)
+        kept.take_if(fits).map(|kept| (kept.tree, kept.change))
     }
 
     fn state_now<'a>(&'a self, chain: &HotChain, decided: &'a StatesDecided) -> StateNow<'a> {
@@ -195,14 +197,14 @@ fn sealable(chain: &HotChain, is_final: bool, anchors: usize) -> Result<(), Reje
 
 fn build(
     chain: &HotChain,
-    (leaves, anchors): (&[Hash], &[AnchorLeaf]),
+    ((leaves, tx_root), anchors): ((usize, Hash), &[AnchorLeaf]),
     state_root: Option<Hash>,
     request: &TemplateRequest<'_>,
 ) -> Template {
     let note = (!request.note.is_empty()).then(|| request.note.to_vec());
     let meta = Meta {
         sealing_node: Some(request.node_id),
-        constitution_in_force: in_force(chain, chain.head.tx_end() + leaves.len() as u64),
+        constitution_in_force: in_force(chain, chain.head.tx_end() + leaves as u64),
         state_root: told_root(chain, state_root),
         route: split::route(chain),
         note,
@@ -224,11 +226,11 @@ fn build(
             .max(chain.head.time_ms)
             .max(chain.pool.last_inject_ms),
         tx_start: chain.head.tx_end(),
-        tx_count: leaves.len() as u32,
+        tx_count: leaves as u32,
         meta_len: meta.len() as u32,
         anchor_count: anchors.len() as u32,
         prev_hash: chain.head_hash,
-        tx_root: tree_root(chain.alg, leaves),
+        tx_root,
         hist_root: history.root(chain.alg),
         anchors_root: anchor::root(chain, anchors),
         meta_hash: chain.alg.hash(&[&meta]),
@@ -366,11 +368,16 @@ fn check(
         Ok(pool) => pool,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    let (meta, tree, rest) = match check_content(chain, &header, command.meta, &pool) {
+    let (tree, foreseen) = match engine.foreseen(chain, header.tx_end()) {
+        Some((tree, change)) => (Some(tree), change),
+        None => (None, None),
+    };
+    let content = (command.meta, &*pool);
+    let (meta, tree, rest) = match check_content(chain, &header, content, tree) {
         Ok(checked) => checked,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    let next = match engine.foreseen(chain, header.tx_end()) {
+    let next = match foreseen {
         Some(next) => Some(next),
         None => state::next(now, chain, &pool.writes, header.tx_end())?,
     };
@@ -455,8 +462,8 @@ fn check_anchors(
 fn check_content(
     chain: &HotChain,
     header: &Header,
-    meta: &[u8],
-    pool: &PoolParts,
+    (meta, pool): (&[u8], &PoolParts),
+    foreseen: Option<QuantTree>,
 ) -> Result<(Meta, QuantTree, Option<PoolPart>), Rejection> {
     let differs = |what: &str| differs(header, what);
     let mut history = chain.history.clone();
@@ -472,7 +479,7 @@ fn check_content(
     if count > pool.hashes.len() {
         return Err(differs("tx_count"));
     }
-    let tree = QuantTree::new(chain.alg, &pool.hashes[..count]);
+    let tree = foreseen.unwrap_or_else(|| QuantTree::new(chain.alg, &pool.hashes[..count]));
     if tree.root != header.tx_root {
         return Err(differs("tx_root"));
     }
@@ -525,9 +532,9 @@ fn commit(
     let quant_hash = header.hash();
     let pool = stored.as_ref().unwrap_or(&chain.recent);
     let leaves = &pool.hashes[..header.tx_count as usize];
-    tree.tiles(leaves, |level, tile, hashes| {
-        let key = quant_tile_key(slot, chain.no, header.height, level, tile);
-        batch.put(Cf::Tree, key, hashes.as_flattened());
+    tree.tiles(leaves, |level, number, tile| {
+        let key = quant_tile_key(slot, chain.no, header.height, level, number);
+        batch.put(Cf::Tree, key, tile.row());
     });
     let of = (chain.no, chain.keeps.any());
     drop_pool_rows(batch, slot, of, pool, &header);

@@ -14,8 +14,8 @@ use crate::chain::{
 };
 use crate::store::{
     Cf, ChainNo, ChainRow, HistoryReader, Lineage, NameRow, PoolRow, QuantReader, QuantRow, Slot,
-    SplitRow, StateAt, StoreError, SubchainRow, TileError, TxRow, View, chain_key, chains_from,
-    name_key, names_from, pool_key, quant_key, quant_tile_key, tx_key, tx_row,
+    SplitRow, StateAt, StoreError, SubchainRow, Tile, TileError, TxRow, View, chain_key,
+    chains_from, name_key, names_from, pool_key, quant_key, quant_tile_key, tx_key, tx_row,
 };
 
 /// A read could not be answered.
@@ -603,13 +603,8 @@ impl<'a> Reader<'a> {
         if quant.tx_count <= 1 {
             return Ok(Vec::new());
         }
-        let reader = QuantReader {
-            view: self.view,
-            alg: quant.hash_alg,
-            slot: self.slot,
-            chain: chain.lineage.at_height(quant.height),
-            height: quant.height,
-        };
+        let place = (chain.lineage.at_height(quant.height), quant.height);
+        let reader = QuantReader::new(self.view, self.slot, place, quant.hash_alg);
         Ok(inclusion_path(
             quant.hash_alg,
             &reader,
@@ -629,13 +624,8 @@ impl<'a> Reader<'a> {
         if count >= u64::from(quant.tx_count) && count.is_power_of_two() {
             return Ok(vec![quant.tx_root]);
         }
-        let reader = QuantReader {
-            view: self.view,
-            alg: quant.hash_alg,
-            slot: self.slot,
-            chain: chain.lineage.at_height(height),
-            height,
-        };
+        let place = (chain.lineage.at_height(height), height);
+        let reader = QuantReader::new(self.view, self.slot, place, quant.hash_alg);
         let (mut start, mut peaks) = (0, Vec::new());
         for level in (0..64).rev().filter(|level| count >> level & 1 == 1) {
             peaks.push(reader.node(level, start >> level)?);
@@ -649,13 +639,13 @@ impl<'a> Reader<'a> {
         &self,
         chain: &ChainView,
         height: u64,
-        (level, tile): (u8, u32),
-        hashes: &[Hash],
+        (level, number): (u8, u32),
+        tile: &Tile<'_>,
     ) -> Result<bool, ReadError> {
         let owner = chain.lineage.at_height(height);
-        let key = quant_tile_key(self.slot, owner, height, level, tile);
+        let key = quant_tile_key(self.slot, owner, height, level, number);
         let stored = self.view.get(Cf::Tree, &key)?;
-        Ok(stored.is_some_and(|stored| stored == hashes.as_flattened()))
+        Ok(stored.is_some_and(|stored| tile.is(&stored)))
     }
 
     /// Path from a height to the hist_root of a later one.

@@ -110,9 +110,9 @@ impl<'a> Scrub<'a> {
             return damage(None, what);
         }
         let mut whole = Ok(true);
-        tree.tiles(leaves, |level, tile, hashes| {
+        tree.tiles(leaves, |level, number, tile| {
             if let Ok(true) = whole {
-                whole = self.reader.is_tile(chain, height, (level, tile), hashes);
+                whole = self.reader.is_tile(chain, height, (level, number), tile);
             }
         });
         if whole? {

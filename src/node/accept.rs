@@ -294,7 +294,9 @@ fn files_max() -> usize {
         Err(_) => limit.current,
     };
     // None: there is no limit.
-    most.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
+    most.map_or(usize::MAX, |most| {
+        usize::try_from(most).unwrap_or(usize::MAX)
+    })
 }
 
 #[cfg(test)]

@@ -104,6 +104,7 @@ pub fn serve(
     failed: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<(), NodeError> {
     small_pages();
+    give_back();
     let failed = Arc::new(failed);
     end_on_panic(failed.clone());
     let (mut config, mut ready) = (config, Some(ready));
@@ -143,6 +144,18 @@ fn live(
 fn small_pages() {
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
+/// Blocks that the store asks the system's allocator for, and gives up soon (memtables, tables that are compacted), go back to
+/// the system: kept for later they would stay resident in each of the allocator's arenas.
+#[allow(unsafe_code)]
+fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the calls take numbers, and change how later blocks are asked for. No other thread runs yet that matters.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
+        libc::mallopt(libc::M_ARENA_MAX, 4);
+    }
 }
 
 /// A failed write or sync is final: after it the page cache can't be believed. The node stops and recovers by restarting.

@@ -53,8 +53,7 @@ impl Service {
             }
             Method::Leap => {
                 let until = route.until;
-                self.lead(route, body, |s, r| s.do_leap(r, until))
-                    .await
+                self.lead(route, body, |s, r| s.do_leap(r, until)).await
             }
             Method::Close => {
                 let until = route.until;

@@ -21,8 +21,8 @@ use crate::consensus::{Group, Groups};
 use crate::engine::{ChainView, Finality, GroupId, ReadError, Reader};
 use crate::store::{ChainNo, Snapshot};
 
-/// Chains kept; beyond it all are forgotten and found again as they are used.
-const CHAINS_MAX: usize = 65_536;
+/// Chains kept since the last change of generation, and as many of the one before it.
+const GENERATION_MAX: usize = 8192;
 
 /// A chain's fixed facts.
 #[derive(Debug)]
@@ -46,11 +46,32 @@ pub struct Known {
 pub struct Catalog {
     groups: Groups,
     /// Read by every request, written at a chain's first use.
-    known: RwLock<HashMap<String, Arc<Known>>>,
+    known: RwLock<Generations>,
     /// Chains that live in another group than their name.
     pub homes: Homes,
     /// What their payloads must match, and what is about to be banged.
     pub schemas: Schemas,
+}
+
+/// Chains found lately, in two generations: when the younger one is full it takes the place of the older one, whose chains
+/// are found again as they are used.
+#[derive(Default)]
+struct Generations {
+    younger: HashMap<String, Arc<Known>>,
+    older: HashMap<String, Arc<Known>>,
+}
+
+impl Generations {
+    fn get(&self, name: &str) -> Option<&Arc<Known>> {
+        self.younger.get(name).or_else(|| self.older.get(name))
+    }
+
+    fn insert(&mut self, name: &str, known: Arc<Known>) {
+        if self.younger.len() >= GENERATION_MAX {
+            self.older = std::mem::take(&mut self.younger);
+        }
+        self.younger.insert(name.to_owned(), known);
+    }
 }
 
 impl Catalog {
@@ -75,11 +96,10 @@ impl Catalog {
             return asked_there(name, known.clone());
         }
         let known = Arc::new(self.load(name)?);
-        let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= CHAINS_MAX {
-            all.clear();
-        }
-        all.insert(name.to_owned(), known.clone());
+        self.known
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name, known.clone());
         asked_there(name, known)
     }
 

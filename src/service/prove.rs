@@ -1,5 +1,7 @@
 //! ProveInclusion, ProveState, ProveExtension, GetBundle.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use tonic::Status;
 
@@ -14,14 +16,18 @@ use super::{
 use crate::chain::{StateTerminal, StateTree, latest_index, state_key_hash};
 use crate::engine::ChainView;
 use crate::proto::{self, prove_state_request::Subject};
+use crate::telemetry::counts;
 
 impl Service {
     pub(super) async fn do_prove_inclusion(
         &self,
         request: &proto::ProveInclusionRequest,
     ) -> Result<proto::ProveInclusionResponse, Status> {
+        let begun = Instant::now();
         let (mut response, height) = self.inclusion(request)?;
         response.head = Some(self.signed_head(&request.chain, Some(height)).await?);
+        let seconds = begun.elapsed().as_secs_f64();
+        counts().proof_seconds.observe(seconds);
         Ok(response)
     }
 

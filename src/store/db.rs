@@ -13,11 +13,15 @@ use std::{
 };
 
 use rocksdb::{
-    ColumnFamilyDescriptor, DB, DBCompressionType, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedIndexType, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, Options,
+    ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
 };
 use rustix::fs::OFlags;
 
-use super::memory::{MemoryBatch, MemoryRows, MemoryStore};
+use super::{
+    memory::{MemoryBatch, MemoryRows, MemoryStore},
+    tile::HistoryTiles,
+};
 
 /// The column families. Fixed: chains and groups are key prefixes, never families of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +93,8 @@ impl Cf {
     /// Memtable sizes: the log and the transactions carry the payloads, the rest is small.
     fn write_buffer_bytes(self) -> usize {
         match self {
-            Cf::Log | Cf::Tx => 64 << 20,
-            Cf::Tree | Cf::Index | Cf::State | Cf::Erasable => 32 << 20,
+            Cf::Log | Cf::Tx => 32 << 20,
+            Cf::Tree | Cf::Index | Cf::State | Cf::Erasable => 16 << 20,
             _ => 8 << 20,
         }
     }
@@ -131,7 +135,8 @@ impl From<rocksdb::Error> for StoreError {
 /// Sizes that the operator may set.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
-    /// Block cache for all families, in bytes.
+    /// What blocks of all families may take in memory, and out of the same room memtables, in bytes. With less than
+    /// `MEMTABLES_MIN` memtables take that, whatever is left for blocks.
     pub cache_bytes: usize,
 }
 
@@ -169,6 +174,10 @@ pub trait View: Send + Sync {
     }
     /// Calls `each` for those of many keys that are there, in the order of the list. Costs less than `get` for each.
     fn get_each(&self, cf: Cf, keys: &[Vec<u8>], each: EachFound<'_>) -> Result<(), StoreError>;
+    /// Where tiles of history trees are kept that were read; none: they are read each time.
+    fn history_tiles(&self) -> Option<&HistoryTiles> {
+        None
+    }
 }
 
 /// Which way a scan goes.
@@ -245,6 +254,7 @@ pub(super) struct Rocks {
     pub(super) writing: RwLock<()>,
     /// Flushes and compactions that are asked for, one at a time: they too may begin a write-ahead file.
     pub(super) tidying: Mutex<()>,
+    history_tiles: HistoryTiles,
     /// By the number of the slot: what the first read said that met damage there.
     damaged: Mutex<BTreeMap<u32, String>>,
 }
@@ -284,11 +294,14 @@ impl Store {
         let cache = rocksdb::Cache::new_lru_cache(options.cache_bytes);
         let families =
             ALL.map(|cf| ColumnFamilyDescriptor::new(cf.name(), family_options(cf, &cache)));
-        let db = DB::open_cf_descriptors(&database_options(dir), dir, families)?;
+        let mut database = database_options(dir);
+        database.set_write_buffer_manager(&memtables(options.cache_bytes, &cache));
+        let db = DB::open_cf_descriptors(&database, dir, families)?;
         Ok(Self(StoreOf::Rocks(Arc::new(Rocks {
             db,
             writing: RwLock::default(),
             tidying: Mutex::default(),
+            history_tiles: HistoryTiles::default(),
             damaged: Mutex::default(),
         }))))
     }
@@ -371,19 +384,24 @@ impl Store {
     }
 
     /// Closes the database here, once nobody else holds it; false if somebody still does after this time. A process that
-    /// ends while another thread closes the database is aborted by it. In memory there is nothing to close.
+    /// ends while another thread closes the database is aborted by it. In memory there is nothing to close. What waits in
+    /// memtables goes to tables first: the next start then has no write-ahead log to read.
     pub fn close(self, within: Duration) -> bool {
         let StoreOf::Rocks(mut db) = self.0 else {
             return true;
         };
         let until = Instant::now() + within;
-        while let Err(held) = Arc::try_unwrap(db) {
-            if Instant::now() >= until {
-                return false;
+        let alone = loop {
+            match Arc::try_unwrap(db) {
+                Ok(alone) => break alone,
+                Err(_) if Instant::now() >= until => return false,
+                Err(held) => db = held,
             }
-            db = held;
             thread::sleep(Duration::from_millis(1));
-        }
+        };
+        let families = ALL.map(|cf| family(&alone, cf));
+        // Where it fails the write-ahead log has everything still.
+        let _ = alone.flush_cfs_opt(&families, &FlushOptions::default());
         true
     }
 
@@ -449,6 +467,12 @@ impl View for Store {
                 memory.rows().get_each(cf, keys, each);
                 Ok(())
             }
+        }
+    }
+    fn history_tiles(&self) -> Option<&HistoryTiles> {
+        match &self.0 {
+            StoreOf::Rocks(db) => Some(&db.history_tiles),
+            StoreOf::Memory(_) => None,
         }
     }
 }
@@ -524,6 +548,13 @@ impl View for Snapshot<'_> {
             }
         }
     }
+    fn history_tiles(&self) -> Option<&HistoryTiles> {
+        match &self.of {
+            // Who passes through much of the store would leave nothing of what others read often.
+            SnapshotOf::Rocks(db, _) if self.keeps => Some(&db.history_tiles),
+            _ => None,
+        }
+    }
 }
 
 fn scan_with(
@@ -573,6 +604,21 @@ pub(super) fn family(db: &DB, cf: Cf) -> &rocksdb::ColumnFamily {
     db.cf_handle(cf.name()).expect("every family is opened")
 }
 
+/// Memtables of all families together take this at least.
+const MEMTABLES_MIN: usize = 64 << 20;
+/// Write-ahead files that may be needed: what a start after a crash reads, twice.
+const WAL_BYTES_MAX: u64 = 192 << 20;
+
+/// Memtables of all families together take two thirds of the room that they share with blocks: a family that fills up is
+/// flushed earlier than its own size says when all are busy.
+fn memtables(cache_bytes: usize, cache: &rocksdb::Cache) -> WriteBufferManager {
+    let most = (cache_bytes / 3 * 2).max(MEMTABLES_MIN);
+    if most > cache_bytes {
+        return WriteBufferManager::new_write_buffer_manager(most, false);
+    }
+    WriteBufferManager::new_write_buffer_manager_with_cache(most, false, cache.clone())
+}
+
 fn database_options(dir: &Path) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
@@ -583,7 +629,7 @@ fn database_options(dir: &Path) -> Options {
     // It needs the recovery mode kPointInTimeRecovery, the default, which opens a damaged log at its last good entry:
     // `PositionFile` notices that.
     options.set_recycle_log_file_num(8);
-    options.set_max_total_wal_size(512 << 20);
+    options.set_max_total_wal_size(WAL_BYTES_MAX);
     options.set_paranoid_checks(true);
     // What is flushed is not read again soon: through the page cache it would be copied once more, into pages that are
     // missed elsewhere (half of the cores' time under load). Some file systems in memory can't.
@@ -630,6 +676,12 @@ fn family_options(cf: Cf, cache: &rocksdb::Cache) -> Options {
     table.set_block_cache(cache);
     table.set_bloom_filter(10.0, false);
     table.set_format_version(5);
+    // Indexes and filters grow with the data: they come into the cache in parts, as they are used, and not for good.
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_cache_index_and_filter_blocks_with_high_priority(true);
+    table.set_pin_top_level_index_and_filter(true);
     options.set_block_based_table_factory(&table);
     options
 }

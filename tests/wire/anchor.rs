@@ -9,8 +9,8 @@ use std::{
 use qbc::{
     chain::{AnchorLeaf, Header, read_anchors},
     proto::{
-        GetQuantRequest, InjectRequest, LeapRequest, ProveAnchorRequest, SplitChainRequest, TransactionInput,
-        constitution::Content,
+        GetQuantRequest, InjectRequest, LeapRequest, ProveAnchorRequest, SplitChainRequest,
+        TransactionInput, constitution::Content,
     },
 };
 use serde_json::Value;
