@@ -28,7 +28,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Where the subchains of a chain that is split live, in the order of their places.
 #[derive(Debug)]
-pub struct Below(Vec<GroupId>);
+pub struct Below(pub(super) Vec<GroupId>);
 
 /// A part of an inject on its way to a subchain: all chains above have been asked.
 #[derive(Clone, PartialEq, prost::Message)]
