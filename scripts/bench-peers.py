@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -34,6 +35,8 @@ WATCHED_S = 1
 
 
 def main():
+    # Ended from outside, it still ends its servers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = arguments()
     peers, missing = installed(options)
     if options.install_only:

@@ -30,10 +30,9 @@ class ImmuDb(Peer):
         return Server(command, folder, port)
 
     def setting(self, server):
-        """It logs the settings of a database that it opens."""
-        log = server.log.read_text(errors="replace")
-        found = re.findall(r"defaultdb\.(Synced|SyncFrequency): (\S+)", log)
-        return ", ".join(f"{name}={value}" for name, value in dict(found).items()) or "not in its log"
+        """It logs its mode when it starts."""
+        found = re.search(r"Synced mode\s*: (\w+)", server.log.read_text(errors="replace"))
+        return f"Synced mode: {found.group(1)}" if found else "not in its log"
 
     def ways(self):
         layer, proof = "gRPC, own client", "of each transaction, not asked for"

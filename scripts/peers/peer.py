@@ -67,7 +67,7 @@ def run(command, seconds, folder=None, environment=None):
     )
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-2:]
-        raise RuntimeError(" ".join(last)[-300:] or f"exit {done.returncode}")
+        raise RuntimeError(" ".join(last)[:300] or f"exit {done.returncode}")
     return done.stdout
 
 

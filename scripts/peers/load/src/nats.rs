@@ -17,7 +17,8 @@ use crate::{
 };
 
 const STREAM: &str = r#"{"name":"log","subjects":["log"],"storage":"file","retention":"limits","num_replicas":1,"allow_atomic":true}"#;
-const HELLO: &[u8] = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true}\r\nSUB in 1\r\n";
+const HELLO: &[u8] =
+    b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true}\r\n";
 const READ_BYTES: usize = 1 << 18;
 
 /// A connection of its own for each caller.
@@ -78,7 +79,8 @@ impl Nats {
 
     async fn make_stream(&mut self) -> Result<(), Failure> {
         let length = STREAM.len();
-        let request = format!("PUB $JS.API.STREAM.CREATE.log in {length}\r\n{STREAM}\r\n");
+        let request =
+            format!("SUB made 1\r\nPUB $JS.API.STREAM.CREATE.log made {length}\r\n{STREAM}\r\n");
         self.write.write_all(request.as_bytes()).await?;
         self.message().await?;
         if contains(&self.body, b"\"error\"") {
