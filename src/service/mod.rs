@@ -30,6 +30,7 @@ mod names;
 mod prove;
 mod quorum;
 mod read;
+mod relay;
 mod renumber;
 mod route;
 mod schemas;
