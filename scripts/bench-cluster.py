@@ -337,6 +337,19 @@ def catch_up(binary, missed, rounds):
     tell("catch_up", per_s=round(statistics.median(rates)), ratio=round(statistics.median(ratios), 3))
 
 
+def ticks(binary, rounds, chains=1000):
+    """The log of heads under load: chains that all leap, with a tick each second and with none in an hour, in turn."""
+    rates = {1000: [], 3_600_000: []}
+    for _ in range(rounds):
+        for every in rates:
+            with Cluster(binary, 1, heads_every_ms=every) as cluster:
+                words = ["--clients", "64", "--batch", "10", "--duration-s", "10", "--warmup-s", "3", "--chains", str(chains), "--leap-count", "100", "--proofs", "1"]
+                rates[every].append(cluster.run(cluster.nodes[0], "bench", *words)["transactions_per_s"])
+    often, never = (statistics.median(rates[every]) for every in rates)
+    pairs = [one / other for one, other in zip(*rates.values())]
+    tell("ticks", chains=chains, each_second=round(often), never=round(never), ratio=round(statistics.median(pairs), 3), pairs=[round(pair, 3) for pair in pairs])
+
+
 def main():
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("binary")
@@ -354,6 +367,7 @@ def main():
         "groups": lambda: many_groups(binary),
         "scaling": lambda: scaling(binary, given.spread),
         "split": lambda: split_under_load(binary, given.rounds),
+        "ticks": lambda: ticks(binary, given.rounds),
         "catchup": lambda: catch_up(binary, given.missed, given.rounds),
     }
     for part in given.only.split(","):

@@ -11,6 +11,10 @@ mod anchor;
 mod bounds;
 #[path = "engine/claim.rs"]
 mod claim;
+#[path = "engine/claim_fork.rs"]
+mod claim_fork;
+#[path = "engine/claim_scrub.rs"]
+mod claim_scrub;
 #[path = "engine/claim_world.rs"]
 mod claim_world;
 #[path = "engine/cursor.rs"]

@@ -331,8 +331,12 @@ impl Constitution {
                 "the place is not below the number of subchains",
             ),
             (
-                self.place.is_some() != self.family_id.is_some(),
-                "family_id and place stand only together, in a subchain",
+                self.family_id.is_some() && self.place.is_none(),
+                "family_id stands only with a place, in a subchain",
+            ),
+            (
+                self.place.is_some() && self.family_id.is_none() && !(self.keyed || self.ledger),
+                "a place without family_id is for forks of subchains that keep a state",
             ),
         ];
         match rules.iter().find(|(broken, _)| *broken) {
@@ -603,6 +607,10 @@ mod tests {
             Constitution {
                 place: None,
                 ..full()
+            },
+            Constitution {
+                place: Some((0, 3)),
+                ..plain()
             },
         ];
         for bad in cases {

@@ -12,8 +12,6 @@ use super::{Hash, Header, Meta, ParentRef, Refused, tree::Frontier};
 const FREE: [u8; 8] = [
     NAME, CREATED_MS, SALT, AUTHORS, ADMINS, LEAP_COUNT, LEAP_BYTES, LEAP_MS,
 ];
-/// A fork is no subchain, whatever it was forked from.
-const DROPPED: [u8; 2] = [FAMILY_ID, PLACE];
 
 impl Constitution {
     /// Refuses what a fork of a chain with the constitution `parent` may not be [`fork-constitution`].
@@ -24,15 +22,31 @@ impl Constitution {
             Err(Refused::new("fork-constitution", why))
         };
         for tag in NAME..=LAST {
-            if DROPPED.contains(&tag) {
-                if self.value(tag).is_some() {
-                    return refused(tag, "is for subchains, a fork is none");
-                }
-            } else if !FREE.contains(&tag) && self.value(tag) != parent.value(tag) {
-                return refused(tag, "is not that of the chain that it was forked from");
+            let kept = match tag {
+                FAMILY_ID => None,
+                PLACE => parent.part().and(parent.value(PLACE)),
+                _ => parent.value(tag),
+            };
+            if FREE.contains(&tag) || self.value(tag) == kept {
+                continue;
             }
+            if kept.is_none() && matches!(tag, FAMILY_ID | PLACE) {
+                return refused(tag, "is for subchains, a fork is none");
+            }
+            return refused(tag, "is not that of the chain that it was forked from");
         }
         Ok(())
+    }
+
+    /// The place of a subchain that keeps a state, also in its forks: they are no subchains, and have of the state above
+    /// what leads to this place.
+    pub fn part(&self) -> Option<(u32, u32)> {
+        self.place.filter(|_| self.keyed || self.ledger)
+    }
+
+    /// True of a subchain; of a fork of one it is not.
+    pub fn is_subchain(&self) -> bool {
+        self.family_id.is_some()
     }
 }
 
@@ -112,7 +126,7 @@ pub fn fork_header(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain::{Authority, Birth, HashAlg, Work, check_next, genesis_header};
+    use crate::chain::{Authority, Birth, ChainId, HashAlg, Work, check_next, genesis_header};
 
     fn constitution() -> Constitution {
         let birth = Birth {
@@ -196,5 +210,41 @@ mod tests {
             let refused = changed.forks(&parent).unwrap_err();
             assert_eq!(refused.check, "fork-constitution");
         }
+    }
+
+    #[test]
+    fn a_fork_of_a_subchain_that_keeps_a_state_keeps_its_place_and_no_other_does() {
+        let free = Constitution {
+            name: "orders-test".into(),
+            ..constitution()
+        };
+        let part = Constitution {
+            family_id: Some(ChainId([7; 32])),
+            place: Some((0, 2)),
+            ..constitution()
+        };
+        let forked = Constitution {
+            place: Some((0, 2)),
+            ..free.clone()
+        };
+        assert_eq!(forked.forks(&part), Ok(()), "it has the part's state");
+        assert_eq!(forked.forks(&forked), Ok(()));
+        let moved = Constitution {
+            place: Some((1, 2)),
+            ..free.clone()
+        };
+        for wrong in [&free, &part, &moved] {
+            let refused = wrong.forks(&part).unwrap_err();
+            assert_eq!(refused.check, "fork-constitution");
+        }
+        let plain = Constitution {
+            keyed: false,
+            ..part
+        };
+        let forked = Constitution {
+            keyed: false,
+            ..free
+        };
+        assert_eq!(forked.forks(&plain), Ok(()), "it keeps no state");
     }
 }

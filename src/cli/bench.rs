@@ -57,6 +57,9 @@ pub(super) struct BenchArgs {
     /// Chains that the callers share
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     chains: u32,
+    /// The chains leap by themselves after this many transactions
+    #[arg(long, value_name = "N", conflicts_with = "load_only", value_parser = clap::value_parser!(u32).range(1..))]
+    leap_count: Option<u32>,
     /// Seconds measured
     #[arg(long, default_value_t = 10.0, value_name = "S")]
     duration_s: f64,
@@ -280,6 +283,7 @@ async fn bang_all(client: &Client, args: &BenchArgs) -> Result<Vec<Target>, CliE
         let authors = key.iter().map(|key| Bytes::copy_from_slice(&key.public()));
         let constitution = proto::Constitution {
             authors: authors.collect(),
+            leap_count: args.leap_count,
             ..args.content.constitution()
         };
         let trusted = client

@@ -142,15 +142,17 @@ async fn prove_state(
         );
         return Err(CliError::Precondition(why));
     }
+    let part = Box::pin(client.part_of(trusted)).await?;
+    let parent = part.as_ref().and_then(parent_name);
     let absent = |parent: &str| {
         let why = format!(
-            "subchain {} has not taken over {what}: what it has is what {parent} had at its split; prove it there, with --at",
+            "{} has not taken over {what}: what it has is what {parent} had at its split; prove it there, with --at",
             trusted.name()
         );
         Err(CliError::NotFound(why))
     };
     // Before its first leap a subchain has sealed nothing.
-    if let (Some(parent), 0) = (parent_name(trusted), trusted.header.height) {
+    if let (Some(parent), 0) = (parent, trusted.header.height) {
         return absent(parent);
     }
     let (proof, verdict) = client.prove_state(trusted, subject, args.at).await?;
@@ -158,7 +160,7 @@ async fn prove_state(
         .state
         .as_ref()
         .is_some_and(|state| state.value.is_none());
-    if let Some(parent) = parent_name(trusted).filter(|_| has_none) {
+    if let Some(parent) = parent.filter(|_| has_none) {
         return absent(parent);
     }
     Ok((proof, verdict))

@@ -42,7 +42,9 @@ pub fn head_of(answer: proto::ProveExtensionResponse) -> Result<HeadEvidence, Re
 
 /// The name of the chain that was split into this one; none of a chain that is no subchain.
 pub fn parent_name(chain: &Trusted) -> Option<&str> {
-    chain.constitution.place?;
+    if !chain.constitution.is_subchain() {
+        return None;
+    }
     chain.name().rsplit_once('/').map(|(above, _)| above)
 }
 

@@ -150,6 +150,13 @@ impl Client {
         split.as_ref().map(Split::read).transpose()
     }
 
+    /// The name of the chain that a fork was forked from, by the node's word.
+    pub(super) async fn forked_from(&self, trusted: &Trusted) -> Result<String, ClientError> {
+        let chain = self.get_chain(trusted.name()).await?;
+        let told = chain.and_then(|chain| chain.forked_from);
+        Ok(told.map_or_else(String::new, |told| told.name))
+    }
+
     async fn get_chain(&self, name: &str) -> Result<Option<proto::Chain>, ClientError> {
         let request = proto::GetChainRequest {
             any_replica: false,

@@ -4,7 +4,8 @@
 use crate::{
     chain::{
         Below, ChainId, Claim, Envelope, FirstTransaction, HeadAnchor, Header, Meta, Proof,
-        Refused, Step, SubchainEvidence, TYPE_ERASURE, Verdict, WholeEvidence, subchain_name,
+        Refused, Step, SubchainEvidence, TYPE_CONSTITUTION_CHANGE, TYPE_ERASURE, Verdict,
+        WholeEvidence, subchain_name,
     },
     client::{
         Client, ClientError, Contact, Trusted, convert,
@@ -213,7 +214,8 @@ impl Client {
                 continue;
             };
             let answer = self.inclusion(child, index, Some(head.height)).await?;
-            if Envelope::parse(&answer.envelope)?.kind != TYPE_ERASURE {
+            let kind = Envelope::parse(&answer.envelope)?.kind;
+            if ![TYPE_ERASURE, TYPE_CONSTITUTION_CHANGE].contains(&kind) {
                 let (envelope, path) = (answer.envelope.to_vec(), convert::path(&answer.tx_path)?);
                 return Ok(Some(Below::Unsplit {
                     meta,

@@ -85,6 +85,8 @@ pub struct Config {
     pub http_hosts: Vec<String>,
     /// Pause of the background scrub after each Quant, in milliseconds.
     pub scrub_pause_ms: u64,
+    /// How often heads that moved are taken into the log of all chains, in milliseconds.
+    pub heads_every_ms: u64,
     /// Threads that mine, for chains that ask for work; 0: one less than the cores, at least 1.
     pub mining_threads: usize,
 }
@@ -113,6 +115,7 @@ impl Default for Config {
             http_origins: Vec::new(),
             http_hosts: Vec::new(),
             scrub_pause_ms: 100,
+            heads_every_ms: 1000,
             mining_threads: 0,
         }
     }
@@ -252,6 +255,7 @@ impl Config {
         set(&get, "QBC_STOP_MS_MAX", &mut self.stop_ms_max)?;
         set(&get, "QBC_STOP_NOTICE_MS", &mut self.stop_notice_ms)?;
         set(&get, "QBC_SCRUB_PAUSE_MS", &mut self.scrub_pause_ms)?;
+        set(&get, "QBC_HEADS_EVERY_MS", &mut self.heads_every_ms)?;
         set(&get, "QBC_MINING_THREADS", &mut self.mining_threads)
     }
 
@@ -268,6 +272,10 @@ impl Config {
                 &self.waiting_mib_max,
                 "give 8 to 65536",
             ));
+        }
+        if !(100..=3_600_000).contains(&self.heads_every_ms) {
+            let cure = "give 100 to 3600000";
+            return Err(bad("heads_every_ms", &self.heads_every_ms, cure));
         }
         if self.mining_threads > MINING_THREADS_MAX {
             return Err(bad(

@@ -68,6 +68,8 @@ pub struct Engine {
     pub(super) splitting: AtomicBool,
     /// Debits may wait to be credited elsewhere. Saves the look, decides nothing.
     pub(super) carrying: AtomicBool,
+    /// Changes may be on their way to subchains. Saves the look, decides nothing.
+    pub(super) relaying: AtomicBool,
     /// The tree and the state that the newest template comes to. Saves the leader the second time, decides nothing.
     pub(super) foreseen: Mutex<Option<Foreseen>>,
 }
@@ -98,6 +100,8 @@ pub(super) struct State {
     pub split_intended: bool,
     /// Debits were decided for accounts of other subchains that the store does not show yet.
     pub debited: bool,
+    /// Changes were decided for subchains that the store does not show yet.
+    pub relayed: bool,
 }
 
 /// One entry under way.
@@ -132,6 +136,7 @@ impl Engine {
             unlogged: AtomicBool::new(true),
             splitting: AtomicBool::new(true),
             carrying: AtomicBool::new(true),
+            relaying: AtomicBool::new(true),
             foreseen: Mutex::default(),
         }
     }
@@ -181,6 +186,9 @@ impl Engine {
         }
         if std::mem::take(&mut state.debited) {
             self.look_for_debits();
+        }
+        if std::mem::take(&mut state.relayed) {
+            self.look_for_relays();
         }
         if std::mem::take(&mut state.cluster_changed)
             && let Some(cluster) = &state.cluster

@@ -11,7 +11,7 @@ use super::{
     inject,
     outcome::{Rejection, SplitStep},
     read::{ReadError, Reader},
-    split,
+    routing, split,
     state::{self, Account, Of, StateRules, Touch},
 };
 use crate::chain::{
@@ -19,7 +19,7 @@ use crate::chain::{
     TYPE_CREDIT, balance_amount, balance_key, claimed_key,
 };
 use crate::store::{
-    Cf, ChainNo, StoreError, SubchainRow, TransitRow, carrying_bounds, carrying_key,
+    Cf, ChainNo, Lineage, StoreError, SubchainRow, TransitRow, carrying_bounds, carrying_key,
     chain_of_carrying, claimed_row_key, credited_row_key, index_of_outgoing, outgoing_bounds,
     outgoing_key, transit_key,
 };
@@ -76,15 +76,25 @@ pub(super) fn transit(work: &Work<'_>, no: ChainNo) -> Result<TransitRow, StoreE
     decode_transit(work.state.pending.get(&work.engine.store, &key)?)
 }
 
-/// The chain has taken a key or an account over.
+/// The chain has taken a key or an account over: itself, or as a fork what it shares.
 pub(super) fn is_claimed(
     work: &Work<'_>,
-    no: ChainNo,
+    lineage: &Lineage,
     state_key: &[u8],
 ) -> Result<bool, StoreError> {
-    let key = claimed_row_key(work.engine.slot, no, state_key);
-    let row = work.state.pending.get(&work.engine.store, &key)?;
-    Ok(row.is_some())
+    let shared = lineage.ancestors().iter().rev();
+    let shared = shared.map(|one| (one.no, one.index_end));
+    for (no, end) in std::iter::once((lineage.no, u64::MAX)).chain(shared) {
+        let key = claimed_row_key(work.engine.slot, no, state_key);
+        let Some(row) = work.state.pending.get(&work.engine.store, &key)? else {
+            continue;
+        };
+        let index: [u8; 8] = row.try_into().map_err(|_| StoreError::row("index"))?;
+        if u64::from_be_bytes(index) < end {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Notes an accepted transfer to an account of another subchain.
@@ -144,18 +154,18 @@ struct Sub {
     alg: HashAlg,
     keeps: StateRules,
     row: Arc<SubchainRow>,
+    lineage: Lineage,
     next: u64,
 }
 
-/// A subchain that keeps a state and takes `count` more transactions of its own leader, of so many bytes.
+/// A subchain that keeps a state, or a fork of one, that takes `count` more transactions of its own leader, of so many bytes.
 fn subchain(
     work: &mut Work<'_>,
     no: ChainNo,
     (count, bytes): (usize, usize),
 ) -> Result<Result<Sub, Rejection>, StoreError> {
     Ok(work.chain(no)?.and_then(|chain| {
-        let row = chain.sub.clone().filter(|_| chain.keeps.any());
-        let Some(row) = row else {
+        let Some(row) = chain.heir().cloned() else {
             return Err(refused(format!(
                 "chain {} takes nothing over from another one",
                 chain.name
@@ -168,6 +178,7 @@ fn subchain(
             alg: chain.alg,
             keeps: chain.keeps.clone(),
             row,
+            lineage: chain.lineage.clone(),
             next: chain.pool.next_index,
         })
     }))
@@ -205,7 +216,7 @@ pub(super) fn claim(work: &mut Work<'_>, no: ChainNo, claims: &[&[u8]]) -> Step 
             Err(rejection) => return Ok(Err(rejection)),
         };
         let twice = taken.iter().any(|other| other.state_key == one.state_key);
-        if !twice && !is_claimed(work, no, &one.state_key)? {
+        if !twice && !is_claimed(work, &sub.lineage, &one.state_key)? {
             taken.push(one);
             items.push((TYPE_CLAIM, bytes));
         }
@@ -230,7 +241,7 @@ impl Sub {
             Some(StateSubject::Account(_)) => self.keeps.ledger,
             _ => self.keeps.keyed,
         };
-        if !kept || !split::leads(self.alg, &self.row.above, routing_key) {
+        if !kept || !routing::leads(self.alg, &self.row.above, routing_key) {
             let why = "what is claimed is of another subchain, or of no state of this one";
             return Err(refused(why));
         }
@@ -268,6 +279,10 @@ pub(super) fn credit(
     evidence: &[u8],
 ) -> Step {
     let sub = match subchain(work, no, (1, evidence.len()))? {
+        // What goes between subchains is nothing to a fork of one.
+        Ok(sub) if !sub.lineage.ancestors().is_empty() => {
+            return Ok(Err(refused("a fork of a subchain takes no credits")));
+        }
         Ok(sub) if sub.keeps.ledger => sub,
         Ok(_) => return Ok(Err(refused("the subchain is no ledger"))),
         Err(rejection) => return Ok(Err(rejection)),

@@ -5,7 +5,7 @@
 //! that group names it (`names.rs`); then it is shown here, or taken back because the name stands for another chain. What
 //! was begun is noted in a row, so that it is brought to its end whoever crashed.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, sync::Arc};
 
 use super::{
     apply::{Engine, Work},
@@ -23,8 +23,9 @@ use crate::chain::{
     check_meta, fork_header, fork_meta,
 };
 use crate::store::{
-    Batch, Cf, ChainNo, Lineage, NameRow, QuantRow, Slot, StoreError, TILE_HASHES, View, chain_key,
-    history_edge_from, name_key, pool_key, quant_key, request_key, unnamed_bounds, unnamed_key,
+    Batch, Cf, ChainNo, Lineage, NameRow, QuantRow, Slot, StoreError, SubchainRow, TILE_HASHES,
+    View, chain_key, history_edge_from, name_key, pool_key, quant_key, request_key, unnamed_bounds,
+    unnamed_key,
 };
 
 /// Borders between a chain and the genesis that it goes back to.
@@ -114,6 +115,8 @@ struct Below {
     lineage: Lineage,
     history: Frontier,
     edges: Vec<Vec<Hash>>,
+    /// What it takes state over from.
+    heir: Option<Arc<SubchainRow>>,
 }
 
 impl Engine {
@@ -183,7 +186,7 @@ fn forkable(chain: &HotChain, height: u64) -> Result<(), Rejection> {
     if chain.head.is_final {
         return Err(Rejection::ForkOfClosed(chain.name.clone()));
     }
-    if chain.keeps.any() && chain.sub.is_some() {
+    if chain.heir().is_some() && height == 0 {
         return Err(Rejection::ForkOfPart(chain.name.clone()));
     }
     if height > chain.head.height {
@@ -218,6 +221,7 @@ fn below(
     Ok(Below {
         hash: header.hash(),
         lineage: chain.lineage.clone(),
+        heir: chain.heir().cloned(),
         history: history.ok_or_else(|| StoreError::row("tree"))?,
         header,
         meta,
@@ -400,6 +404,7 @@ fn make(
     let ancestors = below.lineage.forked(height - 1, own.tx_start);
     let lineage = Lineage::new(no, ChainId(hash), ancestors);
     let mut chain = HotChain::forked(lineage, own, constitution, (below.history, below.edges));
+    chain.parted = below.heir;
     let tree = (no, chain.alg);
     if let Some(edges) = &mut chain.edges {
         push_edge(work.batch, slot, tree, edges, (height, hash));

@@ -90,6 +90,8 @@ pub(super) struct HotChain {
     pub anchors: Option<Arc<AnchorBook>>,
     /// What it has as a subchain; none of most chains.
     pub sub: Option<Arc<SubchainRow>>,
+    /// Of a fork of a subchain that keeps a state: what that one has.
+    pub parted: Option<Arc<SubchainRow>>,
     /// The part of the pool's tree that came since the chain was loaded.
     pub recent: PoolParts,
     /// Payload bytes in all Quants of its own.
@@ -126,6 +128,7 @@ impl HotChain {
             split: None,
             anchors: None,
             sub: None,
+            parted: None,
             recent: PoolParts::default(),
             sealed_bytes: 0,
             edges: Some(vec![vec![head_hash]]),
@@ -185,6 +188,7 @@ impl HotChain {
             split: self.split.clone(),
             anchors: self.anchors.clone(),
             sub: self.sub.clone(),
+            parted: self.parted.clone(),
             recent: PoolParts::default(),
             edges: None,
             ..*self
@@ -195,6 +199,12 @@ impl HotChain {
     pub fn amended_height(&self) -> u64 {
         let sealed_at = self.amended.as_ref().and_then(|amended| amended.sealed_at);
         sealed_at.map_or(0, |(height, _)| height)
+    }
+
+    /// What it takes keys and accounts over from: of a subchain that keeps a state, and of its forks.
+    pub fn heir(&self) -> Option<&Arc<SubchainRow>> {
+        let row = self.sub.as_ref().or(self.parted.as_ref());
+        row.filter(|_| self.keeps.any())
     }
 
     /// Another constitution is in force from now on.
@@ -582,6 +592,7 @@ fn assemble(
         split: None,
         anchors: None,
         sub: None,
+        parted: None,
         recent: PoolParts::default(),
         sealed_bytes: row.sealed_bytes,
         edges: None,

@@ -12,8 +12,8 @@ use super::{
     erase::{self, Erasures},
     hot::{HotChain, PoolPart},
     outcome::{Injected, Rejection},
-    request,
-    split::{self, Before},
+    relay, request, routing,
+    split::Before,
     state::{self, Moved},
 };
 use crate::chain::{
@@ -177,6 +177,23 @@ pub(super) fn add_own(
     let places = vec![None; command.items.len()];
     let (mut moved, erasures) = (Moved::default(), Erasures::new());
     request.add(work, &places, (&mut moved, &erasures), None)?;
+    Ok(())
+}
+
+/// Adds a change of the constitution that a subchain has from its parent, and that was judged.
+pub(super) fn add_change(
+    work: &mut Work<'_>,
+    command: &Inject<'_>,
+    amendment: Option<Amendment>,
+) -> Result<(), StoreError> {
+    let (alg, erasable) = match work.chain(command.head.chain)? {
+        Ok(chain) => (chain.alg, chain.erasable),
+        Err(_) => return Ok(()),
+    };
+    let hashes = hashes_with(alg, &command.items);
+    let request = Request::of(command, (alg, erasable), &hashes);
+    let (mut moved, erasures) = (Moved::default(), Erasures::new());
+    request.add(work, &[None], (&mut moved, &erasures), amendment)?;
     Ok(())
 }
 
@@ -419,7 +436,7 @@ impl<'a> Request<'a> {
             if chain.head.is_final {
                 return Err(Rejection::Closed(chain.name.clone()));
             }
-            split::takes(chain, self.command, places)?;
+            routing::takes(chain, self.command, places)?;
             preconditions(chain, head.expected_next_index, head.expected_head)?;
             room(chain, fresh, bytes)
         }))
@@ -459,6 +476,7 @@ impl<'a> Request<'a> {
         }
         if let (Some(amendment), Ok(chain)) = (amendment, work.engine.hot_chain(work.state, no)?) {
             amendment.enact(work.batch, work.engine.slot, chain, &changes);
+            relay::note(work, no, &changes)?;
         }
         if next > first {
             self.move_pool(work, (next, bytes, inject_ms), was_empty)?;

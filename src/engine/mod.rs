@@ -9,6 +9,7 @@ mod anchor;
 mod apply;
 mod bang;
 mod carry;
+mod carry_check;
 mod cluster;
 mod cluster_keys;
 mod cluster_rows;
@@ -25,14 +26,17 @@ mod image;
 mod inject;
 mod leap;
 mod leaves;
+mod log_check;
 mod member;
 mod names;
 mod outcome;
 mod quorum;
 mod read;
 mod read_keys;
+mod relay;
 mod report;
 mod request;
+mod routing;
 mod scrub;
 mod split;
 mod split_command;
@@ -40,6 +44,7 @@ mod state;
 
 pub use anchor::{AnchorFound, Anchoring};
 pub use apply::{ApplyError, Engine};
+pub use carry_check::{Carried, Looked};
 pub use cluster::{
     ClusterRow, ClusterState, NodeRow, SeatRow, SeatsRow, Standing, node_of, replica_id,
 };
@@ -61,6 +66,7 @@ pub use image::{
     Progress, Put, drop_slot,
 };
 pub use leap::{Template, TemplateRequest};
+pub use log_check::LogScrub;
 pub use member::MemberCommand;
 pub use names::Name;
 pub use outcome::{
@@ -69,7 +75,7 @@ pub use outcome::{
 pub use quorum::Finality;
 pub use read::{ChainView, EachTransaction, InForce, ReadError, Reader, TransactionView};
 pub use report::{Report, ReportItem};
-pub use scrub::{Damage, check_quant};
+pub use scrub::{Damage, check_quant, check_rows};
 pub use split::Before;
 pub use split_command::SplitCommand;
 

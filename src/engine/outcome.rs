@@ -384,6 +384,16 @@ pub enum Rejection {
         /// What its routing key says.
         routed: &'static str,
     },
+    /// A transfer whose key is of another subchain than its sender.
+    #[error(
+        "transactions[{item}]: its key leads to another subchain than {chain}, where its sender's account is; a transfer of a chain that is split goes to its sender's subchain, and takes a key only of that one: the sender's name as the key, or none"
+    )]
+    KeyElsewhere {
+        /// Which item of the request.
+        item: usize,
+        /// The sender's subchain.
+        chain: String,
+    },
     /// This chain can't be split, or not so.
     #[error("chain {chain} can't be split: {why}")]
     NotSplittable {
@@ -392,9 +402,9 @@ pub enum Rejection {
         /// Why, and what to do.
         why: String,
     },
-    /// Its constitution does not change.
+    /// A subchain's constitution is its parent's.
     #[error(
-        "the constitution of chain {0} does not change: one split made it what it is for all subchains, and this version takes changes to none of them"
+        "the constitution of chain {0} is that of the chain that was split into it, and changes with it; amend the topmost chain: its subchains follow"
     )]
     Inherited(String),
     /// Keys or accounts of which a subchain has not taken over what the chains above it had, by their state keys. Who
@@ -414,11 +424,23 @@ pub enum Rejection {
         "chain {0} is a part of a ledger: amounts may be on their way to its accounts, so it stays open"
     )]
     PartOfLedger(String),
-    /// A fork of a subchain that keeps a state.
+    /// A fork of a subchain that keeps a state, below the Quant that holds what it takes over from.
     #[error(
-        "chain {0} is a part of a chain with a state, and has of it only what was touched since the split; fork the chain that was split, below its split Quant"
+        "chain {0} is a part of a chain with a state, and takes that over by what its Quant 1 holds; fork it at height 1 or above, after a leap if need be"
     )]
     ForkOfPart(String),
+    /// A fork of a subchain that keeps a state has only that one's keys and accounts.
+    #[error(
+        "transactions[{item}]: its {what} is of another subchain than the one that {chain} was forked from; a fork of a part has the keys and accounts of that part alone"
+    )]
+    OtherPart {
+        /// Which item of the request.
+        item: usize,
+        /// The fork.
+        chain: String,
+        /// What is elsewhere.
+        what: &'static str,
+    },
     /// A precondition on a cursor does not hold.
     #[error(
         "cursor {name} stands {} in chain {chain_id}, not where cursor_moves[].expected says; go on from there",

@@ -5,12 +5,13 @@ use std::ops::ControlFlow;
 
 use super::{
     read::{ChainView, ReadError, Reader},
+    split,
     state::{inherited, parse_account},
 };
 use crate::chain::StateSubject;
 use crate::store::{
-    AccountRow, Cf, ChainNo, EachRow, StoreError, account_key, decode_earlier, index_of_touch,
-    touches_between,
+    AccountRow, Cf, ChainNo, EachRow, StoreError, SubchainRow, account_key, decode_earlier,
+    index_of_touch, touches_between,
 };
 
 impl Reader<'_> {
@@ -112,5 +113,18 @@ impl Reader<'_> {
         }
         let of = (&chain.lineage, chain.alg());
         Ok(inherited(self.view, self.slot, of, account)?)
+    }
+
+    /// What a subchain, or a fork of one, takes over from if it keeps a state: the subchain's name, and what it has.
+    pub fn heir(&self, chain: &ChainView) -> Result<Option<(String, SubchainRow)>, ReadError> {
+        let Some(root) = chain.lineage.ancestors().first() else {
+            let own = self.subchain(chain)?;
+            return Ok(own.map(|row| (chain.name.clone(), row)));
+        };
+        let row = split::stored_subchain(self.view, self.slot, root.no)?;
+        let Some((row, root)) = row.zip(self.chain_no(root.no)?) else {
+            return Ok(None);
+        };
+        Ok(Some((root.name, row)))
     }
 }

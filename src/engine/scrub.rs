@@ -1,7 +1,8 @@
 //! The scrub: every stored byte of a sealed Quant is hashed again and compared with what was hashed when it was sealed.
 
 use super::{
-    leaves::Leaves,
+    carry_check::{Carried, Looked},
+    leaves::{Leaves, PIECE_BYTES},
     read::{ChainView, ReadError, Reader},
 };
 use crate::chain::{Hash, Header, check_meta};
@@ -36,9 +37,34 @@ pub fn check_quant(
             return Ok(Some(Damage::of(chain, height, what)));
         }
         let indexes = (header.tx_start, header.tx_end());
-        Scrub::new(reader, chain, indexes).check(&quant, &header)
+        let damage = Scrub::new(reader, chain, indexes).check(&quant, &header)?;
+        if damage.is_some() {
+            return Ok(damage);
+        }
+        let flaw = reader.logged_flaw(chain, &header)?;
+        Ok(flaw.map(|what| Damage::of(chain, height, what)))
     });
     or_damage(chain, height, checked)
+}
+
+/// Looks at some more of a chain's rows that no Quant commits to ([`Carried`]). What can't be read for damage is damage.
+pub fn check_rows(
+    reader: &Reader<'_>,
+    chain: &ChainView,
+    carried: &mut Carried,
+) -> Result<Result<bool, Damage>, ReadError> {
+    let height = chain.head.height;
+    let mut more = false;
+    let looked = carried.step(reader, chain, PIECE_BYTES).map(|looked| {
+        more = looked == Looked::More;
+        let Looked::Flaw(what, index) = looked else {
+            return None;
+        };
+        let damage = Damage::of(chain, height, what);
+        Some(Damage { index, ..damage })
+    });
+    let damage = or_damage(chain, height, looked)?;
+    Ok(damage.map_or(Ok(more), Err))
 }
 
 /// What can't be read for damage is damage of this Quant.

@@ -18,17 +18,18 @@ use super::{
     amend,
     apply::{Engine, Work},
     bang, carry,
-    command::{Bang, Inject, InjectItem, body_hash},
+    command::{Bang, Inject, body_hash},
     hot::HotChain,
     inject,
     outcome::{Rejection, SplitStep},
-    quorum, request,
+    quorum,
+    relay::{self, Inherited},
+    request,
     split_command::SplitCommand,
 };
 use crate::chain::{
-    Attributes, ChainId, ChainName, Constitution, Hash, HashAlg, Header, Meta, ParentRef,
-    SPLIT_MAX, SPLIT_MIN, SplitEvidence, Splitting, TYPE_CLAIM, TYPE_CONSTITUTION_CHANGE,
-    TYPE_DATA, TYPE_ERASURE, TYPE_TRANSFER, place_of, routing_key, subchain_name,
+    ChainId, ChainName, Constitution, Hash, Header, Meta, ParentRef, SPLIT_MAX, SPLIT_MIN,
+    SplitEvidence, Splitting, TYPE_CLAIM, subchain_name,
 };
 use crate::store::{
     Branch, Cf, ChainNo, NameRow, QuantRow, RequestRun, Slot, SplitChild, SplitPhase, SplitRow,
@@ -147,6 +148,13 @@ pub(super) fn load(
         Ok(sub) => chain.sub = sub.map(Arc::new),
         Err(error) => return damaged(error),
     }
+    let root = chain.lineage.ancestors().first();
+    if let Some(root) = root.filter(|_| chain.keeps.any()) {
+        match stored_subchain(view, slot, root.no) {
+            Ok(part) => chain.parted = part.map(Arc::new),
+            Err(error) => return damaged(error),
+        }
+    }
     let Some(split) = chain.split.as_ref().filter(|split| split.height > 0) else {
         return Ok(None);
     };
@@ -185,6 +193,20 @@ pub(super) fn apply(work: &mut Work<'_>, command: &SplitCommand<'_>) -> Step {
             evidence,
         } => carry::credit(work, *chain, transfer, evidence),
         SplitCommand::SettleDebits { chain, indexes } => carry::settle(work, *chain, indexes),
+        SplitCommand::Inherit {
+            chain,
+            index,
+            attributes,
+            payload,
+        } => {
+            let change = Inherited {
+                index: *index,
+                attributes,
+                payload,
+            };
+            relay::inherit(work, *chain, change)
+        }
+        SplitCommand::SettleChange { chain, index } => relay::settle(work, *chain, *index),
     }
 }
 
@@ -271,9 +293,9 @@ fn splittable(chain: &HotChain, into: usize) -> Result<(), Rejection> {
     if chain.head.is_final {
         return Err(Rejection::Closed(chain.name.clone()));
     }
-    if chain.keeps.keyed && chain.keeps.ledger {
+    if chain.parted.is_some() {
         return refused(
-            "it is a ledger and keyed too: a transfer goes to the subchain of its sender, so the transactions of a key would be in many; bang the chains that it shall be spread over".into(),
+            "it is a fork of a subchain that keeps a state, and takes that over from the chains above the subchain, which subchains of its own could not; split the chain that it was forked from".into(),
         );
     }
     let longest = subchain_name(&chain.name, into - 1);
@@ -583,7 +605,7 @@ pub(super) fn forkable(chain: &HotChain, height: u64) -> Result<(), Rejection> {
     }
 }
 
-fn is_split(chain: &HotChain, row: &SplitRow, what: &'static str) -> Rejection {
+pub(super) fn is_split(chain: &HotChain, row: &SplitRow, what: &'static str) -> Rejection {
     Rejection::Split {
         chain: chain.name.clone(),
         into: row.children.len() as u32,
@@ -591,94 +613,9 @@ fn is_split(chain: &HotChain, row: &SplitRow, what: &'static str) -> Rejection {
     }
 }
 
-fn active(chain: &HotChain) -> Result<(), Rejection> {
+pub(super) fn active(chain: &HotChain) -> Result<(), Rejection> {
     match &chain.sub {
         Some(sub) if !sub.active => Err(Rejection::Splitting(chain.name.clone())),
         _ => Ok(()),
     }
-}
-
-/// Whether the chain takes the new items of an inject, as far as splits decide it.
-pub(super) fn takes(
-    chain: &HotChain,
-    command: &Inject<'_>,
-    places: &[Option<u64>],
-) -> Result<(), Rejection> {
-    let fresh = || {
-        let numbered = command.items.iter().enumerate().zip(places);
-        numbered.filter_map(|(item, place)| place.is_none().then_some(item))
-    };
-    let any = |kind: u8| fresh().any(|(_, item)| item.kind == kind);
-    if let Some(row) = &chain.split {
-        match row.phase {
-            SplitPhase::Intended if !any(TYPE_CONSTITUTION_CHANGE) => {}
-            SplitPhase::Intended | SplitPhase::Frozen => {
-                return Err(Rejection::Splitting(chain.name.clone()));
-            }
-            // What stands in this chain is erased by a tombstone in it.
-            SplitPhase::Sealed | SplitPhase::Done => {
-                if any(TYPE_CONSTITUTION_CHANGE) {
-                    return Err(Rejection::Inherited(chain.name.clone()));
-                }
-                if fresh().any(|(_, item)| item.kind != TYPE_ERASURE) {
-                    return Err(is_split(chain, row, "injects go to those"));
-                }
-            }
-        }
-    }
-    let Some(sub) = &chain.sub else {
-        return Ok(());
-    };
-    active(chain)?;
-    if any(TYPE_CONSTITUTION_CHANGE) {
-        return Err(Rejection::Inherited(chain.name.clone()));
-    }
-    for (item, one) in fresh().filter(|(_, item)| matches!(item.kind, TYPE_DATA | TYPE_TRANSFER)) {
-        led_here(chain, &sub.above, command.head.request_id, one).map_err(|routed| {
-            Rejection::Misrouted {
-                item,
-                chain: chain.name.clone(),
-                routed,
-            }
-        })?;
-    }
-    Ok(())
-}
-
-/// A transaction's routing key leads to this subchain through every split above. That of a transfer is its sender.
-fn led_here(
-    chain: &HotChain,
-    above: &[Branch],
-    request_id: &[u8],
-    item: &InjectItem<'_>,
-) -> Result<(), &'static str> {
-    if let Some(transfer) = item.transfer {
-        return if leads(chain.alg, above, transfer.sender) {
-            Ok(())
-        } else {
-            Err("its sender's account is in another subchain than that")
-        };
-    }
-    let attributes = if item.attributes.is_empty() {
-        Attributes::default()
-    } else {
-        Attributes::parse(item.attributes).unwrap_or_default()
-    };
-    let key = attributes.key.as_deref();
-    let Some(routing_key) = routing_key(key, item.id, request_id) else {
-        return Err(
-            "it has no key, no id and its request no request_id to be routed by, to a subchain",
-        );
-    };
-    if leads(chain.alg, above, routing_key) {
-        Ok(())
-    } else {
-        Err("its routing key (key, else id, else request_id) leads to another subchain than that")
-    }
-}
-
-/// True where a routing key leads through all these splits.
-pub(super) fn leads(alg: HashAlg, above: &[Branch], routing_key: &[u8]) -> bool {
-    let mut above = above.iter();
-    above.all(|branch| place_of(alg, &branch.id, routing_key, branch.of) == branch.place)
 }

@@ -13,6 +13,8 @@ const FINISH: u8 = 5;
 const CLAIM: u8 = 6;
 const CREDIT: u8 = 7;
 const SETTLE: u8 = 8;
+const INHERIT: u8 = 9;
+const SETTLE_CHANGE: u8 = 10;
 
 /// One step of a split: of the chain that is split in its group, of a subchain in its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +79,24 @@ pub enum SplitCommand<'a> {
         /// Their indexes.
         indexes: Vec<u64>,
     },
+    /// A subchain takes a change of the constitution from its parent.
+    Inherit {
+        /// The subchain.
+        chain: ChainNo,
+        /// Where the change stands in the parent.
+        index: u64,
+        /// As they stand there, signed by an admin.
+        attributes: &'a [u8],
+        /// As it stands there.
+        payload: &'a [u8],
+    },
+    /// All subchains have a change.
+    SettleChange {
+        /// The chain that was split.
+        chain: ChainNo,
+        /// Where the change stands.
+        index: u64,
+    },
 }
 
 impl<'a> SplitCommand<'a> {
@@ -89,7 +109,9 @@ impl<'a> SplitCommand<'a> {
             | Self::Finish { chain }
             | Self::Claim { chain, .. }
             | Self::Credit { chain, .. }
-            | Self::SettleDebits { chain, .. } => *chain,
+            | Self::SettleDebits { chain, .. }
+            | Self::Inherit { chain, .. }
+            | Self::SettleChange { chain, .. } => *chain,
             Self::Bang { .. } => ChainNo(0),
         }
     }
@@ -139,9 +161,11 @@ impl<'a> SplitCommand<'a> {
                 out.push(FINISH);
                 out.extend_from_slice(&chain.0.to_be_bytes());
             }
-            Self::Claim { .. } | Self::Credit { .. } | Self::SettleDebits { .. } => {
-                self.put_carried(out);
-            }
+            Self::Claim { .. }
+            | Self::Credit { .. }
+            | Self::SettleDebits { .. }
+            | Self::Inherit { .. }
+            | Self::SettleChange { .. } => self.put_carried(out),
         }
     }
 
@@ -171,6 +195,21 @@ impl<'a> SplitCommand<'a> {
                 begin(SETTLE);
                 let indexes = indexes.iter().flat_map(|index| index.to_be_bytes());
                 out.extend(indexes);
+            }
+            Self::Inherit {
+                index,
+                attributes,
+                payload,
+                ..
+            } => {
+                begin(INHERIT);
+                out.extend_from_slice(&index.to_be_bytes());
+                put_sized(out, attributes);
+                out.extend_from_slice(payload);
+            }
+            Self::SettleChange { index, .. } => {
+                begin(SETTLE_CHANGE);
+                out.extend_from_slice(&index.to_be_bytes());
             }
             _ => {}
         }
@@ -224,6 +263,17 @@ impl<'a> SplitCommand<'a> {
                     indexes.push(reader.u64()?);
                 }
                 Self::SettleDebits { chain, indexes }
+            }
+            INHERIT => Self::Inherit {
+                chain,
+                index: reader.u64()?,
+                attributes: read_sized(&mut reader)?,
+                payload: reader.0,
+            },
+            SETTLE_CHANGE => {
+                let index = reader.u64()?;
+                reader.end()?;
+                Self::SettleChange { chain, index }
             }
             FREEZE if reader.end().is_some() => Self::Freeze { chain },
             FINISH if reader.end().is_some() => Self::Finish { chain },
@@ -315,6 +365,13 @@ mod tests {
                 chain,
                 indexes: vec![7, u64::MAX],
             },
+            SplitCommand::Inherit {
+                chain,
+                index: 9,
+                attributes: b"signed",
+                payload: b"change",
+            },
+            SplitCommand::SettleChange { chain, index: 9 },
         ];
         for step in steps {
             let mut bytes = Vec::new();

@@ -15,7 +15,7 @@ use super::{
     hot::HotChain,
     outcome::Rejection,
     request::{Pending, StatesDecided},
-    split,
+    routing,
 };
 use crate::chain::{
     Attributes, Constitution, Hash, HashAlg, Mint, StateChange, StatePath, StatePlace, StateRows,
@@ -240,7 +240,8 @@ pub(super) struct Of {
     lineage: Lineage,
     alg: HashAlg,
     keeps: StateRules,
-    sub: Option<Arc<SubchainRow>>,
+    /// What it takes over from.
+    heir: Option<Arc<SubchainRow>>,
 }
 
 impl Of {
@@ -249,14 +250,14 @@ impl Of {
             lineage: chain.lineage.clone(),
             alg: chain.alg,
             keeps: chain.keeps.clone(),
-            sub: chain.sub.clone(),
+            heir: chain.heir().cloned(),
         }
     }
 
     /// The account is in this chain.
     fn has(&self, account: &[u8]) -> bool {
-        let sub = self.sub.as_ref();
-        sub.is_none_or(|sub| split::leads(self.alg, &sub.above, account))
+        let heir = self.heir.as_ref();
+        heir.is_none_or(|part| routing::leads(self.alg, &part.above, account))
     }
 
     /// Keys of new items that a subchain has not taken over.
@@ -267,14 +268,14 @@ impl Of {
         places: &[Option<u64>],
     ) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut unclaimed = Vec::new();
-        if self.sub.is_none() || !self.keeps.keyed {
+        if self.heir.is_none() || !self.keeps.keyed {
             return Ok(unclaimed);
         }
         let fresh = command.items.iter().zip(places);
         for (item, _) in fresh.filter(|(_, place)| place.is_none()) {
             let Some(key) = key_of(item) else { continue };
             let state_key = latest_key(&key);
-            if !carry::is_claimed(work, self.lineage.no, &state_key)? {
+            if !carry::is_claimed(work, &self.lineage, &state_key)? {
                 unclaimed.push(state_key);
             }
         }
@@ -320,12 +321,16 @@ pub(super) fn account_now(
     }
     let row = match state.pending.get(&engine.store, &key)? {
         Some(row) => parse_account(&row)?,
-        None if of.sub.is_some() => return Ok(None),
-        None => AccountRow {
-            balance: inherited(&engine.store, engine.slot, (&of.lineage, of.alg), account)?
-                .unwrap_or_else(|| of.keeps.at_first(account)),
-            newest: Vec::new(),
-        },
+        None => {
+            let had = inherited(&engine.store, engine.slot, (&of.lineage, of.alg), account)?;
+            if had.is_none() && of.heir.is_some() {
+                return Ok(None);
+            }
+            AccountRow {
+                balance: had.unwrap_or_else(|| of.keeps.at_first(account)),
+                newest: Vec::new(),
+            }
+        }
     };
     Ok(Some(Account {
         row,
@@ -382,7 +387,7 @@ pub(super) fn note(
     }
 }
 
-fn key_of(item: &InjectItem<'_>) -> Option<Vec<u8>> {
+pub(super) fn key_of(item: &InjectItem<'_>) -> Option<Vec<u8>> {
     if item.attributes.is_empty() {
         return None;
     }

@@ -67,10 +67,7 @@ async fn above(ask: &Ask, chain: &str) -> Result<Vec<Known>, Problem> {
         let answer = ask.face().chains().get_chain(ask.call(message)).await?;
         let found = answer.into_inner().chain.unwrap_or_default();
         let constitution = Constitution::parse(&found.constitution);
-        let is_below = constitution
-            .map_err(|error| broken(&error))?
-            .place
-            .is_some();
+        let is_below = constitution.map_err(|error| broken(&error))?.is_subchain();
         let parent = name.rsplit_once('/').map(|(parent, _)| parent.to_owned());
         chains.push(Known {
             name,

@@ -330,6 +330,7 @@ impl Beginning {
             failed: self.failed.clone(),
             stop_max: Duration::from_millis(self.config.stop_ms_max),
             scrub_pause: Duration::from_millis(self.config.scrub_pause_ms),
+            heads_every: Duration::from_millis(self.config.heads_every_ms),
             founder,
             first_start,
             held,
@@ -446,6 +447,7 @@ struct Node {
     failed: OnFailure,
     stop_max: Duration,
     scrub_pause: Duration,
+    heads_every: Duration,
     /// This is the first start of a new cluster.
     founder: bool,
     first_start: bool,
@@ -475,7 +477,8 @@ impl Node {
         tokio::spawn(service.clone().end_tails(stop.clone()));
         tokio::spawn(service.clone().drive_anchors(stop.clone()));
         tokio::spawn(service.clone().drive_transfers(stop.clone()));
-        tokio::spawn(service.clone().keep_logs(stop));
+        tokio::spawn(service.clone().drive_changes(stop.clone()));
+        tokio::spawn(service.clone().keep_logs(self.heads_every, stop));
         let routes = self.routes(&service, trust.clone()).await?;
         let mut stop = self.server_stop.subscribe();
         let stopped = async move {

@@ -64,7 +64,10 @@ impl Service {
             let plain = known.below.get().is_none() && (known.above == 0 || looked_up);
             if plain {
                 match self.propose_inject(&known, request, until).await? {
-                    Ok(injected) => return self.injected(&known, request, &injected),
+                    Ok(injected) => {
+                        self.followed(&known, request, until).await?;
+                        return self.injected(&known, request, &injected);
+                    }
                     Err(Rejection::Splitting(_) | Rejection::Split { .. }) => {}
                     Err(rejection) => return Err(of_rejection(&rejection)),
                 }
@@ -92,7 +95,7 @@ impl Service {
         until: Instant,
     ) -> Result<Result<Injected, Rejection>, Status> {
         // At the first touch of a key or an account a subchain takes over what was above.
-        let takes_over = known.above > 0 && (known.constitution.keyed || known.constitution.ledger);
+        let takes_over = !known.takes_from.is_empty();
         loop {
             let command = self.command(known, request).await?;
             let outcome = self.catalog.group(known)?.propose(command).await;
@@ -102,8 +105,7 @@ impl Service {
             };
             match injected {
                 Err(Rejection::Unclaimed { state_keys, .. }) if takes_over => {
-                    let place = (known, request.chain.as_str());
-                    self.claim(place, &state_keys, until).await?;
+                    self.claim(known, &state_keys, until).await?;
                 }
                 injected => return Ok(injected),
             }
@@ -157,6 +159,7 @@ impl Service {
             let moves = self.cursor_moves("cursor_moves", &request.cursor_moves)?;
             self.propose_moves(known.no, known.group, &moves).await?;
         }
+        self.followed(known, request, until).await?;
         self.whole(told, request.receipt, until).await
     }
 
@@ -221,8 +224,14 @@ impl Service {
         let mut parts: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
         for (at, one) in rest.transactions.iter().enumerate() {
             let key = routed_by(one, &rest.request_id).ok_or_else(elsewhere)?;
-            let place = place_of(known.alg, &known.chain_id, &key, groups.len() as u32);
-            parts.entry(place).or_default().push(at);
+            let place = |key: &[u8]| place_of(known.alg, &known.chain_id, key, groups.len() as u32);
+            let own = place(&key);
+            // Told before any part is sent; below further splits the subchains tell it.
+            if !one.key.is_empty() && place(&one.key) != own {
+                let (item, chain) = (numbers[at], subchain_name(&rest.chain, own));
+                return Err(of_rejection(&Rejection::KeyElsewhere { item, chain }));
+            }
+            parts.entry(own).or_default().push(at);
         }
         let sent = parts.iter().map(|(place, own)| {
             let part = part_of(&rest, *place, own);

@@ -90,6 +90,7 @@ impl Service {
             | Method::ActivateSubchain
             | Method::GatherHeads
             | Method::CreditBelow
+            | Method::InheritBelow
             | Method::MoveCursor
             | Method::DeleteCursor
             | Method::InjectBelow => self.carried_split(route, body).await,
@@ -115,6 +116,10 @@ impl Service {
             }
             Method::CreditBelow => {
                 self.lead(route, body, move |s, r| Box::pin(s.do_credit(r, until)))
+                    .await
+            }
+            Method::InheritBelow => {
+                self.lead(route, body, |s, r| Box::pin(s.do_inherit(r)))
                     .await
             }
             Method::MoveCursor => {

@@ -8,7 +8,7 @@ use std::{
 use tonic::Status;
 
 use super::{
-    below::Below,
+    below::{Below, names_above},
     names::{self, Homes},
     route,
     schemas::Schemas,
@@ -36,6 +36,9 @@ pub struct Known {
     pub group: GroupId,
     /// How many splits led to it.
     pub above: usize,
+    /// The chains that it takes keys and accounts over from, the topmost first: of a subchain that keeps a state, and of
+    /// its forks, which lie elsewhere by their names.
+    pub takes_from: Vec<String>,
     /// Where its subchains live, once it is known to be split: that never changes.
     pub below: OnceLock<Below>,
     /// By which the compiled schema of its payloads is found.
@@ -144,6 +147,9 @@ impl Catalog {
             .map_err(|error| status::of_read(&error))?;
         let sub = reader.subchain(&view);
         let sub = sub.map_err(|error| status::of_read(&error))?;
+        let heir = reader.heir(&view);
+        let heir = heir.map_err(|error| status::of_read(&error))?;
+        let heir = heir.filter(|_| constitution.part().is_some());
         let known = Known {
             no: view.no,
             chain_id: view.chain_id,
@@ -153,6 +159,8 @@ impl Catalog {
             constitution,
             group: id,
             above: sub.map_or(0, |row| row.above.len()),
+            takes_from: heir
+                .map_or_else(Vec::new, |(name, row)| names_above(&name, row.above.len())),
             below: OnceLock::new(),
         };
         let checked = engine

@@ -278,7 +278,7 @@ fn transit(
     view: &ChainView,
     constitution: &Constitution,
 ) -> Result<Option<proto::Transit>, Status> {
-    if !constitution.ledger || constitution.place.is_none() {
+    if !constitution.ledger || !constitution.is_subchain() {
         return Ok(None);
     }
     let row = reader.transit(view.no).map_err(|error| of_read(&error))?;

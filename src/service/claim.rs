@@ -7,7 +7,6 @@ use tonic::Status;
 
 use super::{
     Service,
-    below::names_above,
     catalog::Known,
     edge::Deadline,
     history::account_of,
@@ -52,9 +51,9 @@ pub struct BalanceFound {
     /// The subchain that has it now.
     #[prost(string, optional, tag = "2")]
     below: Option<String>,
-    /// How many chains are above.
-    #[prost(uint32, tag = "3")]
-    above: u32,
+    /// The chains that it takes over from, the topmost first.
+    #[prost(string, repeated, tag = "3")]
+    above: Vec<String>,
     #[prost(uint64, tag = "4")]
     head_height: u64,
 }
@@ -78,15 +77,15 @@ impl Service {
         }
     }
 
-    /// A subchain, whose group this node leads, takes over what the chains above had under these state keys.
+    /// A subchain, or a fork of one, whose group this node leads, takes over what the chains above had under these state keys.
     pub(super) async fn claim(
         &self,
-        (known, chain): (&Known, &str),
+        known: &Known,
         state_keys: &[Vec<u8>],
         until: Instant,
     ) -> Result<(), Status> {
         for state_keys in state_keys.chunks(CLAIMS_PER_COMMAND) {
-            let proofs = self.proofs_above((known, chain), state_keys, until).await?;
+            let proofs = self.proofs_above(known, state_keys, until).await?;
             let claims = state_keys.iter().zip(proofs);
             let claims: Vec<Vec<u8>> = claims
                 .map(|(state_key, proofs)| {
@@ -107,13 +106,13 @@ impl Service {
     /// State proofs of the chains above, the nearest first, up to the first that shows a value.
     pub(super) async fn proofs_above(
         &self,
-        (known, chain): (&Known, &str),
+        known: &Known,
         state_keys: &[Vec<u8>],
         until: Instant,
     ) -> Result<Vec<Vec<Vec<u8>>>, Status> {
         let mut proofs = vec![Vec::new(); state_keys.len()];
         let mut open: Vec<usize> = (0..state_keys.len()).collect();
-        for above in names_above(chain, known.above).iter().rev() {
+        for above in known.takes_from.iter().rev() {
             let mut still = Vec::new();
             for part in open.chunks(PROOFS_PER_CALL) {
                 let keys = part.iter().map(|at| state_keys[*at].clone().into());
@@ -197,7 +196,7 @@ impl Service {
             found = self.ask_balance(request, &chain, until).await?;
         }
         let mut balance = found.balance;
-        for above in names_above(&chain, found.above as usize).iter().rev() {
+        for above in found.above.iter().rev() {
             if balance.is_some() {
                 break;
             }
@@ -238,17 +237,24 @@ impl Service {
         account_of(&reads.known, &request.account)?;
         let (reader, chain) = (reads.reader(), &reads.chain);
         let account = request.account.as_bytes();
-        let sub = reader.subchain(chain).map_err(|error| of_read(&error))?;
-        let above = sub.map_or_else(Vec::new, |sub| sub.above);
+        let heir = reader.heir(chain).map_err(|error| of_read(&error))?;
+        let above = heir.map_or_else(Vec::new, |(_, row)| row.above);
         let alg = reads.known.alg;
         let leads = |branch: &crate::store::Branch| {
             place_of(alg, &branch.id, account, branch.of) == branch.place
         };
         if !above.iter().all(leads) {
-            let why = format!(
-                "the account is in another subchain than {}; ask the chain that was split, which knows where",
-                request.chain
-            );
+            let why = if reads.known.constitution.is_subchain() {
+                format!(
+                    "the account is in another subchain than {}; ask the chain that was split, which knows where",
+                    request.chain
+                )
+            } else {
+                format!(
+                    "the account is of another subchain than the one that {} was forked from; a fork of a part has the accounts of that part alone",
+                    request.chain
+                )
+            };
             return Err(refused_field("ROUTED_ELSEWHERE", "account", why));
         }
         let balance = reader.balance(chain, account);
@@ -267,7 +273,7 @@ impl Service {
         Ok(BalanceFound {
             balance: balance.map(|balance| balance.to_string()),
             below,
-            above: above.len() as u32,
+            above: reads.known.takes_from.clone(),
             head_height: chain.head.height,
         })
     }

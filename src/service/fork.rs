@@ -110,6 +110,7 @@ impl Service {
         let bytes = bytes.map_err(|error| of_read(&error))?;
         let in_force = Constitution::parse(&bytes)
             .map_err(|refused| status("CHAIN_DAMAGED", refused.to_string(), &[]))?;
+        let part = in_force.part();
         let asked = request.constitution.clone().unwrap_or_default();
         check_fixed(&asked, &in_force, known.alg)?;
         let Birth {
@@ -123,7 +124,8 @@ impl Service {
             created_ms,
             salt,
             family_id: None,
-            place: None,
+            // Of a subchain that keeps a state it has what leads to that place.
+            place: part,
             ..in_force
         };
         changed(forked, &asked, request.any_author)

@@ -22,8 +22,6 @@ use crate::consensus::Group;
 use crate::engine::{META_GROUP, Outcome, Reader, Report, ReportItem, tick_command};
 use crate::proto;
 
-/// How often moved heads are taken.
-const TICK_EVERY: Duration = Duration::from_secs(1);
 /// How long a report may take.
 const REPORT_MAX: Duration = Duration::from_secs(5);
 /// How long a proof waits for a head that moved just now.
@@ -103,8 +101,8 @@ pub fn route(method: Method, deadline: Option<Deadline>) -> Route {
 }
 
 impl Service {
-    /// Has heads taken and logs reported, until `stop` says so.
-    pub async fn keep_logs(self, mut stop: watch::Receiver<bool>) {
+    /// Has heads taken and logs reported, so often, until `stop` says so.
+    pub async fn keep_logs(self, every: Duration, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
             if let Err(error) = self.keep_once().await {
                 let why = error.message();
@@ -115,7 +113,7 @@ impl Service {
                     tracing::warn!(why, "the logs of heads can't be kept now");
                 }
             }
-            let _ = timeout(TICK_EVERY, stop.changed()).await;
+            let _ = timeout(every, stop.changed()).await;
         }
     }
 

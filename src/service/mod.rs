@@ -31,6 +31,7 @@ mod names;
 mod prove;
 mod quorum;
 mod read;
+mod relay;
 mod renumber;
 mod route;
 mod run;

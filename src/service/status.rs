@@ -33,6 +33,7 @@ pub const REASONS: &[(&str, Code)] = &[
     ("CHAIN_EXISTS", Code::AlreadyExists),
     ("CHAIN_SPLIT", Code::FailedPrecondition),
     ("CHAIN_UNKNOWN", Code::NotFound),
+    ("CHANGE_ABOVE", Code::FailedPrecondition),
     ("CHANGE_REFUSED", Code::InvalidArgument),
     ("CLUSTER_REFUSES", Code::FailedPrecondition),
     ("CONTENT_REFUSED", Code::InvalidArgument),
@@ -50,6 +51,7 @@ pub const REASONS: &[(&str, Code)] = &[
     ("INDEX_CONFLICT", Code::FailedPrecondition),
     ("INDEX_UNKNOWN", Code::NotFound),
     ("INTERNAL", Code::Internal),
+    ("KEY_ELSEWHERE", Code::InvalidArgument),
     ("KEY_UNKNOWN", Code::NotFound),
     ("MESSAGE_INVALID", Code::InvalidArgument),
     ("MESSAGE_TOO_LARGE", Code::ResourceExhausted),
@@ -69,6 +71,7 @@ pub const REASONS: &[(&str, Code)] = &[
     ("NOT_SENDER", Code::PermissionDenied),
     ("NOT_SUPPORTED", Code::Unimplemented),
     ("NOT_TRUSTED", Code::PermissionDenied),
+    ("OTHER_PART", Code::InvalidArgument),
     ("OVERDRAFT", Code::FailedPrecondition),
     ("POOL_FULL", Code::ResourceExhausted),
     ("REQUEST_ID_REUSED", Code::InvalidArgument),
@@ -234,7 +237,13 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
             status("SPLIT_UNDER_WAY", message, &[])
         }
         Rejection::Misrouted { item, .. } => of_item("ROUTED_ELSEWHERE", (*item, "key"), message),
-        Rejection::NotSplittable { .. } | Rejection::Inherited(_) | Rejection::PartOfLedger(_) => {
+        Rejection::KeyElsewhere { item, .. } => of_item("KEY_ELSEWHERE", (*item, "key"), message),
+        Rejection::OtherPart { item, what, .. } => {
+            let field = if *what == "key" { "key" } else { "payload" };
+            of_item("OTHER_PART", (*item, field), message)
+        }
+        Rejection::Inherited(_) => status("CHANGE_ABOVE", message, &[]),
+        Rejection::NotSplittable { .. } | Rejection::PartOfLedger(_) => {
             status("NOT_SUPPORTED", message, &[])
         }
         Rejection::CursorConflict { .. } => status("CURSOR_CONFLICT", message, &[]),

@@ -253,8 +253,7 @@ impl Service {
         tokio::task::block_in_place(|| debit.verify(&known.constitution))
             .map_err(|bad| refused(bad.to_string()))?;
         let key = credited_key(&debit.envelope.chain_id, debit.envelope.index);
-        let place = (&*known, request.chain.as_str());
-        let proofs = self.proofs_above(place, &[key], until).await?;
+        let proofs = self.proofs_above(&known, &[key], until).await?;
         let absent = proofs.into_iter().next().unwrap_or_default();
         if let Some(last) = absent.last()
             && shows_value(last)?
@@ -276,7 +275,7 @@ impl Service {
             match self.propose_step(&known, &command).await? {
                 Ok(_) => return Ok(CreditDone::default()),
                 Err(Rejection::Unclaimed { state_keys, .. }) => {
-                    self.claim(place, &state_keys, until).await?;
+                    self.claim(&known, &state_keys, until).await?;
                 }
                 Err(Rejection::Split { .. }) => {
                     return self.credited_below(&known, &request.chain, &transfer);

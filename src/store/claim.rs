@@ -59,6 +59,14 @@ pub fn claimed_row_key(slot: Slot, chain: ChainNo, state_key: &[u8]) -> Vec<u8> 
     tagged(slot, chain, CLAIMED, &[state_key])
 }
 
+/// The bounds of all claims of a chain.
+pub fn claimed_bounds(slot: Slot, chain: ChainNo) -> (Vec<u8>, Vec<u8>) {
+    (
+        tagged(slot, chain, CLAIMED, &[]),
+        tagged(slot, chain, CLAIMED + 1, &[]),
+    )
+}
+
 /// The key of what a chain has in transit.
 pub fn transit_key(slot: Slot, chain: ChainNo) -> Vec<u8> {
     tagged(slot, chain, TRANSIT, &[])
@@ -104,6 +112,14 @@ pub fn chain_of_carrying(key: &[u8]) -> Option<ChainNo> {
 pub fn credited_row_key(slot: Slot, chain: ChainNo, debit: (&ChainId, u64)) -> Vec<u8> {
     let debit = [debit.0.0.as_slice(), &debit.1.to_be_bytes()].concat();
     tagged(slot, chain, CREDITED, &[&debit])
+}
+
+/// The bounds of all credits of a chain.
+pub fn credited_bounds(slot: Slot, chain: ChainNo) -> (Vec<u8>, Vec<u8>) {
+    (
+        tagged(slot, chain, CREDITED, &[]),
+        tagged(slot, chain, CREDITED + 1, &[]),
+    )
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod names;
 mod position;
 mod quant;
 mod raft;
+mod relay;
 mod scour;
 mod split;
 mod state;
@@ -41,8 +42,9 @@ pub use chain::{
     chains_from, change_key, earlier_key, pool_key,
 };
 pub use claim::{
-    TransitRow, carrying_bounds, carrying_key, chain_of_carrying, claimed_row_key,
-    credited_row_key, index_of_outgoing, outgoing_bounds, outgoing_key, transit_key,
+    TransitRow, carrying_bounds, carrying_key, chain_of_carrying, claimed_bounds, claimed_row_key,
+    credited_bounds, credited_row_key, index_of_outgoing, outgoing_bounds, outgoing_key,
+    transit_key,
 };
 pub use cursor::{
     CursorRow, cursor_bounds, cursor_count_key, cursor_key, cursor_of_key, cursors_bounds,
@@ -69,6 +71,10 @@ pub use names::NameRow;
 pub use position::{Position, PositionError, PositionFile};
 pub use quant::{QuantRow, quant_key};
 pub use raft::{RaftTag, raft_key};
+pub use relay::{
+    chain_of_relaying, index_of_relay, inherited_key, relay_bounds, relay_key, relaying_bounds,
+    relaying_key,
+};
 pub use scour::Stretch;
 pub use split::{
     Branch, SplitChild, SplitPhase, SplitRow, SubchainRow, chain_of_splitting, split_key,

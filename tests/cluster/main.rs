@@ -43,6 +43,7 @@ mod story;
 
 mod anchor;
 mod authors;
+mod changes;
 mod claims;
 mod cut;
 mod erase;

@@ -6,10 +6,10 @@ use qbc::chain::{
     StateClaim, StateTree, Transfer, credited_key, place_of, state_key_hash,
 };
 use qbc::engine::{
-    InjectHead, InjectItem, Injected, Move, Outcome, Reader, Rejection, Seal, SplitCommand,
-    SplitStep, TemplateRequest,
+    Fork, InjectHead, InjectItem, Injected, Move, Outcome, Reader, Rejection, Seal, SplitCommand,
+    SplitStep, TemplateRequest, entry_forks,
 };
-use qbc::store::{Branch, ChainNo, SubchainRow, TransitRow};
+use qbc::store::{Branch, ChainNo, TransitRow};
 
 use crate::image::moved;
 use crate::model::{BangAsk, constitution};
@@ -142,13 +142,39 @@ impl World {
         Reader::new(&self.replica.store, self.replica.slot)
     }
 
-    pub fn sub(&self, no: ChainNo) -> Option<SubchainRow> {
+    /// The splits above it, also of a fork.
+    pub fn above(&self, no: ChainNo) -> Vec<Branch> {
         let view = self.reader().chain_no(no).unwrap().unwrap();
-        self.reader().subchain(&view).unwrap()
+        let heir = self.reader().heir(&view).unwrap();
+        heir.map_or_else(Vec::new, |(_, row)| row.above)
     }
 
-    pub fn above(&self, no: ChainNo) -> Vec<Branch> {
-        self.sub(no).map_or_else(Vec::new, |sub| sub.above)
+    /// Forks a chain above a height.
+    pub fn fork(&mut self, no: ChainNo, height: u64, name: &str) -> Result<ChainNo, Rejection> {
+        self.salt += 1;
+        let rules = self.replica.engine.inherited(no).unwrap().unwrap();
+        let rules = Constitution {
+            name: name.to_owned(),
+            created_ms: self.time_ms,
+            salt: [self.salt; 16],
+            family_id: None,
+            place: rules.part(),
+            ..rules
+        };
+        let made = (&rules, self.time_ms);
+        let template = self.replica.engine.fork_template(no, height, made);
+        let (header, meta) = template.unwrap()?;
+        let command = Fork {
+            parent: no,
+            request_id: b"",
+            unnamed: false,
+            header: &header.to_bytes(),
+            meta: &meta,
+        };
+        match self.apply(command.encode()) {
+            Outcome::Forked(done) => done.map(|forked| forked.chain),
+            other => panic!("{other:?}"),
+        }
     }
 
     /// The split Quant of a chain, and those of the chains above it, the nearest first.
@@ -386,7 +412,11 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path());
         let (all, mut each) = (Replica::new(&store, 1), Replica::new(&store, 2));
-        all.apply(&self.entries);
+        // What a fork reads is written before it.
+        let alone = |one: &Vec<u8>, next: &Vec<u8>| !entry_forks(one) && !entry_forks(next);
+        for batch in self.entries.chunk_by(alone) {
+            all.apply(batch);
+        }
         for entry in &self.entries {
             each.apply(std::slice::from_ref(entry));
             each.restart();

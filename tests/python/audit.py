@@ -81,6 +81,7 @@ class Audit:
         if b.fork:
             before, (_, self.constitution, self.authority) = self.constitution, first_quant(header, meta)
             self.check_fork(b, meta, before)
+            self.subchain = self.subchain and self.subchain.fork()
             self.seq, meta, self.change_ids, self.work = 0, b"", set(), Work(self.constitution, b)
         else:
             need(enough_work(b, self.constitution), "work-minimum")
@@ -94,11 +95,12 @@ class Audit:
     def check_fork(self, g, meta, before):
         """Section 11: what a fork keeps of its parent's constitution, and the state that it begins with."""
         own = self.constitution
-        need(18 not in own and 19 not in own, "fork-constitution", "a fork is no subchain")
+        kept = 14 in own or 17 in own
+        part = before.get(19) if kept else None
+        need(18 not in own and own.get(19) == part, "fork-constitution", "a fork is no subchain")
         for tag in (4, 5, 6, 12, 13, 14, 15, 16, 17, 20, 21):
             absent = b"\0" if tag == 5 else None
             need(own.get(tag, absent) == before.get(tag, absent), "fork-constitution", f"record {tag}")
-        kept = 14 in own or 17 in own
         root = bytes([g.alg]) + state.root_of(g.alg, self.state) if kept else None
         need(parse_meta(g, meta).get(4) == root, "audit-state", f"height {g.height}")
 
@@ -125,11 +127,12 @@ class Audit:
         need(e.index == self.count and self.count < h.tx_start + h.tx_count, "envelope-index")
         need(e.inject_ms <= h.time_ms, "envelope-time")
         need(e.inject_ms >= self.inject_ms, "inject-order")
-        need(e.type == 2 or not self.anchors.last, "audit-split", "a chain that is split takes tombstones alone")
+        need(e.type in (1, 2) or not self.anchors.last, "audit-split", "a chain that is split takes tombstones and changes alone")
         ledger = 14 in self.constitution
         first = self.subchain is not None and self.subchain.begins(e.index)
         need(not first or e.type == 5, "audit-claim", "a subchain begins with the Quants that split the chains above it")
-        below = self.subchain is not None and self.subchain.keeps and (e.type == 5 or e.type == 4 and ledger)
+        forked = self.subchain is not None and self.subchain.forked
+        below = self.subchain is not None and self.subchain.keeps and (e.type == 5 or e.type == 4 and ledger and not forked)
         need(first or below or e.type in (1, 2) or e.type == (3 if ledger else 0), "audit-type", f"type {e.type} has no place here, or is not known")
         need(6 not in self.constitution, "audit-type", "this audit can't apply a JSON Schema")
         need(e.salted or e.type or 16 not in self.constitution, "audit-salt", "an erasable chain's data is salted")
@@ -139,8 +142,12 @@ class Audit:
         self.signed += 3 in a
         if first:
             self.subchain.begin(payload, self.constitution, self.authority)
+        elif forked:
+            need(1 not in a or 17 not in self.constitution or self.subchain.leads(a[1]), "audit-route", "a key of another part")
         elif self.subchain and e.type == 0:
             self.subchain.routed(a)
+        elif self.subchain and e.type == 3 and 1 in a:
+            need(self.subchain.leads(a[1]), "audit-route", "a key of another subchain than its sender")
         if first:
             pass
         elif e.type == 5:
@@ -188,6 +195,7 @@ class Audit:
             need(2 in a, "audit-id")
         if self.subchain:
             need(self.subchain.leads(sender.encode()), "audit-route")
+            need(not self.subchain.forked or self.subchain.leads(receiver.encode()), "audit-route", "of another part")
         self.move(sender, -amount)
         # What goes to another subchain is credited there.
         if not self.subchain or self.subchain.leads(receiver.encode()):

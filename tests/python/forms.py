@@ -126,4 +126,7 @@ def first_quant(header, meta):
     need(all(tag in constitution for tag in (1, 2, 3, 4, 21)), "constitution-required")
     lengths = {2: 8, 3: 16, 5: 1, 9: 4, 10: 8, 11: 8, 12: 10, 13: 1, 14: 1, 16: 1, 17: 1, 18: 32, 19: 8, 20: 4, 21: 16}
     need(all(len(constitution[t]) == n for t, n in lengths.items() if t in constitution), "constitution-record")
+    need(18 not in constitution or 19 in constitution, "constitution-sense", "a family without a place")
+    part = 19 in constitution and 18 not in constitution
+    need(not part or g.fork and (14 in constitution or 17 in constitution), "constitution-sense", "a place without a family")
     return g, constitution, parse_authority(constitution[4])

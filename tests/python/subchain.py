@@ -33,6 +33,13 @@ class Subchain:
         self.parent, self.height = parent[:32], u(parent, 32, 8)
         self.place, self.of = u(constitution[19], 0, 4), u(constitution[19], 4, 4)
         self.keeps, self.family, self.above = 14 in constitution or 17 in constitution, constitution[18], []
+        self.forked = False
+
+    def fork(self):
+        """What a fork has of it: of one that keeps a state what leads to it."""
+        need(not self.keeps or self.above and self.above[0].id == self.family, "audit-claim", "forked before its first transactions")
+        self.forked = True
+        return self if self.keeps else None
 
     def begins(self, index):
         """The transaction at this index must be the split Quant of a chain above."""

@@ -65,7 +65,7 @@ def subchain(part, child, split, last, met):
         meta, envelope, path = fields(unsplit, ("meta", "envelope", "path"))
         need(5 not in parse_meta(head, unhex(meta)), "whole-split", "it is split by this Quant")
         e = parse_envelope(unhex(envelope))
-        need(e.type != 2, "whole-split", "a tombstone shows nothing")
+        need(e.type not in (1, 2), "whole-split", "a chain that is split seals these too")
         quant_link(e, head, hashes(path))
     return told
 

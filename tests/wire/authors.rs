@@ -24,16 +24,16 @@ const CHANGE: (&str, Code) = ("CHANGE_REFUSED", Code::InvalidArgument);
 const FIELD: (&str, Code) = ("FIELD_INVALID", Code::InvalidArgument);
 const NOT_ERASABLE: (&str, Code) = ("NOT_ERASABLE", Code::FailedPrecondition);
 
-fn key(number: u8) -> SigningKey {
+pub fn key(number: u8) -> SigningKey {
     SigningKey::from_seed([number; 32])
 }
 
-fn public(number: u8) -> bytes::Bytes {
+pub fn public(number: u8) -> bytes::Bytes {
     key(number).public().to_vec().into()
 }
 
 /// A node with a chain of authors 1 and 2 and the admin 3.
-async fn signed(rig: &mut Rig, name: &str) -> ChainId {
+pub async fn signed(rig: &mut Rig, name: &str) -> ChainId {
     let constitution = Constitution {
         authors: vec![public(1), public(2)],
         admins: vec![public(3)],
@@ -53,7 +53,7 @@ fn with_rules(name: &str, constitution: Constitution) -> BangRequest {
 }
 
 /// A transaction signed by a key for a chain.
-fn by(number: u8, chain: &ChainId, one: TransactionInput) -> TransactionInput {
+pub fn by(number: u8, chain: &ChainId, one: TransactionInput) -> TransactionInput {
     let some = |bytes: &bytes::Bytes| (!bytes.is_empty()).then(|| bytes.to_vec());
     let message = author_message(
         chain,
@@ -70,7 +70,7 @@ fn by(number: u8, chain: &ChainId, one: TransactionInput) -> TransactionInput {
     }
 }
 
-fn data(id: &'static str) -> TransactionInput {
+pub fn data(id: &'static str) -> TransactionInput {
     TransactionInput {
         payload: "data".into(),
         id: id.into(),
@@ -78,7 +78,7 @@ fn data(id: &'static str) -> TransactionInput {
     }
 }
 
-fn change(id: &'static str, change: &ConstitutionChange) -> TransactionInput {
+pub fn change(id: &'static str, change: &ConstitutionChange) -> TransactionInput {
     TransactionInput {
         r#type: 1,
         payload: change.to_bytes().into(),
@@ -87,14 +87,14 @@ fn change(id: &'static str, change: &ConstitutionChange) -> TransactionInput {
     }
 }
 
-fn authors(numbers: &[u8]) -> ConstitutionChange {
+pub fn authors(numbers: &[u8]) -> ConstitutionChange {
     ConstitutionChange {
         authors: Edit::Put(numbers.iter().map(|n| key(*n).public()).collect()),
         ..Default::default()
     }
 }
 
-fn of(chain: &str, transactions: Vec<TransactionInput>) -> InjectRequest {
+pub fn of(chain: &str, transactions: Vec<TransactionInput>) -> InjectRequest {
     InjectRequest {
         chain: chain.to_owned(),
         transactions,

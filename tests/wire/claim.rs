@@ -7,9 +7,8 @@ use bytes::Bytes;
 use qbc::{
     chain::{ChainId, HashAlg, TYPE_CLAIM, TYPE_CREDIT, place_of},
     proto::{
-        BangRequest, CloseRequest, Constitution, ForkChainRequest, GetBalanceRequest,
-        InjectRequest, InjectResponse, ReadRequest, SplitChainRequest, Transaction,
-        TransactionInput, constitution::Content,
+        BangRequest, CloseRequest, Constitution, GetBalanceRequest, InjectRequest, InjectResponse,
+        ReadRequest, SplitChainRequest, Transaction, TransactionInput, constitution::Content,
     },
 };
 use serde_json::{Value, json};
@@ -21,9 +20,9 @@ use crate::{
     rig::{Rig, bang_request, names_field, refused, with_heads},
 };
 
-const MINT: u128 = 1_000_000;
+pub const MINT: u128 = 1_000_000;
 
-async fn bang(rig: &mut Rig, name: &str, constitution: Constitution) {
+pub async fn bang(rig: &mut Rig, name: &str, constitution: Constitution) {
     let request = BangRequest {
         constitution: Some(constitution),
         ..bang_request(name, Content::Bytes, "")
@@ -31,7 +30,7 @@ async fn bang(rig: &mut Rig, name: &str, constitution: Constitution) {
     rig.chains.bang(request).await.unwrap();
 }
 
-fn keyed() -> Constitution {
+pub fn keyed() -> Constitution {
     Constitution {
         keyed: true,
         content: Content::Text.into(),
@@ -39,7 +38,7 @@ fn keyed() -> Constitution {
     }
 }
 
-fn ledger() -> Constitution {
+pub fn ledger() -> Constitution {
     Constitution {
         rules_ledger: true,
         mint_account: Bytes::from_static(b"bank"),
@@ -48,7 +47,7 @@ fn ledger() -> Constitution {
     }
 }
 
-async fn split(rig: &mut Rig, chain: &str, into: u32) {
+pub async fn split(rig: &mut Rig, chain: &str, into: u32) {
     let request = SplitChainRequest {
         chain: chain.to_owned(),
         into,
@@ -57,11 +56,11 @@ async fn split(rig: &mut Rig, chain: &str, into: u32) {
     rig.chains.split_chain(request).await.unwrap();
 }
 
-async fn id_of(rig: &mut Rig, chain: &str) -> ChainId {
+pub async fn id_of(rig: &mut Rig, chain: &str) -> ChainId {
     ChainId(rig.chain(chain).await.chain_id.as_ref().try_into().unwrap())
 }
 
-async fn inject(
+pub async fn inject(
     rig: &mut Rig,
     chain: &str,
     transactions: Vec<TransactionInput>,
@@ -74,7 +73,7 @@ async fn inject(
     Ok(rig.chains.inject(request).await?.into_inner())
 }
 
-fn of_key(key: &str, payload: &str) -> TransactionInput {
+pub fn of_key(key: &str, payload: &str) -> TransactionInput {
     TransactionInput {
         key: Bytes::copy_from_slice(key.as_bytes()),
         payload: Bytes::copy_from_slice(payload.as_bytes()),
@@ -82,7 +81,7 @@ fn of_key(key: &str, payload: &str) -> TransactionInput {
     }
 }
 
-fn moved(sender: &str, receiver: &str, amount: u128, id: &str) -> TransactionInput {
+pub fn moved(sender: &str, receiver: &str, amount: u128, id: &str) -> TransactionInput {
     let payload = json!({"sender": sender, "receiver": receiver, "amount": amount.to_string()});
     TransactionInput {
         payload: payload.to_string().into(),
@@ -105,7 +104,7 @@ async fn all_of(rig: &mut Rig, chain: &str) -> Vec<Transaction> {
     all
 }
 
-async fn of_type(rig: &mut Rig, chain: &str, kind: u8) -> usize {
+pub async fn of_type(rig: &mut Rig, chain: &str, kind: u8) -> usize {
     let all = all_of(rig, chain).await;
     all.iter()
         .filter(|one| one.r#type == u32::from(kind))
@@ -113,7 +112,7 @@ async fn of_type(rig: &mut Rig, chain: &str, kind: u8) -> usize {
 }
 
 /// A verb that goes well, its rows.
-fn verb(rig: &Rig, arguments: &[&str]) -> Vec<Value> {
+pub fn verb(rig: &Rig, arguments: &[&str]) -> Vec<Value> {
     let url = rig.node().url().to_owned();
     let whole = [&["--endpoint", &url, "--output", "ndjson"][..], arguments].concat();
     let ran = qbc(&with_heads(&rig.file("heads.json"), &whole));
@@ -123,7 +122,7 @@ fn verb(rig: &Rig, arguments: &[&str]) -> Vec<Value> {
 }
 
 /// A verb that is refused, its words.
-fn fails(rig: &Rig, arguments: &[&str]) -> String {
+pub fn fails(rig: &Rig, arguments: &[&str]) -> String {
     let url = rig.node().url().to_owned();
     let whole = [&["--endpoint", &url][..], arguments].concat();
     let ran = qbc(&with_heads(&rig.file("heads.json"), &whole));
@@ -132,7 +131,7 @@ fn fails(rig: &Rig, arguments: &[&str]) -> String {
 }
 
 /// Both verifiers find every chain clean.
-async fn all_clean(rig: &mut Rig, chains: &[&str]) {
+pub async fn all_clean(rig: &mut Rig, chains: &[&str]) {
     let url = rig.node().url().to_owned();
     for chain in chains {
         if rig.chain(chain).await.pool > 0 {
@@ -147,7 +146,7 @@ async fn all_clean(rig: &mut Rig, chains: &[&str]) {
     }
 }
 
-fn payloads(rows: &[Value]) -> Vec<&str> {
+pub fn payloads(rows: &[Value]) -> Vec<&str> {
     let payloads = rows.iter().map(|row| row["payload"].as_str().unwrap());
     payloads.collect()
 }
@@ -271,7 +270,7 @@ impl World {
     }
 }
 
-async fn balance(rig: &mut Rig, chain: &str, account: &str) -> (u128, String) {
+pub async fn balance(rig: &mut Rig, chain: &str, account: &str) -> (u128, String) {
     let request = GetBalanceRequest {
         chain: chain.to_owned(),
         account: account.to_owned(),
@@ -367,46 +366,96 @@ async fn the_accounts_of_a_ledger_go_on_in_its_subchains_and_amounts_go_between_
     );
 }
 
+/// A transfer with a key.
+fn keyed_move(sides: (&str, &str), key: &str, id: &str) -> TransactionInput {
+    TransactionInput {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        ..moved(sides.0, sides.1, 10, id)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_part_of_a_ledger_does_not_do_is_refused_clearly() {
+async fn a_ledger_that_is_keyed_too_keeps_accounts_and_keys_whole_over_a_split() {
     let mut rig = Rig::start().await;
     let both = Constitution {
         keyed: true,
         ..ledger()
     };
     bang(&mut rig, "both", both).await;
-    let request = SplitChainRequest {
-        chain: "both".to_owned(),
-        into: 2,
-        request_id: String::new(),
-    };
-    refused(
-        rig.chains.split_chain(request).await,
-        ("NOT_SUPPORTED", Code::Unimplemented),
-        &["keyed too"],
-    );
+    let id = id_of(&mut rig, "both").await;
+    let place = |name: &str| place_of(HashAlg::Sha3_256, &id, name.as_bytes(), 2);
+    let bank = place("bank");
+    let keys: Vec<String> = (0..20).map(|key| format!("key {key}")).collect();
+    let here = keys.iter().find(|key| place(key) == bank).unwrap();
+    let there = keys.iter().find(|key| place(key) != bank).unwrap();
+    let moves = [("bank", here), ("bank", there)];
+    for (at, (sender, key)) in moves.iter().enumerate() {
+        let one = keyed_move((sender, "ann"), key, &format!("before {at}"));
+        inject(&mut rig, "both", vec![one]).await.unwrap();
+    }
+    split(&mut rig, "both", 2).await;
+    let retried = keyed_move(("bank", "ann"), there, "before 1");
+    let again = inject(&mut rig, "both", vec![retried]).await.unwrap();
+    assert!(again.runs[0].duplicate, "what stands above stays as it is");
+    inject(
+        &mut rig,
+        "both",
+        vec![
+            keyed_move(("bank", "bob"), here, "after 0"),
+            keyed_move(("bank", "bob"), "bank", "after 1"),
+        ],
+    )
+    .await
+    .unwrap();
+    let own = format!("both/{bank}");
+    for chain in ["both", own.as_str()] {
+        let batch = vec![
+            keyed_move(("bank", "bob"), here, "with"),
+            keyed_move(("bank", "bob"), there, "astray"),
+        ];
+        let astray = inject(&mut rig, chain, batch).await;
+        let reason = ("KEY_ELSEWHERE", Code::InvalidArgument);
+        let status = refused(astray, reason, &["the sender's name as the key"]);
+        names_field(&status, "transactions[1].key");
+    }
+    for _ in 0..600 {
+        if balance(&mut rig, "both", "bob").await.0 == 20 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let found = [("bank", MINT - 40), ("ann", 20), ("bob", 20)];
+    for (account, expected) in found {
+        assert_eq!(balance(&mut rig, "both", account).await.0, expected);
+    }
+    let indexes = |rows: &[Value]| rows.len();
+    assert_eq!(indexes(&verb(&rig, &["history", "both", here])), 2);
+    assert_eq!(indexes(&verb(&rig, &["history", "both", "bank"])), 1);
+    assert_eq!(indexes(&verb(&rig, &["history", "both", there])), 1);
+    let latest = verb(&rig, &["latest", "both", here]);
+    assert_eq!(latest[0]["chain"], own.as_str());
+    rig.kill_and_restart().await;
+    all_clean(&mut rig, &["both", "both/0", "both/1"]).await;
+    let file = rig.file("p.json");
+    let file = file.to_str().unwrap();
+    verb(&rig, &["prove", &own, "--key", here, "-o", file]);
+    qbc(&with_heads(&rig.file("heads.json"), &["verify", file])).well("verify");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_part_of_a_ledger_does_not_do_is_refused_clearly() {
+    let mut rig = Rig::start().await;
     bang(&mut rig, "coins", ledger()).await;
     split(&mut rig, "coins", 2).await;
     let own = "coins/1".to_owned();
     let close = CloseRequest {
-        chain: own.clone(),
+        chain: own,
         ..CloseRequest::default()
     };
     refused(
         rig.chains.close(close).await,
         ("NOT_SUPPORTED", Code::Unimplemented),
         &["a part of a ledger"],
-    );
-    let fork = ForkChainRequest {
-        chain: own.clone(),
-        name: "forked".to_owned(),
-        at_height: 0,
-        ..ForkChainRequest::default()
-    };
-    refused(
-        rig.chains.fork_chain(fork).await,
-        ("FORK_REFUSED", Code::InvalidArgument),
-        &["fork the chain that was split"],
     );
     assert_eq!(balance(&mut rig, "coins", "bank").await.0, MINT);
 }

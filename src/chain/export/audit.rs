@@ -160,6 +160,7 @@ impl Auditor {
             }
             Some(previous) => self.follow(previous, header, meta)?,
         };
+        self.subchain = SubchainAudit::after(self.subchain.take(), &current.header)?;
         self.history.push(current.header.hash_alg, current.hash);
         self.quants += 1;
         self.current = Some(current);

@@ -127,7 +127,8 @@ impl StateAudit {
             return self.apply(envelope, &transfer);
         };
         subchain.routed(envelope.index, sender)?;
-        if subchain.leads_here(receiver) {
+        if subchain.is_forked() || subchain.leads_here(receiver) {
+            subchain.routed(envelope.index, receiver)?;
             self.check_taken(envelope, &balance_key(receiver), standing)?;
             return self.apply(envelope, &transfer);
         }
@@ -248,10 +249,12 @@ impl StateAudit {
         standing: Standing<'_>,
     ) -> Result<(), Refused> {
         let (ledger, below) = (self.balances.is_some(), standing.subchain.is_some());
+        // What goes between subchains is nothing to a fork.
+        let forked = standing.subchain.is_some_and(SubchainAudit::is_forked);
         let out_of_place = match envelope.kind {
             TYPE_DATA => ledger,
             TYPE_TRANSFER => !ledger,
-            TYPE_CREDIT => !ledger || !below,
+            TYPE_CREDIT => !ledger || !below || forked,
             TYPE_CLAIM if StateClaim::is_one(payload) => !(ledger || self.keyed) || !below,
             _ => false,
         };

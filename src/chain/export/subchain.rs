@@ -9,10 +9,11 @@ use crate::chain::meta::{Meta, ParentRef};
 use crate::chain::quant::Header;
 use crate::chain::refused::Refused;
 use crate::chain::split::{SplitEvidence, place_of};
-use crate::chain::transaction::{Attributes, Envelope, TYPE_CLAIM, TYPE_DATA};
+use crate::chain::transaction::{Attributes, Envelope, TYPE_CLAIM, TYPE_DATA, TYPE_TRANSFER};
 
-/// A subchain under audit.
+/// A subchain under audit; or a fork of one, which has of the state above what leads to the subchain.
 pub(super) struct SubchainAudit {
+    /// Of the subchain, also in a fork.
     id: ChainId,
     alg: HashAlg,
     parent: ParentRef,
@@ -23,6 +24,8 @@ pub(super) struct SubchainAudit {
     family: Option<ChainId>,
     /// The chains above whose split Quants came, the topmost first; only where a state is kept.
     above: Vec<SplitAbove>,
+    /// A fork of it is under way: no subchain any more.
+    forked: bool,
 }
 
 impl SubchainAudit {
@@ -49,7 +52,30 @@ impl SubchainAudit {
             begins: None,
             family: constitution.family_id.filter(|_| keeps),
             above: Vec::new(),
+            forked: false,
         }))
+    }
+
+    /// What a fork has of it: of one that keeps a state what leads to it, of others nothing.
+    pub fn after(below: Option<Self>, header: &Header) -> Result<Option<Self>, Refused> {
+        let part = match below {
+            Some(part) if header.fork_genesis => part,
+            below => return Ok(below),
+        };
+        if part.lacks_splits() {
+            let why = "the fork begins before the Quants that split the chains above its subchain";
+            return Err(Refused::new("audit-claim", why));
+        }
+        let forked = Self {
+            forked: true,
+            ..part
+        };
+        Ok(Some(forked).filter(|part| part.family.is_some()))
+    }
+
+    /// True of a fork.
+    pub fn is_forked(&self) -> bool {
+        self.forked
     }
 
     /// The next transaction.
@@ -70,14 +96,17 @@ impl SubchainAudit {
             );
             return Err(Refused::new("audit-claim", why));
         }
-        if envelope.kind != TYPE_DATA {
-            return Ok(());
-        }
-        // A request_id, by which the others were routed, is in no transaction.
-        match attributes.key.as_ref().or(attributes.id.as_ref()) {
-            Some(key) => self.routed(envelope.index, key),
-            None => Ok(()),
-        }
+        // A transfer is where its sender leads, and so is its key. A request_id, by which the others were routed, is in no
+        // transaction.
+        let key = attributes.key.as_ref();
+        let routing_key = match envelope.kind {
+            // A fork has a place for what is in no state.
+            TYPE_DATA | TYPE_TRANSFER if self.forked => key.filter(|_| constitution.keyed),
+            TYPE_DATA => key.or(attributes.id.as_ref()),
+            TYPE_TRANSFER => key,
+            _ => None,
+        };
+        routing_key.map_or(Ok(()), |key| self.routed(envelope.index, key))
     }
 
     /// The id, and the chains above it, the topmost first.

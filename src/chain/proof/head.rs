@@ -120,9 +120,12 @@ pub(crate) fn check_genesis(header: &Header, meta: &[u8]) -> Result<Genesis, Ref
             "meta record 7 names another constitution or height",
         ));
     }
-    // 5. A fork names the Quant that it continues.
+    // 5. A fork names the Quant that it continues. A place alone is only a fork's.
     if header.fork_genesis {
         check_parent(header, records.parent.as_ref())?;
+    } else if constitution.place.is_some() && !constitution.is_subchain() {
+        let why = "a place without family_id stands in a genesis; it is for forks";
+        return Err(Refused::new("constitution-sense", why));
     }
     Ok(Genesis {
         header: header.clone(),

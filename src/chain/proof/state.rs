@@ -77,7 +77,12 @@ pub(super) fn say_state(
     let below = constitution.is_some_and(|one| one.place.is_some());
     match (StateSubject::of(&state.state_key), &state.value) {
         (Some(StateSubject::Key(name) | StateSubject::Account(name)), None) if below => format!(
-            "{at}, this subchain had not taken over {} from the chain above it, whose state at its split Quant holds",
+            "{at}, this {} had not taken over {} from the chain above it, whose state at its split Quant holds",
+            if constitution.is_some_and(Constitution::is_subchain) {
+                "subchain"
+            } else {
+                "fork of a subchain"
+            },
             say_bytes(name)
         ),
         (Some(StateSubject::Key(key)), None) => {

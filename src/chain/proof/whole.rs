@@ -13,7 +13,7 @@ use crate::chain::meta::Meta;
 use crate::chain::quant::{Header, check_meta};
 use crate::chain::refused::Refused;
 use crate::chain::split::SplitEvidence;
-use crate::chain::transaction::{Envelope, TYPE_CLAIM, TYPE_ERASURE};
+use crate::chain::transaction::{Envelope, TYPE_CLAIM, TYPE_CONSTITUTION_CHANGE, TYPE_ERASURE};
 
 /// The Quant that split a chain, and all its subchains.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub enum Below {
     Unsplit {
         /// The head's meta.
         meta: Vec<u8>,
-        /// A transaction of the head that is no tombstone: its envelope, 128 bytes.
+        /// A transaction of the head that a chain which is split would not seal: its envelope, 128 bytes.
         envelope: Vec<u8>,
         /// Its path in the head's transaction tree.
         path: Vec<Hash>,
@@ -384,7 +384,7 @@ fn held(quant: &Header, later: &Header, path: &[Hash]) -> Result<(), Refused> {
     Err(Refused::new("path-length", why))
 }
 
-/// A chain that is split seals tombstones alone after the Quant with the route.
+/// A chain that is split seals tombstones and constitution changes alone after the Quant with the route.
 fn check_unsplit(
     head: &Header,
     meta: &[u8],
@@ -399,8 +399,8 @@ fn check_unsplit(
         return refuse("splits it, and its subchains are not shown");
     }
     let envelope = Envelope::parse(envelope)?;
-    if envelope.kind == TYPE_ERASURE {
-        return refuse("shows a tombstone, which a chain that is split may seal too");
+    if [TYPE_ERASURE, TYPE_CONSTITUTION_CHANGE].contains(&envelope.kind) {
+        return refuse("shows what a chain that is split may seal too");
     }
     verify_inclusion_in(&envelope, head, path)
 }

@@ -366,6 +366,7 @@ impl Check<'_> {
         if let Some(damage) = damage {
             return Err(ImageError::Damage(damage));
         }
+        self.carried(&reader, &chain)?;
         self.logged(&reader, &chain, accounted)?;
         if !history.edges()? {
             let what = "the edge of the history tree is not what it was";

@@ -9,8 +9,10 @@ use super::{
 };
 use crate::chain::{ChainId, Frontier, GroupLeaf, HeadLeaf, SUPER_LOG_ALG};
 use crate::engine::{
+    carry_check::Carried,
     heads::log_lineage,
     read::{ChainView, ReadError, Reader},
+    scrub::check_rows,
 };
 use crate::store::{
     Cf, ReportRow, StoreError, decode_logged, leaf_key, logged_from, moved_key, report_key,
@@ -64,6 +66,20 @@ impl Check<'_> {
         let row = self.view.get(Cf::Index, &key)?;
         let row = row.and_then(|row| ReportRow::decode(&row));
         Ok(row.is_some_and(|row| row.index == index))
+    }
+
+    /// What a chain's rows say of claims and of what goes between chains is what its transactions say.
+    pub(super) fn carried(&self, reader: &Reader<'_>, chain: &ChainView) -> Result<(), ImageError> {
+        let Some(mut carried) = Carried::rows_of(reader, chain)? else {
+            return Ok(());
+        };
+        loop {
+            match check_rows(reader, chain, &mut carried)? {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(damage) => return Err(ImageError::Damage(damage)),
+            }
+        }
     }
 
     /// A chain's heads that are in the log, and the one that waits for it.

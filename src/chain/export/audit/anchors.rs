@@ -4,7 +4,7 @@ use super::{Auditor, Current, order};
 use crate::chain::anchor::{AnchorBook, read_anchors};
 use crate::chain::meta::Meta;
 use crate::chain::refused::Refused;
-use crate::chain::transaction::{Envelope, TYPE_ERASURE};
+use crate::chain::transaction::{Envelope, TYPE_CONSTITUTION_CHANGE, TYPE_ERASURE};
 
 impl Auditor {
     /// The anchor leaves of the Quant fed last, before its transactions; only where it has some.
@@ -45,16 +45,18 @@ impl Auditor {
     }
 }
 
-/// A chain that is split takes tombstones alone: what comes after it is its subchains'.
+/// A chain that is split takes tombstones, and changes of its constitution for all its subchains: what comes after it else is
+/// theirs.
 pub(super) fn check_after_split(
     anchors: Option<&AnchorBook>,
     envelope: &Envelope,
 ) -> Result<(), Refused> {
-    if anchors.is_none() || envelope.kind == TYPE_ERASURE {
+    let own = [TYPE_ERASURE, TYPE_CONSTITUTION_CHANGE];
+    if anchors.is_none() || own.contains(&envelope.kind) {
         return Ok(());
     }
     let why = format!(
-        "transaction {} stands in a chain after the Quant that split it, and is no tombstone",
+        "transaction {} stands in a chain after the Quant that split it, and is neither a tombstone nor a constitution change",
         envelope.index
     );
     Err(Refused::new("audit-split", why))

@@ -221,6 +221,7 @@ export function constitution(raw) {
     ledger: found.has(14),
     mint: found.has(15) ? { limit: big(found.get(15), 0, 16), account: found.get(15).subarray(16) } : null,
     familyId: found.get(18),
+    part: found.has(19),
     clusterId: found.get(21),
   };
 }
@@ -234,7 +235,8 @@ function sense(found) {
     [has(6) && found.get(5)?.[0] !== 2, "a schema is only for JSON content"],
     [has(12) && !(number(found.get(12), 0, 2) >= 1 && number(found.get(12), 0, 2) <= 256), "work asks for 1 to 256 bits"],
     [has(19) && number(found.get(19), 0, 4) >= number(found.get(19), 4, 4), "the place is not below the number of subchains"],
-    [has(19) !== has(18), "family_id and place stand only together"],
+    [has(18) && !has(19), "family_id stands only with a place"],
+    [has(19) && !has(18) && !has(14) && !has(17), "a place without family_id is for forks of subchains that keep a state"],
   ].find(([is]) => is);
   need(!broken, "constitution-sense", broken?.[1]);
 }

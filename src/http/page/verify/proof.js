@@ -160,7 +160,10 @@ function stateKept(walk, last, facts) {
   need(!rules || (kind === "key" ? rules.keyed : rules.ledger), "state-missing", "the chain's constitution has it keep no state of this kind");
   const at = `after ${sayQuant(last)}`;
   const said = sayBytes(name);
-  if (kind === "key") {
+  if (value === null && rules?.part) {
+    const here = rules.familyId ? "subchain" : "fork of a subchain";
+    walk.say(`${at}, this ${here} had not taken over ${said} from the chain above it, whose state at its split Quant holds`);
+  } else if (kind === "key") {
     walk.say(value === null ? `${at}, no transaction has the key ${said}` : `${at}, the latest transaction of the key ${said} is ${value}`);
   } else if (value !== null) {
     walk.say(`${at}, account ${said} has ${value}`);
