@@ -176,7 +176,7 @@ impl Carried {
         if count(reader, credited_bounds(slot, no))? != self.credits {
             return flaw("it has other rows of credits than credits");
         }
-        let waiting = match self.waiting(reader, chain)? {
+        let waiting = match waiting(reader, chain)? {
             Ok(waiting) => waiting,
             Err(index) => {
                 let what = "the row of its debit is not what it moves".to_owned();
@@ -200,36 +200,32 @@ impl Carried {
         }
         relays(reader, chain)
     }
+}
 
-    /// Sum and number of the debits that wait; or the index of one whose row is wrong.
-    fn waiting(
-        &self,
-        reader: &Reader<'_>,
-        chain: &ChainView,
-    ) -> Result<Result<(u128, u64), u64>, ReadError> {
-        let (mut sum, mut number) = (0_u128, 0);
-        for index in indexes(reader, outgoing_bounds(reader.slot, chain.no))? {
-            let amount = match reader.transaction(chain, index) {
-                Ok(one) => {
-                    let row = one.row()?;
-                    let transfer = Transfer::parse(row.payload).ok();
-                    transfer.filter(|_| row.kind == TYPE_TRANSFER)
-                }
-                Err(ReadError::NoIndex { .. }) => None,
-                Err(error) => return Err(error),
-            };
-            let key = outgoing_key(reader.slot, chain.no, index);
-            let Some(amount) = amount.map(|transfer| transfer.amount) else {
-                return Ok(Err(index));
-            };
-            if !says(reader, &key, &amount.to_be_bytes())? {
-                return Ok(Err(index));
+/// Sum and number of the debits that wait; or the index of one whose row is wrong.
+fn waiting(reader: &Reader<'_>, chain: &ChainView) -> Result<Result<(u128, u64), u64>, ReadError> {
+    let (mut sum, mut number) = (0_u128, 0);
+    for index in indexes(reader, outgoing_bounds(reader.slot, chain.no))? {
+        let amount = match reader.transaction(chain, index) {
+            Ok(one) => {
+                let row = one.row()?;
+                let transfer = Transfer::parse(row.payload).ok();
+                transfer.filter(|_| row.kind == TYPE_TRANSFER)
             }
-            sum = sum.wrapping_add(amount);
-            number += 1;
+            Err(ReadError::NoIndex { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let key = outgoing_key(reader.slot, chain.no, index);
+        let Some(amount) = amount.map(|transfer| transfer.amount) else {
+            return Ok(Err(index));
+        };
+        if !says(reader, &key, &amount.to_be_bytes())? {
+            return Ok(Err(index));
         }
-        Ok(Ok((sum, number)))
+        sum = sum.wrapping_add(amount);
+        number += 1;
     }
+    Ok(Ok((sum, number)))
 }
 
 /// What the chain takes over from, if it keeps a state.

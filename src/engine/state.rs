@@ -319,17 +319,16 @@ pub(super) fn account_now(
     if let Some(known) = state.accounts.take(&key) {
         return Ok(Some(known));
     }
-    let row = match state.pending.get(&engine.store, &key)? {
-        Some(row) => parse_account(&row)?,
-        None => {
-            let had = inherited(&engine.store, engine.slot, (&of.lineage, of.alg), account)?;
-            if had.is_none() && of.heir.is_some() {
-                return Ok(None);
-            }
-            AccountRow {
-                balance: had.unwrap_or_else(|| of.keeps.at_first(account)),
-                newest: Vec::new(),
-            }
+    let row = if let Some(row) = state.pending.get(&engine.store, &key)? {
+        parse_account(&row)?
+    } else {
+        let had = inherited(&engine.store, engine.slot, (&of.lineage, of.alg), account)?;
+        if had.is_none() && of.heir.is_some() {
+            return Ok(None);
+        }
+        AccountRow {
+            balance: had.unwrap_or_else(|| of.keeps.at_first(account)),
+            newest: Vec::new(),
         }
     };
     Ok(Some(Account {

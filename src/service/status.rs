@@ -230,6 +230,24 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
         Rejection::SealDiffers(_) | Rejection::Damaged { .. } => {
             status("CHAIN_DAMAGED", message, &[])
         }
+        Rejection::Split { .. }
+        | Rejection::Splitting(_)
+        | Rejection::Unclaimed { .. }
+        | Rejection::Misrouted { .. }
+        | Rejection::KeyElsewhere { .. }
+        | Rejection::OtherPart { .. }
+        | Rejection::Inherited(_)
+        | Rejection::NotSplittable { .. }
+        | Rejection::PartOfLedger(_) => of_split(rejection, message),
+        Rejection::CursorConflict { .. } => status("CURSOR_CONFLICT", message, &[]),
+        Rejection::CursorsFull { .. } => status("CURSORS_FULL", message, &[]),
+        Rejection::BadEvidence(_) | Rejection::Cluster(_) => status("INTERNAL", message, &[]),
+    }
+}
+
+/// Of chains that are split, and of parts of them.
+fn of_split(rejection: &Rejection, message: String) -> Status {
+    match rejection {
         Rejection::Split { into, .. } => {
             status("CHAIN_SPLIT", message, &[("into", into.to_string())])
         }
@@ -243,12 +261,7 @@ pub fn of_rejection(rejection: &Rejection) -> Status {
             of_item("OTHER_PART", (*item, field), message)
         }
         Rejection::Inherited(_) => status("CHANGE_ABOVE", message, &[]),
-        Rejection::NotSplittable { .. } | Rejection::PartOfLedger(_) => {
-            status("NOT_SUPPORTED", message, &[])
-        }
-        Rejection::CursorConflict { .. } => status("CURSOR_CONFLICT", message, &[]),
-        Rejection::CursorsFull { .. } => status("CURSORS_FULL", message, &[]),
-        Rejection::BadEvidence(_) | Rejection::Cluster(_) => status("INTERNAL", message, &[]),
+        _ => status("NOT_SUPPORTED", message, &[]),
     }
 }
 

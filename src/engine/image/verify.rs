@@ -11,7 +11,7 @@ use super::{
     Digests, ImageError, Keep, Kept, family_code,
     piece::Closing,
     receive::{Counts, Progress},
-    slot_bounds,
+    slot_bounds, verify_log,
 };
 use crate::chain::{
     Constitution, Frontier, Hash, HashAlg, Header, Meta, ParentRef, Systems,
@@ -366,7 +366,7 @@ impl Check<'_> {
         if let Some(damage) = damage {
             return Err(ImageError::Damage(damage));
         }
-        self.carried(&reader, &chain)?;
+        verify_log::carried(&reader, &chain)?;
         self.logged(&reader, &chain, accounted)?;
         if !history.edges()? {
             let what = "the edge of the history tree is not what it was";

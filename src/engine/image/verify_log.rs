@@ -68,20 +68,6 @@ impl Check<'_> {
         Ok(row.is_some_and(|row| row.index == index))
     }
 
-    /// What a chain's rows say of claims and of what goes between chains is what its transactions say.
-    pub(super) fn carried(&self, reader: &Reader<'_>, chain: &ChainView) -> Result<(), ImageError> {
-        let Some(mut carried) = Carried::rows_of(reader, chain)? else {
-            return Ok(());
-        };
-        loop {
-            match check_rows(reader, chain, &mut carried)? {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
-                Err(damage) => return Err(ImageError::Damage(damage)),
-            }
-        }
-    }
-
     /// A chain's heads that are in the log, and the one that waits for it.
     pub(super) fn logged(
         &self,
@@ -109,6 +95,20 @@ impl Check<'_> {
             return differs("a head that waits for it is not its chain's");
         }
         Ok(())
+    }
+}
+
+/// What a chain's rows say of claims and of what goes between chains is what its transactions say.
+pub(super) fn carried(reader: &Reader<'_>, chain: &ChainView) -> Result<(), ImageError> {
+    let Some(mut carried) = Carried::rows_of(reader, chain)? else {
+        return Ok(());
+    };
+    loop {
+        match check_rows(reader, chain, &mut carried)? {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(damage) => return Err(ImageError::Damage(damage)),
+        }
     }
 }
 
