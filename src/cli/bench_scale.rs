@@ -86,7 +86,7 @@ impl ScaleArgs {
 /// Everything that a part of the run needs.
 struct Run {
     args: ScaleArgs,
-    run: ScaleRun,
+    of: ScaleRun,
     stem: String,
     load: Load,
 }
@@ -112,12 +112,12 @@ pub(super) async fn run(args: &ScaleArgs, run: ScaleRun, global: &Global) -> Res
         stem: args.stem.clone().unwrap_or_default(),
         args: args.clone(),
         load: load.await?,
-        run,
+        of: run,
     };
     let mut report = Map::new();
-    report.insert("chains".into(), run.run.chains.into());
+    report.insert("chains".into(), run.of.chains.into());
     report.insert("active".into(), run.active().into());
-    report.insert("payload_bytes".into(), run.run.payload_bytes.into());
+    report.insert("payload_bytes".into(), run.of.payload_bytes.into());
     if let Some(per_request) = args.bang {
         report.insert("bang".into(), run.bang(per_request).await?);
     }
@@ -127,12 +127,12 @@ pub(super) async fn run(args: &ScaleArgs, run: ScaleRun, global: &Global) -> Res
     if args.leap {
         report.insert("leap".into(), run.leap().await?);
     }
-    if run.run.proofs > 0 || args.reads > 0 {
-        let (proofs, reads) = (run.look(run.run.proofs, true), run.look(args.reads, false));
+    if run.of.proofs > 0 || args.reads > 0 {
+        let (proofs, reads) = (run.look(run.of.proofs, true), run.look(args.reads, false));
         report.insert("proofs".into(), proofs.await?);
         report.insert("reads".into(), reads.await?);
     }
-    let format = if run.run.json {
+    let format = if run.of.json {
         OutputFormat::Json
     } else {
         global.output
@@ -145,8 +145,8 @@ impl Run {
     fn active(&self) -> u32 {
         self.args
             .active
-            .unwrap_or(self.run.chains)
-            .min(self.run.chains)
+            .unwrap_or(self.of.chains)
+            .min(self.of.chains)
     }
 
     fn name(&self, number: u64) -> String {
@@ -155,18 +155,18 @@ impl Run {
 
     /// The name of an active chain: they are spread over all.
     fn active_name(&self, number: u64) -> String {
-        self.name(number * (u64::from(self.run.chains) / u64::from(self.active())))
+        self.name(number * (u64::from(self.of.chains) / u64::from(self.active())))
     }
 
     async fn bang(&self, per_request: u32) -> Result<Value, CliError> {
-        let chains = u64::from(self.run.chains);
+        let chains = u64::from(self.of.chains);
         let next = Arc::new(AtomicU64::new(0));
-        let mut constitution = self.run.content.constitution();
+        let mut constitution = self.of.content.constitution();
         constitution.leap_count = self.args.leap_count;
         say(format!("{chains} chains, {per_request} per request"));
         let begun = Instant::now();
         let mut callers = JoinSet::new();
-        for number in 0..self.run.clients as usize {
+        for number in 0..self.of.clients as usize {
             let mut worker = self.load.worker(number);
             let (next, stem, constitution) =
                 (next.clone(), self.stem.clone(), constitution.clone());
@@ -204,14 +204,14 @@ impl Run {
         });
         let mut begun = Instant::now();
         let mut callers = JoinSet::new();
-        for number in 0..self.run.clients as usize {
+        for number in 0..self.of.clients as usize {
             callers.spawn(self.caller(number).run(going.clone()));
         }
         if self.args.transactions.is_none() {
-            tokio::time::sleep(Duration::from_secs_f64(self.run.warmup_s)).await;
+            tokio::time::sleep(Duration::from_secs_f64(self.of.warmup_s)).await;
             going.measuring.store(true, Ordering::Relaxed);
             begun = Instant::now();
-            tokio::time::sleep(Duration::from_secs_f64(self.run.duration_s)).await;
+            tokio::time::sleep(Duration::from_secs_f64(self.of.duration_s)).await;
             going.stop.store(true, Ordering::Relaxed);
         }
         let elapsed = self.args.transactions.is_none().then(|| begun.elapsed());
@@ -220,7 +220,7 @@ impl Run {
         let after = self.sizes(watched).await?;
         check_growth(&before, &after, &going.watched)?;
         let mut told = shown(&times);
-        let transactions = times.len() * u64::from(self.run.batch);
+        let transactions = times.len() * u64::from(self.of.batch);
         told["transactions"] = transactions.into();
         told["transactions_per_s"] = (transactions as f64 / seconds).round().into();
         told["seconds"] = seconds.into();
@@ -228,17 +228,17 @@ impl Run {
     }
 
     fn caller(&self, number: usize) -> Caller {
-        let batch = self.run.batch as usize;
-        let kind = self.run.content.kind();
+        let batch = self.of.batch as usize;
+        let kind = self.of.content.kind();
         let distinct = REQUESTS
-            .min((64 << 20) / (batch * self.run.payload_bytes as usize))
+            .min((64 << 20) / (batch * self.of.payload_bytes as usize))
             .max(1);
         let requests = (0..distinct).map(|request| {
             let turns = request * batch..(request + 1) * batch;
             let payloads = turns.map(|turn| {
-                self.run
+                self.of
                     .content
-                    .payload(number, turn, self.run.payload_bytes)
+                    .payload(number, turn, self.of.payload_bytes)
             });
             LoadRequest::new("", kind, payloads)
         });
@@ -248,7 +248,7 @@ impl Run {
             batch: batch as u64,
             draw: Draw::new(number as u64, self.active(), self.args.zipf),
             stem: self.stem.clone(),
-            step: u64::from(self.run.chains) / u64::from(self.active()),
+            step: u64::from(self.of.chains) / u64::from(self.active()),
         }
     }
 

@@ -65,12 +65,11 @@ fn put(
 ) -> Result<(), Status> {
     let row = TxRow::decode(row).ok_or_else(|| of_store(&StoreError::row("tx")))?;
     let attributes = convert::attributes(index, row.attributes)?;
-    let erasure = match row.erased {
-        None => None,
-        Some(_) => {
-            let view = reads.reader().transaction(&reads.chain, index);
-            convert::erasure(reads, &view.map_err(|error| of_read(&error))?)?
-        }
+    let erasure = if row.erased.is_some() {
+        let view = reads.reader().transaction(&reads.chain, index);
+        convert::erasure(reads, &view.map_err(|error| of_read(&error))?)?
+    } else {
+        None
     };
     writer.push(&Parts {
         index,
