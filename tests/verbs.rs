@@ -99,6 +99,34 @@ fn a_bench_with_tails_waits_until_each_has_seen_all_that_was_acknowledged() {
 }
 
 #[test]
+fn a_bench_of_many_chains_bangs_them_loads_some_and_proves_what_was_sealed() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = serve(dir.path());
+    let bench = |more: &[&str]| {
+        let mut arguments = vec!["bench", "--endpoint", &node.url, "--json", "--stem", "many"];
+        arguments.extend(["--chains", "30", "--clients", "3"]);
+        arguments.extend(more);
+        qbc(&arguments)
+    };
+    let ran = bench(&["--bang", "7", "--transactions", "0"]);
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
+    let mut more = vec!["--active", "5", "--zipf", "--batch", "4", "--leap"];
+    more.extend(["--transactions", "400", "--proofs", "9", "--reads", "8"]);
+    let ran = bench(&more);
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
+    let report: serde_json::Value = serde_json::from_slice(&ran.stdout).expect("one JSON value");
+    assert_eq!(report["inject"]["transactions"], 400, "{report:#}");
+    assert_eq!(report["proofs"]["requests"], 9, "{report:#}");
+    assert_eq!(report["reads"]["requests"], 8, "{report:#}");
+    // Chains that are there already are not banged again in silence.
+    let ran = bench(&["--bang", "7", "--transactions", "0"]);
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(!ran.status.success() && said.contains("many-"), "{said}");
+}
+
+#[test]
 fn a_signed_bench_measures_what_the_cores_could_sign_and_verify_beside_it() {
     let dir = tempfile::tempdir().unwrap();
     let node = serve(dir.path());

@@ -38,6 +38,13 @@ const HOT_LEAVES_MAX: usize = 2 << 20;
 /// A group keeps as many in any case.
 const HOT_LEAVES_MIN: usize = 16 << 10;
 
+/// Leaf hashes of a pool's room that stay when it is sealed.
+const ROOM_KEPT_MAX: usize = 16 << 10;
+/// A chain weighs as much as so many leaf hashes.
+const CHAIN_IN_LEAVES: usize = 64;
+/// What is kept is counted when so many leaf hashes came, or 16 for each chain that is looked at to count them.
+const COUNTED_EVERY: usize = 16 << 10;
+
 /// What all groups of this process keep. It bounds memory and decides nothing.
 static ALL_KEPT: Kept = Kept {
     chains: AtomicUsize::new(0),
@@ -234,6 +241,8 @@ pub(super) struct HotChains {
     clock: u64,
     /// Chains and leaf hashes that `ALL_KEPT` knows of.
     told: (usize, usize),
+    /// Leaf hashes, and chains by their weight, that came since.
+    uncounted: usize,
 }
 
 impl Drop for HotChains {
@@ -296,8 +305,14 @@ impl HotChains {
         self.chains.get_mut(&no).map(Box::as_mut)
     }
 
+    /// So many leaf hashes were added to a chain.
+    pub fn grew(&mut self, leaves: usize) {
+        self.uncounted += leaves;
+    }
+
     /// Adds a chain.
     pub fn insert(&mut self, chain: HotChain) {
+        self.uncounted += CHAIN_IN_LEAVES;
         self.chains.insert(chain.no, Box::new(chain));
     }
 
@@ -308,6 +323,10 @@ impl HotChains {
 
     /// Drops what was used least once the bounds are passed. Only when all decisions so far are in the store.
     pub fn trim(&mut self) {
+        if self.uncounted < COUNTED_EVERY.max(16 * self.chains.len()) {
+            return;
+        }
+        self.uncounted = 0;
         let (chains, leaves) = self.kept();
         let (all_chains, all_leaves) = self.tell((chains, leaves));
         let many = all_chains > HOT_CHAINS_MAX && chains > HOT_CHAINS_MIN;
@@ -392,6 +411,10 @@ impl PoolParts {
         let sealed = self.writes.partition_point(|write| write.index < end);
         self.writes.drain(..sealed);
         self.parts.retain(|part| part.first >= end);
+        // A pool that was very large once would keep its room for ever.
+        if self.hashes.capacity() > ROOM_KEPT_MAX {
+            self.hashes.shrink_to_fit();
+        }
     }
 }
 

@@ -686,4 +686,5 @@ fn add_leaves(work: &mut Work<'_>, no: ChainNo, leaves: &[(u64, Hash)], bytes: u
         },
         &hashes,
     );
+    work.state.hot.grew(hashes.len());
 }

@@ -532,6 +532,8 @@ fn commit(
     let quant_hash = header.hash();
     let pool = stored.as_ref().unwrap_or(&chain.recent);
     let leaves = &pool.hashes[..header.tx_count as usize];
+    // 34 bytes of a tile per leaf, and its keys.
+    batch.reserve(leaves.len() * 35 + 4096);
     tree.tiles(leaves, |level, number, tile| {
         let key = quant_tile_key(slot, chain.no, header.height, level, number);
         batch.put(Cf::Tree, key, tile.row());

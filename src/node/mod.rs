@@ -104,7 +104,7 @@ pub fn serve(
     failed: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<(), NodeError> {
     small_pages();
-    give_back();
+    few_arenas();
     let failed = Arc::new(failed);
     end_on_panic(failed.clone());
     let (mut config, mut ready) = (config, Some(ready));
@@ -146,14 +146,14 @@ fn small_pages() {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
-/// Blocks that the store asks the system's allocator for, and gives up soon (memtables, tables that are compacted), go back to
-/// the system: kept for later they would stay resident in each of the allocator's arenas.
+/// The store's blocks come from the system's allocator: each thread would have an arena of its own there, which keeps what a
+/// memtable or a compaction used once. A fixed bound above which blocks are given back at once would keep still less, and cost
+/// batches a third of their rate in page faults.
 #[allow(unsafe_code)]
-fn give_back() {
+fn few_arenas() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: the calls take numbers, and change how later blocks are asked for. No other thread runs yet that matters.
+    // SAFETY: the call takes numbers, and changes where later blocks are asked for.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
         libc::mallopt(libc::M_ARENA_MAX, 4);
     }
 }

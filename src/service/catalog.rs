@@ -9,6 +9,7 @@ use tonic::Status;
 
 use super::{
     below::{Below, names_above},
+    convert,
     names::{self, Homes},
     route,
     schemas::Schemas,
@@ -19,6 +20,7 @@ use crate::chain::{
 };
 use crate::consensus::{Group, Groups};
 use crate::engine::{ChainView, Finality, GroupId, ReadError, Reader};
+use crate::proto;
 use crate::store::{ChainNo, Snapshot};
 
 /// Chains kept since the last change of generation, and as many of the one before it.
@@ -41,6 +43,8 @@ pub struct Known {
     pub takes_from: Vec<String>,
     /// Where its subchains live, once it is known to be split: that never changes.
     pub below: OnceLock<Below>,
+    /// Its own first Quant, once a proof showed it.
+    genesis: OnceLock<proto::Quant>,
     /// By which the compiled schema of its payloads is found.
     schema: Option<Hash>,
 }
@@ -162,6 +166,7 @@ impl Catalog {
             takes_from: heir
                 .map_or_else(Vec::new, |(name, row)| names_above(&name, row.above.len())),
             below: OnceLock::new(),
+            genesis: OnceLock::new(),
         };
         let checked = engine
             .check_chain(view.no)
@@ -295,6 +300,16 @@ impl ChainReads<'_> {
 
     pub fn reader(&self) -> Reader<'_> {
         Reader::new(&self.snapshot, self.slot)
+    }
+
+    /// The chain's own first Quant. It never changes, and every proof shows it.
+    pub fn genesis(&self) -> Result<proto::Quant, Status> {
+        if let Some(genesis) = self.known.genesis.get() {
+            return Ok(genesis.clone());
+        }
+        let genesis = self.reader().genesis(&self.chain);
+        let genesis = convert::quant(genesis.map_err(|error| status::of_read(&error))?)?;
+        Ok(self.known.genesis.get_or_init(|| genesis).clone())
     }
 
     /// How far a quorum chain is signed; none of others.

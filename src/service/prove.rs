@@ -38,7 +38,9 @@ impl Service {
         let reads = self.reads(&request.chain)?;
         let (reader, chain) = (reads.reader(), &reads.chain);
         let top = request.at_height.map_or_else(|| reads.newest(), Ok)?;
-        reader.quant(chain, top).map_err(|error| of_read(&error))?;
+        if top != chain.head.height {
+            reader.quant(chain, top).map_err(|error| of_read(&error))?;
+        }
         check_own(chain, "at_height", top)?;
         let view = reader
             .transaction(chain, request.index)
@@ -77,9 +79,7 @@ impl Service {
             history_path: paths(history),
             head: None,
             erasure: convert::erasure(&reads, &view)?,
-            genesis: Some(convert::quant(
-                reader.genesis(chain).map_err(|error| of_read(&error))?,
-            )?),
+            genesis: Some(reads.genesis()?),
             borders: borders(&reads)?,
         };
         Ok((response, top))

@@ -292,3 +292,31 @@ fn a_store_closes_once_nobody_else_holds_it() {
     assert!(!pair.rocks.close(soon));
     assert!(other.close(soon) && pair.memory.close(soon));
 }
+
+#[test]
+fn a_store_that_was_closed_needs_no_write_ahead_file_to_open() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), MemoryStore::new());
+    let rocks = Pair::open(&dir, &disk).rocks;
+    let mut batch = rocks.batch();
+    batch.put(Cf::Tx, [1], b"row");
+    batch.put(Cf::Sys, [2], b"other");
+    rocks.write(batch).unwrap();
+    let sequence = rocks.sequence();
+    assert!(rocks.close(std::time::Duration::from_secs(5)));
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|kind| kind == "log") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let again = Pair::open(&dir, &disk).rocks;
+    assert_eq!(
+        again.get(Cf::Tx, &[1]).unwrap().as_deref(),
+        Some(&b"row"[..])
+    );
+    assert_eq!(
+        again.get(Cf::Sys, &[2]).unwrap().as_deref(),
+        Some(&b"other"[..])
+    );
+    assert!(again.sequence() >= sequence);
+}

@@ -220,6 +220,14 @@ impl Batch {
             BatchOf::Memory(batch) => batch.delete_range(cf, from, to),
         }
     }
+    /// Makes room for so many bytes while nothing is in it: a large batch that grows by doubling is copied as it grows.
+    pub fn reserve(&mut self, bytes: usize) {
+        if let BatchOf::Rocks(batch, _) = &mut self.0
+            && batch.is_empty()
+        {
+            *batch = WriteBatch::with_capacity_bytes(bytes);
+        }
+    }
     /// Bytes it would write.
     pub fn bytes(&self) -> usize {
         match &self.0 {
@@ -314,8 +322,12 @@ impl Store {
     /// The newest write of a database that is not open, without changing anything in it.
     pub fn sequence_on_disk(dir: &Path) -> Result<u64, StoreError> {
         // Those that are there: an older program made fewer.
-        let families = DB::list_cf(&Options::default(), dir)?;
-        let db = DB::open_cf_for_read_only(&Options::default(), dir, families, false)?;
+        let mut options = Options::default();
+        // No table is read: what would be opened at once for nothing grows with the data.
+        options.set_max_open_files(LOOKED_AT_FILES);
+        options.set_skip_stats_update_on_db_open(true);
+        let families = DB::list_cf(&options, dir)?;
+        let db = DB::open_cf_for_read_only(&options, dir, families, false)?;
         Ok(db.latest_sequence_number())
     }
 
@@ -604,6 +616,8 @@ pub(super) fn family(db: &DB, cf: Cf) -> &rocksdb::ColumnFamily {
     db.cf_handle(cf.name()).expect("every family is opened")
 }
 
+/// Table files that the look before the open may hold open.
+const LOOKED_AT_FILES: i32 = 64;
 /// Memtables of all families together take this at least.
 const MEMTABLES_MIN: usize = 64 << 20;
 /// Write-ahead files that may be needed: what a start after a crash reads, twice.
@@ -625,6 +639,8 @@ fn database_options(dir: &Path) -> Options {
     options.create_missing_column_families(true);
     options.set_max_background_jobs(2);
     options.set_max_open_files(-1);
+    // Otherwise an open reads the properties of tables, one after the other.
+    options.set_skip_stats_update_on_db_open(true);
     // A write-ahead file that is reused keeps its size: fdatasync then needs no journal commit (half the latency).
     // It needs the recovery mode kPointInTimeRecovery, the default, which opens a damaged log at its last good entry:
     // `PositionFile` notices that.

@@ -1,7 +1,8 @@
-//! Key family `tree`: hashes, 32 bytes per transaction. Key: `slot | chain | tag u8 | ...`.
+//! Key family `tree`: hashes, 34 bytes per transaction. Key: `slot | chain | tag u8 | ...`.
 //! tag 0 `first_index u64` -> `inject_ms u64 | bytes_before u64 | leaf hashes` that one entry gave to the pool (gone when
 //! a Quant seals them);
-//! tag 1 `height u64 | level u8 | tile u32` -> up to 256 hashes of a Quant's tree, final when written;
+//! tag 1 `height u64 | level u8 | tile u32` -> up to 256 hashes of a Quant's tree, final when written; of more than 16
+//! followed by the root of each full 16, and a byte 16;
 //! tag 2 `level u8 | tile u64` -> 256 hashes of the history tree; tag 3 `level u8 | position u64` -> one hash of its edge.
 //! A tile of level n holds the roots of full subtrees over 256^n leaves.
 

@@ -171,3 +171,26 @@ fn a_pool_of_more_parts_than_are_deleted_one_by_one_is_sealed_in_two_quants() {
     small.check_all(&model);
     small.check_view(&model, 2000);
 }
+
+#[test]
+fn chains_that_do_not_stay_in_memory_decide_as_those_that_do() {
+    // More than all engines of a process keep.
+    const CHAINS: u64 = 20_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (mut fresh, kept) = (Replica::new(&store, 1), Replica::new(&store, 2));
+    let bang = |no: u64| bang_bytes(&plain_bang(&format!("c{no}"), HashAlg::Sha2_256));
+    for from in (1..=CHAINS).step_by(1000) {
+        let bangs: Vec<_> = (from..from + 1000).map(bang).collect();
+        let entry = [entry(1000, &bangs)];
+        assert!(fresh.apply(&entry) == kept.apply(&entry));
+    }
+    for round in 0..3 {
+        fresh.restart();
+        let some = (1..=CHAINS).step_by(3333).map(ChainNo);
+        let injects = some.map(|no| inject_bytes(no, &plain_inject(vec![vec![round]; 3])));
+        let entry = [entry(2000, &injects.collect::<Vec<_>>())];
+        assert!(fresh.apply(&entry) == kept.apply(&entry));
+    }
+    assert!(fresh.rows() == kept.rows());
+}
