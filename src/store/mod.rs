@@ -1,7 +1,7 @@
 //! The store: one RocksDB per node (or rows in memory, for simulations), and the only room that says `rocksdb`.
 //!
 //! One file per key family (`log`, `raft`, `tx`, `tree`, `quant`, `chain`, `index`, `state`, `sys`, `erasable`; `names`: what a name stands for), each with its keys, rows and
-//! round-trip tests; `db` opens, writes and syncs; `memory` is the same without a disk, and can lose what was not synced; `tile` reads and writes hash trees as 256-hash tiles; `lineage` knows whose the rows of a fork are; `heads` is the log of moved heads, in several families; `position` keeps
+//! round-trip tests; `db` opens, writes and syncs, with the `options`; `memory` is the same without a disk, and can lose what was not synced; `tile` reads and writes hash trees as 256-hash tiles; `lineage` knows whose the rows of a fork are; `heads` is the log of moved heads, in several families; `position` keeps
 //! the last synced position outside RocksDB, so that a shortened log is noticed; `scour` takes what was replaced out of all files; `guard` checks the data folder at open.
 //!
 //! Every key of a data family begins with `slot u32 | chain u64`: the slot is the local, never reused number of one
@@ -21,6 +21,7 @@ mod lineage;
 mod log;
 mod memory;
 mod names;
+mod options;
 mod position;
 mod quant;
 mod raft;
