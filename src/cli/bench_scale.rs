@@ -235,11 +235,8 @@ impl Run {
             .max(1);
         let requests = (0..distinct).map(|request| {
             let turns = request * batch..(request + 1) * batch;
-            let payloads = turns.map(|turn| {
-                self.of
-                    .content
-                    .payload(number, turn, self.of.payload_bytes)
-            });
+            let payloads =
+                turns.map(|turn| self.of.content.payload(number, turn, self.of.payload_bytes));
             LoadRequest::new("", kind, payloads)
         });
         Caller {

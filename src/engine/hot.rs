@@ -38,8 +38,6 @@ const HOT_LEAVES_MAX: usize = 2 << 20;
 /// A group keeps as many in any case.
 const HOT_LEAVES_MIN: usize = 16 << 10;
 
-/// Leaf hashes of a pool's room that stay when it is sealed.
-const ROOM_KEPT_MAX: usize = 16 << 10;
 /// A chain weighs as much as so many leaf hashes.
 const CHAIN_IN_LEAVES: usize = 64;
 /// What is kept is counted when so many leaf hashes came, or 16 for each chain that is looked at to count them.
@@ -411,10 +409,6 @@ impl PoolParts {
         let sealed = self.writes.partition_point(|write| write.index < end);
         self.writes.drain(..sealed);
         self.parts.retain(|part| part.first >= end);
-        // A pool that was very large once would keep its room for ever.
-        if self.hashes.capacity() > ROOM_KEPT_MAX {
-            self.hashes.shrink_to_fit();
-        }
     }
 }
 

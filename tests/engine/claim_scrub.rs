@@ -82,6 +82,9 @@ fn carried() -> (World, ChainNo, ChainNo) {
     (world, bank, to)
 }
 
+/// A row of a chain, what stands in it instead (none: it is gone), and what the scrub says.
+type Case<'a> = (ChainNo, Vec<u8>, Option<&'a [u8]>, &'a str);
+
 #[test]
 fn rows_of_claims_and_of_amounts_between_subchains_are_checked_by_content() {
     let (world, bank, to) = carried();
@@ -97,7 +100,7 @@ fn rows_of_claims_and_of_amounts_between_subchains_are_checked_by_content() {
     let credited = credited_row_key(slot, to, (&bank_id, waiting - 1));
     let again = credited_row_key(slot, to, (&bank_id, waiting));
     let one = 1_u64.to_be_bytes();
-    let cases: [(ChainNo, Vec<u8>, Option<&[u8]>, &str); 11] = [
+    let cases: [Case<'_>; 11] = [
         (bank, claimed.clone(), None, "claims does not name it"),
         (bank, claimed, Some(&[0; 8]), "claims does not name it"),
         (bank, other, Some(&one), "other rows of claims"),
