@@ -57,7 +57,7 @@ pub(super) struct BenchArgs {
     /// Chains that the callers share
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     chains: u32,
-    /// The chains leap by themselves after this many transactions
+    /// The chains that are banged leap by themselves after so many transactions
     #[arg(long, value_name = "N", conflicts_with = "load_only", value_parser = clap::value_parser!(u32).range(1..))]
     leap_count: Option<u32>,
     /// Seconds measured
@@ -234,6 +234,7 @@ fn scale_run(args: &BenchArgs) -> ScaleRun {
         batch: args.batch,
         payload_bytes: args.payload_bytes,
         chains: args.chains,
+        leap_count: args.leap_count,
         duration_s: args.duration_s,
         warmup_s: args.warmup_s,
         proofs: args.proofs,

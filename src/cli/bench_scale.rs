@@ -42,9 +42,6 @@ pub(super) struct ScaleArgs {
     /// With --stem: bang the chains first, so many per request
     #[arg(long, value_name = "N", requires = "stem", value_parser = clap::value_parser!(u32).range(1..=5_000))]
     bang: Option<u32>,
-    /// With --bang: the chains seal by themselves after so many transactions
-    #[arg(long, value_name = "N", requires = "bang")]
-    leap_count: Option<u32>,
     /// With --stem: inject into so many of the chains only, spread over all [default: into all]
     #[arg(long, value_name = "N", requires = "stem", value_parser = clap::value_parser!(u32).range(1..))]
     active: Option<u32>,
@@ -69,6 +66,7 @@ pub(super) struct ScaleRun {
     pub batch: u32,
     pub payload_bytes: u32,
     pub chains: u32,
+    pub leap_count: Option<u32>,
     pub duration_s: f64,
     pub warmup_s: f64,
     pub proofs: u64,
@@ -162,7 +160,7 @@ impl Run {
         let chains = u64::from(self.of.chains);
         let next = Arc::new(AtomicU64::new(0));
         let mut constitution = self.of.content.constitution();
-        constitution.leap_count = self.args.leap_count;
+        constitution.leap_count = self.of.leap_count;
         say(format!("{chains} chains, {per_request} per request"));
         let begun = Instant::now();
         let mut callers = JoinSet::new();

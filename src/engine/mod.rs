@@ -38,6 +38,7 @@ mod report;
 mod request;
 mod routing;
 mod scrub;
+mod seek;
 mod split;
 mod split_command;
 mod state;

@@ -57,7 +57,7 @@ impl Source {
         let mut pieces = self.chains.clone().read(request).await?.into_inner();
         let mut all = Vec::new();
         while let Some(piece) = pieces.message().await? {
-            all.extend(piece.run.transactions().unwrap());
+            all.extend(piece.run.transactions().expect("the node is honest here"));
         }
         Ok(all)
     }
