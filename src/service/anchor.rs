@@ -312,18 +312,17 @@ impl Service {
         }
     }
 
-    /// What a chain that is split can anchor now; none where nothing moved.
+    /// What a chain that is split can anchor now.
     pub(super) async fn anchors_of(
         &self,
         group: &Group,
         no: ChainNo,
-    ) -> Result<Option<Vec<AnchorEvidence>>, Status> {
+    ) -> Result<Vec<AnchorEvidence>, Status> {
         let Some(parent) = self.parent(group, no)? else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         let all: Vec<usize> = (0..parent.children.len()).collect();
-        let anchors = self.evidence(&parent, &all).await;
-        Ok((!anchors.is_empty()).then_some(anchors))
+        Ok(self.evidence(&parent, &all).await)
     }
 
     async fn evidence(&self, parent: &Parent, moved: &[usize]) -> Vec<AnchorEvidence> {

@@ -1,5 +1,5 @@
-//! Leap of a chain that is split: the pools of its subchains are sealed, to any depth, then their heads are anchored in it.
-//! Who knows only the chain's name has all that was injected by it sealed, and provable by one head.
+//! Leap of a chain that is split: the pools of its subchains are sealed, to any depth, then their heads are anchored in it,
+//! with what is in its own pool: changes of its constitution. Who knows only the chain's name has all that was injected by it sealed, and provable by one head.
 
 use tokio::time::{Instant, sleep};
 use tonic::Status;
@@ -15,6 +15,7 @@ use super::{
 use crate::chain::subchain_name;
 use crate::engine::{Engine, GroupId, Rejection, Sealed};
 use crate::proto;
+use crate::seal::SealError;
 
 /// Seals that came second, one after the other, until the caller is told.
 const RACES_MAX: u32 = 50;
@@ -73,7 +74,7 @@ impl Service {
             match done {
                 Ok(leapt) if leapt.duplicate => before += 1,
                 Ok(_) => new += 1,
-                Err(refused) if reason(&refused).as_deref() == Some("NOTHING_TO_SEAL") => {}
+                Err(refused) if has_nothing(&refused) => {}
                 Err(refused) => return Err(refused),
             }
         }
@@ -98,7 +99,7 @@ impl Service {
         .await
     }
 
-    /// Anchors what moved; none where all is anchored already.
+    /// Seals what the chain itself has, and anchors what moved; none where there is neither.
     async fn anchor_below(
         &self,
         known: &Known,
@@ -107,13 +108,11 @@ impl Service {
     ) -> Result<Option<Sealed>, Status> {
         let group = self.catalog.group(known)?;
         for last in (0..RACES_MAX).map(|turn| turn + 1 == RACES_MAX) {
-            let Some(anchors) = self.anchors_of(&group, known.no).await? else {
-                return Ok(None);
-            };
             let mut seal = seal_request(&request.note, &request.request_id, None, false)?;
-            seal.anchors = anchors;
+            seal.anchors = self.anchors_of(&group, known.no).await?;
             let error = match self.sealer.seal(&group, known.no, &seal, until).await {
                 Ok(sealed) => return Ok(Some(sealed)),
+                Err(SealError::Rejected(Rejection::NothingToSeal(_))) => return Ok(None),
                 Err(error) => error,
             };
             // The heads may have been anchored meanwhile, as they are by themselves.
@@ -137,4 +136,10 @@ impl Service {
             duplicate,
         })
     }
+}
+
+/// A subchain without a pool, or one that is closed, holds up no other.
+fn has_nothing(refused: &Status) -> bool {
+    let reason = reason(refused);
+    matches!(reason.as_deref(), Some("NOTHING_TO_SEAL" | "CHAIN_CLOSED"))
 }

@@ -94,7 +94,7 @@ async fn the_keys_of_a_subchain_go_on_in_its_fork_with_their_whole_history() {
     let file = file.to_str().unwrap();
     verb(&rig, &["prove", "copy", "--key", rest, "-o", file]);
     qbc(&with_heads(&rig.file("heads.json"), &["verify", file])).well("verify");
-    verb(&rig, &["prove", &child, "--agree", "copy"]);
+    verb(&rig, &["prove", &child, "--agree", "copy", "-o", file]);
 }
 
 /// What the accounts of the fork have, each and together.
