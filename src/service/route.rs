@@ -555,7 +555,7 @@ mod tests {
     #[test]
     fn every_method_has_a_number_of_its_own() {
         let found: Vec<Method> = (0..=u8::MAX).filter_map(Method::from_u8).collect();
-        assert_eq!(found.len(), 42);
+        assert_eq!(found.len(), 43);
         assert!(
             found
                 .iter()

@@ -291,7 +291,7 @@ impl Hand {
     }
 
     fn append(&self, piece: ReadResponse, from: u64, items: &mut Vec<Item>) {
-        for transaction in piece.run.transactions().unwrap() {
+        for transaction in piece.run.transactions().expect("a run that can be read") {
             let due = from + items.len() as u64;
             if transaction.index != due {
                 let what = format!("index {} was read where {due} was due", transaction.index);

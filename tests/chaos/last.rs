@@ -186,7 +186,7 @@ async fn items(
     let mut stream = doors.chains(slot).read(request).await?.into_inner();
     let mut items = Vec::new();
     while let Some(piece) = stream.message().await? {
-        let all = piece.run.transactions().unwrap();
+        let all = piece.run.transactions().expect("a run that can be read");
         items.extend(all.into_iter().map(item));
     }
     Ok(items)

@@ -41,7 +41,7 @@ async fn a_stream_that_follows_on_a_follower_shows_what_is_injected_elsewhere_at
                 .await
                 .expect("it shows soon");
             let piece = piece.unwrap().expect("the stream goes on");
-            let shown = piece.run.transactions().unwrap();
+            let shown = piece.run.transactions().expect("a run that can be read");
             let shown: Vec<u64> = shown.iter().map(|one| one.index).collect();
             assert_eq!(shown, [number]);
             slowest = slowest.max(acknowledged.elapsed());

@@ -203,7 +203,7 @@ async fn payloads(story: &Story, chain: &str) -> Vec<(u64, Bytes)> {
     let mut stream = read.expect("a whole cluster reads").into_inner();
     let mut all = Vec::new();
     while let Some(piece) = stream.message().await.expect("it is read to its end") {
-        let data = piece.run.transactions().unwrap();
+        let data = piece.run.transactions().expect("a run that can be read");
         let data = data.into_iter().filter(|one| one.r#type == 0);
         all.extend(data.map(|one| (one.index, one.payload)));
     }

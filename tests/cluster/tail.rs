@@ -136,7 +136,7 @@ impl Seen {
         let mut stream = stream.expect("the chain can be read").into_inner();
         let mut stored = Vec::new();
         while let Some(piece) = stream.message().await.expect("the chain can be read") {
-            let piece = piece.run.transactions().unwrap();
+            let piece = piece.run.transactions().expect("a run that can be read");
             stored.extend(piece.into_iter().map(|one| (one.index, one.payload)));
         }
         let seen = self.transactions.lock().unwrap();
@@ -253,7 +253,7 @@ async fn a_tail_on_any_node_also_one_without_a_replica_sees_what_was_acknowledge
                     .expect("it shows soon");
                 let answer = answer.unwrap().expect("a tail never ends by itself");
                 if let Some(Event::Transactions(some)) = answer.event {
-                    let shown = some.run.transactions().unwrap();
+                    let shown = some.run.transactions().expect("a run that can be read");
                     let shown: Vec<u64> = shown.iter().map(|one| one.index).collect();
                     assert_eq!(shown, [number]);
                     break;

@@ -29,7 +29,11 @@ impl Face {
         let event = answer.event.as_mut()?;
         match (self.lie, event) {
             (Lie::TailPayload, Event::Transactions(some)) => {
-                let mut all = some.run.clone().transactions().unwrap();
+                let mut all = some
+                    .run
+                    .clone()
+                    .transactions()
+                    .expect("a run that can be read");
                 let second = all.iter_mut().find(|one| one.index == 1);
                 if let Some(one) = second {
                     one.payload = b"rewritten"[..].into();
@@ -43,7 +47,11 @@ impl Face {
                 }
             }
             (Lie::TailGap, Event::Transactions(some)) => {
-                let mut all = some.run.clone().transactions().unwrap();
+                let mut all = some
+                    .run
+                    .clone()
+                    .transactions()
+                    .expect("a run that can be read");
                 all.retain(|one| one.index != 2);
                 some.run = all.into();
             }

@@ -411,7 +411,7 @@ async fn read(
     };
     let mut found = Vec::new();
     while let Some(response) = stream.message().await? {
-        found.extend(response.run.transactions().unwrap());
+        found.extend(response.run.transactions().expect("a run that can be read"));
     }
     Ok(found)
 }

@@ -99,7 +99,7 @@ async fn all_of(rig: &mut Rig, chain: &str) -> Vec<Transaction> {
     let mut pieces = rig.chains.read(request).await.unwrap().into_inner();
     let mut all = Vec::new();
     while let Some(piece) = pieces.message().await.unwrap() {
-        all.extend(piece.run.transactions().unwrap());
+        all.extend(piece.run.transactions().expect("a run that can be read"));
     }
     all
 }

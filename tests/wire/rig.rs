@@ -181,7 +181,7 @@ impl Rig {
         let mut stream = answer.expect("the chain is there").into_inner();
         let mut payloads = Vec::new();
         while let Some(piece) = stream.message().await.expect("the chain can be read") {
-            let all = piece.run.transactions().unwrap();
+            let all = piece.run.transactions().expect("a run that can be read");
             payloads.extend(all.into_iter().map(|one| one.payload));
         }
         payloads

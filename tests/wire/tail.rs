@@ -83,7 +83,11 @@ pub async fn token_after(rig: &Rig, request: TailRequest, wanted: &str) -> Bytes
         let answer = next(&mut stream).await;
         let found = match &answer.event {
             Some(Event::Transactions(some)) => {
-                let all = some.run.clone().transactions().unwrap();
+                let all = some
+                    .run
+                    .clone()
+                    .transactions()
+                    .expect("a run that can be read");
                 all.last()
                     .is_some_and(|one| wanted == format!("tx {}", one.index))
             }
