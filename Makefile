@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 READY := . scripts/env.sh
 
-.PHONY: run demo test chaos lint bench bench-pipeline bench-content bench-cluster bench-peers bench-scale fuzz setup help
+.PHONY: run demo test chaos lint bench bench-pipeline bench-content bench-cluster bench-peers bench-scale fuzz sanitize setup help
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -24,6 +24,9 @@ chaos: ## 100 rounds of random faults against real clusters; QBC_CHAOS_ROUNDS, Q
 
 fuzz: ## the fuzz targets under libFuzzer, a minute each; QBC_FUZZ_SECONDS
 	@scripts/fuzz.sh
+
+sanitize: ## the only file with hashing in `unsafe` under Miri and AddressSanitizer; needs a nightly toolchain with miri and rust-src
+	@scripts/sanitize.sh
 
 lint: ## formatting and lints, nothing is written
 	@$(READY) && cargo fmt --all --check && cargo clippy --all-targets -- -D warnings

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests of the only file with `unsafe`, src/chain/keccak.rs, under Miri (undefined behaviour, in the scalar and
+# Runs the tests of src/chain/keccak.rs, where `unsafe` is more than a call of the system, under Miri (undefined behaviour, in the scalar and
 # the AVX2 form: it has no AVX-512) and under AddressSanitizer (all forms that the processor has).
 # Needs a nightly toolchain with miri and rust-src (rustup toolchain install nightly -c miri -c rust-src).
 set -euo pipefail
