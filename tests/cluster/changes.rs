@@ -44,21 +44,8 @@ async fn leap_count(story: &Story, chain: &str) -> Option<u64> {
 }
 
 /// Whoever reaches the point dies, and comes back.
-async fn dies_at(story: &mut Story, file: &Path) {
-    let until = Instant::now() + STEP_MAX;
-    let dead = loop {
-        let mut ended = None;
-        for slot in story.fleet.slots() {
-            if story.fleet.member(slot).ended().is_some() {
-                ended = Some(slot);
-            }
-        }
-        if let Some(slot) = ended {
-            break slot;
-        }
-        assert!(Instant::now() < until, "nobody reaches the point");
-        sleep(POLL).await;
-    };
+async fn dies_at(story: &mut Story, file: &Path, point: &str) {
+    let dead = story.one_dies(STEP_MAX, point).await;
     assert!(!file.exists(), "who died took the point along");
     let started = story.fleet.start(dead, None).await;
     started.expect("it starts again");
@@ -82,7 +69,7 @@ async fn a_change_reaches_all_subchains_once_while_nodes_die_on_its_way() {
         let amend = format!("amend orders --leap-count {count} --sign FOLDER/admin.key");
         // Its answer may be lost with a node: that it is durable shows in the subchains.
         cli(&story, slots[0], &amend).await;
-        dies_at(&mut story, &file).await;
+        dies_at(&mut story, &file, point).await;
         story.fleet.whole(WHOLE_MAX).await.expect("all are whole");
         let until = Instant::now() + STEP_MAX;
         for chain in ["orders/0", "orders/1", "orders/2", "orders"] {

@@ -253,20 +253,7 @@ async fn dies_at(story: &mut Story, file: &Path, point: &str) {
     let doors = story.fleet.doors.fresh();
     let asked = chain.clone();
     let splitting = tokio::spawn(async move { split(&doors, &asked, INTO).await });
-    let until = Instant::now() + SPLIT_MAX;
-    let dead = loop {
-        let mut ended = None;
-        for slot in story.fleet.slots() {
-            if story.fleet.member(slot).ended().is_some() {
-                ended = Some(slot);
-            }
-        }
-        if let Some(slot) = ended {
-            break slot;
-        }
-        assert!(Instant::now() < until, "nobody reaches {point}");
-        sleep(POLL).await;
-    };
+    let dead = story.one_dies(SPLIT_MAX, point).await;
     assert!(!file.exists(), "who died took the point along");
     // The others finish it, or the one that comes back.
     sleep(Duration::from_millis(500)).await;

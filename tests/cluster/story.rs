@@ -167,6 +167,20 @@ impl Story {
         begun.elapsed()
     }
 
+    /// The node that ends by itself, at a point that was named; `what` says which.
+    pub async fn one_dies(&mut self, within: Duration, what: &str) -> usize {
+        let until = Instant::now() + within;
+        loop {
+            for slot in self.fleet.slots() {
+                if self.fleet.member(slot).ended().is_some() {
+                    return slot;
+                }
+            }
+            assert!(Instant::now() < until, "nobody reaches {what}");
+            time::sleep(POLL).await;
+        }
+    }
+
     /// The slot of the leader of a group, as all members agree.
     pub async fn leader(&self, group: u32) -> usize {
         self.fleet

@@ -1,15 +1,11 @@
 //! A ledger is split over three nodes, and amounts go between its subchains while a node dies just between a credit and the
 //! word that it was credited: each transfer arrives once, and the sum over all accounts and what is in transit never changes.
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, time::Duration};
 
 use tokio::time::sleep;
 
 use crate::{
-    coins::{Coins, POLL, STEP_MAX},
+    coins::{Coins, STEP_MAX},
     fleet::{Options, WHOLE_MAX},
     story::Story,
 };
@@ -17,20 +13,7 @@ use crate::{
 /// Whoever reaches the point dies, and comes back.
 async fn dies_at(story: &mut Story, file: &Path, point: &str) {
     fs::write(file, point).expect("the point can be named");
-    let until = Instant::now() + STEP_MAX;
-    let dead = loop {
-        let mut ended = None;
-        for slot in story.fleet.slots() {
-            if story.fleet.member(slot).ended().is_some() {
-                ended = Some(slot);
-            }
-        }
-        if let Some(slot) = ended {
-            break slot;
-        }
-        assert!(Instant::now() < until, "nobody reaches {point}");
-        sleep(POLL).await;
-    };
+    let dead = story.one_dies(STEP_MAX, point).await;
     sleep(Duration::from_millis(500)).await;
     let started = story.fleet.start(dead, None).await;
     started.expect("it starts again");
