@@ -647,6 +647,34 @@ pub(super) fn push_edge(
     }
 }
 
+/// Adds a hash to the tiles of a tree that is hashed again: per level the hashes in full tiles, and those beyond. `is_stored`
+/// sees each tile that is full now, by level and number; false where it does not know one.
+pub(super) fn push_tiles<E>(
+    alg: HashAlg,
+    levels: &mut Vec<(u64, Vec<Hash>)>,
+    mut hash: Hash,
+    mut is_stored: impl FnMut(u8, u64, &[u8]) -> Result<bool, E>,
+) -> Result<bool, E> {
+    for level in 0.. {
+        if levels.len() == level {
+            levels.push((0, Vec::new()));
+        }
+        let (full, edge) = &mut levels[level];
+        edge.push(hash);
+        if edge.len() < TILE_HASHES {
+            break;
+        }
+        let tile = std::mem::take(edge);
+        let number = *full / TILE_HASHES as u64;
+        *full += TILE_HASHES as u64;
+        if !is_stored(level as u8, number, tile.as_flattened())? {
+            return Ok(false);
+        }
+        hash = fold(alg, tile);
+    }
+    Ok(true)
+}
+
 pub(super) fn fold(alg: HashAlg, mut level: Vec<Hash>) -> Hash {
     while level.len() > 1 {
         level = alg.node_each(&level);

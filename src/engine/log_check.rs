@@ -3,7 +3,7 @@
 
 use super::{
     carry_check::Looked,
-    leap::fold,
+    leap::push_tiles,
     read::{ChainView, ReadError, Reader},
 };
 use crate::chain::{Frontier, GroupLeaf, Hash, HeadLeaf, Header, SUPER_LOG_ALG};
@@ -16,7 +16,7 @@ const LEAVES: usize = 4096;
 #[derive(Clone, Debug, Default)]
 pub struct LogScrub {
     found: Frontier,
-    /// Per tile level: full tiles so far, and the hashes beyond.
+    /// Per tile level: hashes in full tiles, and those beyond.
     levels: Vec<(u64, Vec<Hash>)>,
 }
 
@@ -41,7 +41,9 @@ impl LogScrub {
         }
         for (level, (full, edge)) in self.levels.iter().enumerate() {
             // The rows themselves: a reader of nodes may have them in memory.
-            if !edge.is_empty() && reader.log_tile(level as u8, *full)? != edge.as_flattened() {
+            if !edge.is_empty()
+                && reader.log_tile(level as u8, full / TILE_HASHES as u64)? != edge.as_flattened()
+            {
                 return Ok(self.flaw("the edge of its tree is not what its leaves give"));
             }
         }
@@ -49,26 +51,14 @@ impl LogScrub {
     }
 
     /// False where the hash fills a tile that is not stored as it should be.
-    fn push(&mut self, reader: &Reader<'_>, mut hash: Hash) -> Result<bool, ReadError> {
+    fn push(&mut self, reader: &Reader<'_>, hash: Hash) -> Result<bool, StoreError> {
         self.found.push(SUPER_LOG_ALG, hash);
-        for level in 0.. {
-            if self.levels.len() == level {
-                self.levels.push((0, Vec::new()));
-            }
-            let (full, edge) = &mut self.levels[level];
-            edge.push(hash);
-            if edge.len() < TILE_HASHES {
-                break;
-            }
-            let tile = std::mem::take(edge);
-            let stored = reader.log_tile(level as u8, *full)?;
-            *full += 1;
-            if stored != tile.as_flattened() {
-                return Ok(false);
-            }
-            hash = fold(SUPER_LOG_ALG, tile);
-        }
-        Ok(true)
+        push_tiles(
+            SUPER_LOG_ALG,
+            &mut self.levels,
+            hash,
+            |level, number, tile| Ok(reader.log_tile(level, number)? == tile),
+        )
     }
 
     fn flaw(&self, what: &str) -> Looked {

@@ -19,7 +19,7 @@ use crate::chain::{
 };
 use crate::engine::{
     hot::history_edges,
-    leap::fold,
+    leap::push_tiles,
     leaves::{Flaw, PIECE_BYTES, check_tombstones, leaf_hashes},
     read::{ChainView, ReadError, Reader},
     scrub::{Damage, Scrub, or_damage},
@@ -493,28 +493,15 @@ impl<'a> History<'a> {
     }
 
     /// Adds a Quant's hash; false where that fills a tile which is not stored as it should be.
-    pub fn push(&mut self, mut hash: Hash) -> Result<bool, StoreError> {
+    pub fn push(&mut self, hash: Hash) -> Result<bool, StoreError> {
         let (view, slot, no) = (self.check.view, self.check.slot, self.no);
-        for level in 0.. {
-            if self.levels.len() == level {
-                self.levels.push((0, Vec::new()));
-            }
-            let (full, edge) = &mut self.levels[level];
-            edge.push(hash);
-            if edge.len() < TILE_HASHES {
-                break;
-            }
-            let tile = std::mem::take(edge);
-            let key = history_tile_key(slot, no, level as u8, *full / TILE_HASHES as u64);
-            *full += TILE_HASHES as u64;
-            let stored = view.get(Cf::Tree, &key)?;
-            if stored.as_deref() != Some(tile.as_flattened()) {
-                return Ok(false);
-            }
-            self.rows += 1;
-            hash = fold(self.alg, tile);
-        }
-        Ok(true)
+        let rows = &mut self.rows;
+        push_tiles(self.alg, &mut self.levels, hash, |level, number, tile| {
+            let stored = view.get(Cf::Tree, &history_tile_key(slot, no, level, number))?;
+            let same = stored.as_deref() == Some(tile);
+            *rows += u64::from(same);
+            Ok(same)
+        })
     }
 
     /// True when beyond the full tiles, there are exactly the hashes that should be.
