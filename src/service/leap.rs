@@ -13,9 +13,11 @@ use super::{
     route::Doing,
     status::{invalid, of_read, of_seal, of_store},
 };
-use crate::engine::{NOTE_BYTES_MAX, Sealed};
+use crate::consensus::Group;
+use crate::engine::{NOTE_BYTES_MAX, Rejection, Sealed};
 use crate::proto;
-use crate::seal::SealRequest;
+use crate::seal::{SealError, SealRequest};
+use crate::store::ChainNo;
 
 /// So long before its caller stops waiting a leap that is mined, or not final yet, answers how far it is: the answer may
 /// have to travel over another node.
@@ -74,6 +76,25 @@ impl Service {
             self.signed_head(chain, Some(header.height)).await?,
             duplicate,
         ))
+    }
+
+    /// Seals a pool for work of many steps; another one may have done it, and what is mined goes on.
+    pub(super) async fn seal_pool(
+        &self,
+        group: &Group,
+        no: ChainNo,
+        within: Duration,
+    ) -> Result<(), Status> {
+        let until = Instant::now() + within;
+        let asked = SealRequest::default();
+        match self.sealer.seal(group, no, &asked, until).await {
+            Ok(_)
+            | Err(
+                SealError::Mining(_)
+                | SealError::Rejected(Rejection::NothingToSeal(_) | Rejection::HeadMoved { .. }),
+            ) => Ok(()),
+            Err(error) => Err(of_seal(&error)),
+        }
     }
 
     /// A height of a chain (none: the newest, of a quorum chain the newest final one) with its signatures: this node's,

@@ -20,7 +20,7 @@ use super::{
     drive::Driven,
     inject::check_request_id,
     route::{Method, Route, elsewhere, of_propose},
-    status::{invalid, of_read, of_rejection, of_seal, of_store, refused_field, status},
+    status::{invalid, of_read, of_rejection, of_store, refused_field, status},
 };
 use crate::chain::{
     ChainId, ChainName, Meta, ParentRef, SPLIT_MAX, SPLIT_MIN, SplitEvidence, Splitting,
@@ -31,7 +31,6 @@ use crate::engine::{
     ChainView, Engine, GroupId, Outcome, Reader, Rejection, SplitCommand, SplitStep,
 };
 use crate::proto;
-use crate::seal::{SealError, SealRequest};
 use crate::store::{Branch, ChainNo, SplitPhase, SplitRow};
 
 /// How long a step may take before it is begun again.
@@ -253,7 +252,7 @@ impl Service {
                 self.reach("split-frozen");
             }
             SplitPhase::Frozen => {
-                self.seal_split(group, no).await?;
+                self.seal_pool(group, no, STEP_MAX).await?;
                 self.reach("split-sealed");
             }
             SplitPhase::Sealed => {
@@ -343,20 +342,6 @@ impl Service {
             Box::pin(service.do_bang_subchain(group, request))
         });
         is_chain(name, &id, &done.await?)
-    }
-
-    /// Seals the frozen pool; another one may have done it.
-    async fn seal_split(&self, group: &Group, no: ChainNo) -> Result<(), Status> {
-        let until = Instant::now() + STEP_MAX;
-        let asked = SealRequest::default();
-        match self.sealer.seal(group, no, &asked, until).await {
-            Ok(_)
-            | Err(
-                SealError::Mining(_)
-                | SealError::Rejected(Rejection::NothingToSeal(_) | Rejection::HeadMoved { .. }),
-            ) => Ok(()),
-            Err(error) => Err(of_seal(&error)),
-        }
     }
 
     async fn activate_all(&self, chain: &ChainView, row: &SplitRow) -> Result<(), Status> {

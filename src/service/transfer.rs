@@ -18,12 +18,11 @@ use super::{
     claim::shows_value,
     drive::Driven,
     route::{Method, Route},
-    status::{invalid, of_read, of_rejection, of_seal, of_store, status},
+    status::{invalid, of_read, of_rejection, of_store, status},
 };
 use crate::chain::{Credit, Debit, SplitEvidence, Transfer, credited_key, place_of, subchain_name};
 use crate::consensus::Group;
 use crate::engine::{Engine, Move, Reader, Rejection, SplitCommand};
-use crate::seal::{SealError, SealRequest};
 use crate::store::{ChainNo, SubchainRow};
 
 /// How long debits are gathered for one Quant.
@@ -86,7 +85,7 @@ impl Service {
         if ready.is_empty() {
             sleep(GATHER).await;
             if waiting.pooled {
-                self.seal_debits(group, no).await?;
+                self.seal_pool(group, no, CREDIT_MAX).await?;
             }
             return Ok(false);
         }
@@ -130,20 +129,6 @@ impl Service {
                 .filter(|index| *index < newest.tx_end())
                 .collect(),
         }))
-    }
-
-    /// Seals the pool; another one may have done it.
-    async fn seal_debits(&self, group: &Group, no: ChainNo) -> Result<(), Status> {
-        let until = Instant::now() + CREDIT_MAX;
-        let asked = SealRequest::default();
-        match self.sealer.seal(group, no, &asked, until).await {
-            Ok(_)
-            | Err(
-                SealError::Mining(_)
-                | SealError::Rejected(Rejection::NothingToSeal(_) | Rejection::HeadMoved { .. }),
-            ) => Ok(()),
-            Err(error) => Err(of_seal(&error)),
-        }
     }
 
     /// Brings a debit to where it is credited.
