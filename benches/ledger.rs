@@ -16,8 +16,8 @@ use std::{ops::ControlFlow, time::Instant};
 use hdrhistogram::Histogram;
 use qbc::{
     chain::latest_key,
-    engine::Reader,
-    store::{ChainNo, StoreOptions, TxRow},
+    engine::{ChainView, Reader, TransactionView},
+    store::{ChainNo, QuantRow, StoreOptions, TxRow},
 };
 
 use inside::Inside;
@@ -60,21 +60,32 @@ impl Bench {
         (transactions as f64 / begun.elapsed().as_secs_f64(), leaps)
     }
 
-    fn latest(&self, chain: ChainNo, keys: u64, round: u64) -> Histogram<u64> {
+    /// What so many looks take, each at another pseudorandom place and over a view of its own.
+    fn looks(
+        &self,
+        chain: ChainNo,
+        round: u64,
+        look: impl Fn(&Reader<'_>, &ChainView, u64),
+    ) -> Histogram<u64> {
         let mut times = Histogram::new(3).unwrap();
         for turn in round * READS..(round + 1) * READS {
-            let key = key(turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) % keys);
+            let place = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15);
             let begun = Instant::now();
             let snapshot = self.0.store.snapshot();
             let reader = Reader::new(&snapshot, self.0.engine.slot());
             let view = reader.chain_no(chain).unwrap().unwrap();
-            let newest = (true, 1);
-            let found = reader.touching(&view, &latest_key(&key), (0, u64::MAX), newest);
-            let row = reader.transaction(&view, found.unwrap()[0]).unwrap();
-            std::hint::black_box(row);
+            look(&reader, &view, place);
             times.record(begun.elapsed().as_nanos() as u64).unwrap();
         }
         times
+    }
+
+    fn latest(&self, chain: ChainNo, keys: u64, round: u64) -> Histogram<u64> {
+        self.looks(chain, round, |reader, view, place| {
+            let key = latest_key(&key(place % keys));
+            let found = reader.touching(view, &key, (0, u64::MAX), (true, 1));
+            std::hint::black_box(reader.transaction(view, found.unwrap()[0]).unwrap());
+        })
     }
 
     /// The whole chain, in pieces with a view of their own each; transactions per second.
@@ -106,45 +117,34 @@ impl Bench {
     }
 
     fn by_index(&self, chain: ChainNo, round: u64) -> Histogram<u64> {
-        let mut times = Histogram::new(3).unwrap();
-        for turn in round * READS..(round + 1) * READS {
-            let begun = Instant::now();
-            let snapshot = self.0.store.snapshot();
-            let reader = Reader::new(&snapshot, self.0.engine.slot());
-            let view = reader.chain_no(chain).unwrap().unwrap();
-            let index = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) % view.head.tx_end();
-            let row = reader.transaction(&view, index).unwrap();
-            let quant = reader.height_of(&view, index, view.head.height).unwrap();
-            std::hint::black_box((row, quant));
-            times.record(begun.elapsed().as_nanos() as u64).unwrap();
-        }
-        times
+        self.looks(chain, round, |reader, view, place| {
+            let index = place % view.head.tx_end();
+            std::hint::black_box(found(reader, view, index));
+        })
     }
 
     fn proofs(&self, chain: ChainNo, round: u64) -> Histogram<u64> {
-        let mut times = Histogram::new(3).unwrap();
-        for turn in round * READS..(round + 1) * READS {
-            let begun = Instant::now();
-            let snapshot = self.0.store.snapshot();
-            let reader = Reader::new(&snapshot, self.0.engine.slot());
-            let view = reader.chain_no(chain).unwrap().unwrap();
-            let index = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) % view.head.tx_end();
-            let row = reader.transaction(&view, index).unwrap();
-            let quant = reader.height_of(&view, index, view.head.height).unwrap();
+        self.looks(chain, round, |reader, view, place| {
+            let index = place % view.head.tx_end();
+            let (row, quant) = found(reader, view, index);
             let header = quant.parse().unwrap();
-            std::hint::black_box(reader.tx_path(&view, &header, index).unwrap());
+            std::hint::black_box(reader.tx_path(view, &header, index).unwrap());
             if header.height < view.head.height {
-                std::hint::black_box(
-                    reader
-                        .history_path(&view, header.height, view.head.height)
-                        .unwrap(),
-                );
+                let path = reader.history_path(view, header.height, view.head.height);
+                std::hint::black_box(path.unwrap());
             }
             std::hint::black_box(row);
-            times.record(begun.elapsed().as_nanos() as u64).unwrap();
-        }
-        times
+        })
     }
+}
+
+/// A transaction, and the Quant that seals it.
+fn found(reader: &Reader<'_>, view: &ChainView, index: u64) -> (TransactionView, QuantRow) {
+    let row = reader.transaction(view, index).unwrap();
+    (
+        row,
+        reader.height_of(view, index, view.head.height).unwrap(),
+    )
 }
 
 fn key(number: u64) -> Vec<u8> {
