@@ -5,13 +5,13 @@ RUN apt-get update && apt-get install -y --no-install-recommends g++ python3 pyt
 WORKDIR /src
 COPY . .
 # scripts/env.sh builds RocksDB once and tells cargo where it is.
-RUN bash -c '. scripts/env.sh && cargo build --release --bin qbc && strip target/release/qbc'
+RUN bash -c '. scripts/env.sh && cargo build --profile dist --bin qbc && strip target/dist/qbc'
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends libstdc++6 && rm -rf /var/lib/apt/lists/* \
  && useradd --system --uid 7420 --home-dir /var/lib/qbc --shell /usr/sbin/nologin qbc \
  && install -d -o qbc -g qbc -m 0700 /var/lib/qbc
-COPY --from=build /src/target/release/qbc /usr/local/bin/qbc
+COPY --from=build /src/target/dist/qbc /usr/local/bin/qbc
 USER 7420:7420
 VOLUME /var/lib/qbc
 EXPOSE 7420

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 READY := . scripts/env.sh
 
-.PHONY: run demo test chaos lint bench bench-pipeline bench-content bench-cluster bench-peers bench-scale fuzz sanitize setup help
+.PHONY: run dist demo test chaos lint bench bench-pipeline bench-content bench-cluster bench-peers bench-scale fuzz sanitize setup help
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -12,6 +12,9 @@ setup: ## install what is missing and build RocksDB once
 
 run: ## build and start a node on 127.0.0.1:7420 with its data in ./qbc-data
 	@$(READY) && cargo build --release && scripts/next-steps.sh && exec target/release/qbc serve
+
+dist: ## build the program as it ships, optimised over all crates: target/dist/qbc
+	@$(READY) && cargo build --profile dist --bin qbc
 
 demo: ## build and start a cluster of four nodes with chains that live, and the page to look at; Ctrl-C ends it all
 	@$(READY) && cargo build --release && exec target/release/qbc demo
@@ -35,16 +38,16 @@ bench: ## criterion benches of the pure parts, leap and proof over the real stor
 	@$(READY) && cargo bench
 
 bench-pipeline: ## QBC against the bare pipeline in one run, with ratios
-	@$(READY) && cargo build --release --bins --examples && scripts/bench-pipeline.sh
+	@$(READY) && cargo build --profile dist --bin qbc --example bare_pipeline && scripts/bench-pipeline.sh
 
 bench-content: ## bytes, JSON with a schema and without, transfers in one run, with ratios
-	@$(READY) && cargo build --release --bins && scripts/bench-content.sh
+	@$(READY) && cargo build --profile dist --bin qbc && scripts/bench-content.sh
 
 bench-cluster: ## three nodes against one, failover, hand-over, idle cost, many groups, catch-up
-	@$(READY) && cargo build --release --bins && scripts/bench-cluster.py target/release/qbc
+	@$(READY) && cargo build --profile dist --bin qbc && scripts/bench-cluster.py target/dist/qbc
 
 bench-peers: ## QBC and PostgreSQL, Redis, etcd, NATS JetStream, UmaDB, immudb in one run, with ratios; installs what is missing
-	@$(READY) && cargo build --release --bins && scripts/bench-peers.py --qbc target/release/qbc
+	@$(READY) && cargo build --profile dist --bin qbc && scripts/bench-peers.py --qbc target/dist/qbc
 
 bench-scale: ## a million chains and a chain of 100 million transactions (50 GB); smaller: QBC_BENCH='--chains 100000 --transactions 2000000'
-	@$(READY) && cargo build --release --bins && scripts/bench-scale.py target/release/qbc $(QBC_BENCH)
+	@$(READY) && cargo build --profile dist --bin qbc && scripts/bench-scale.py target/dist/qbc $(QBC_BENCH)

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${1:-5} seconds=${2:-4} callers=${3:-4 16}
-bin=${QBC_BIN:-target/release/qbc}
+bin=${QBC_BIN:-target/dist/qbc}
 work=$(mktemp -d "${BENCH_DIR:-${TMPDIR:-/tmp}}/qbc-bench.XXXXXX")
 server=
 stop() { [ -z "$server" ] || { kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; server=; }; }

@@ -29,7 +29,7 @@ from peers.server import Syncs
 from peers.umadb import UmaDb
 
 PEERS = (Postgres, Redis, Etcd, Nats, UmaDb, ImmuDb)
-SHIPPED = pathlib.Path(__file__).parent.parent / "target" / "release" / "qbc"
+SHIPPED = pathlib.Path(__file__).parent.parent / "target" / "dist" / "qbc"
 # Of the look at syncs: strace slows what it watches.
 WATCHED_S = 1
 

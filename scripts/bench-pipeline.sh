@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${1:-5} seconds=${2:-4}
-bin=target/release
+bin=target/dist
 work=$(mktemp -d "${BENCH_DIR:-${TMPDIR:-/tmp}}/qbc-bench.XXXXXX")
 server=
 stop() { [ -z "$server" ] || { kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; server=; }; }

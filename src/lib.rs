@@ -14,7 +14,6 @@
 //! | `store` | 2 | RocksDB: key families, batches, snapshots, the synced position |
 //! | `engine` | 3 | the state machine: command to outcome |
 //! | `consensus` | 4 | Raft groups, the log writer |
-//! | `peer` | 5 | members talk: who is believed, how another is reached |
 //! | `seal` | 5 | timers that seal pools, threads that mine |
 //! | `peer` | 5 | links between nodes, who is believed to be one |
 //! | `service` | 6 | the gRPC face |

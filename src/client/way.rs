@@ -11,15 +11,20 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{Request, Response, Uri};
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use tokio::net::TcpStream;
 use tonic::{
     Status,
     body::Body,
     transport::{Channel, Endpoint, Error},
 };
-use tower::{Service, ServiceExt};
+use tower::{BoxError, Service, ServiceExt, service_fn};
 
-use crate::client::{ClientError, error::deepest};
+use crate::{
+    client::{ClientError, error::deepest},
+    peer::Cork,
+};
 
 /// Nodes that one client may be given.
 const NODES_MAX: usize = 16;
@@ -50,10 +55,12 @@ impl Way {
         }
         let mut failures = Vec::new();
         for (at, (endpoint, builder)) in builders.iter().enumerate() {
-            match builder.connect().await {
+            match builder.connect_with_connector(service_fn(dial)).await {
                 Ok(channel) => {
-                    let mut nodes: Vec<_> =
-                        builders.iter().map(|(_, b)| b.connect_lazy()).collect();
+                    let lazy = |(_, builder): &(_, Endpoint)| {
+                        builder.connect_with_connector_lazy(service_fn(dial))
+                    };
+                    let mut nodes: Vec<_> = builders.iter().map(lazy).collect();
                     nodes[at] = channel;
                     return Ok(Self {
                         nodes: nodes.into(),
@@ -114,6 +121,14 @@ pub fn endpoints(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim)
 }
 
+/// Connects; calls of one moment leave together.
+async fn dial(uri: Uri) -> Result<TokioIo<Cork<TcpStream>>, BoxError> {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    let stream = connector.oneshot(uri).await?;
+    Ok(TokioIo::new(Cork::new(stream.into_inner())))
+}
+
 /// A connection with the windows that bulk traffic needs.
 fn builder(endpoint: &str, deadline: Duration) -> Result<Endpoint, ClientError> {
     let bad = |e: &dyn std::fmt::Display| {
@@ -124,7 +139,6 @@ fn builder(endpoint: &str, deadline: Duration) -> Result<Endpoint, ClientError> 
         return Err(bad(&"only http is spoken here"));
     }
     Ok(builder
-        .tcp_nodelay(true)
         .connect_timeout(deadline)
         .http2_keep_alive_interval(SIGN_OF_LIFE)
         .keep_alive_timeout(SIGN_OF_LIFE)

@@ -97,17 +97,29 @@ type Waiting = Vec<(
     OwnedSemaphorePermit,
 )>;
 
-/// The leader stamps its clock into the entry: apply has none.
+/// The leader stamps its clock into the entry: apply has none. A large command mostly comes alone, and is not copied.
 fn encode(proposals: Vec<Proposal>, now_ms: u64) -> (Vec<u8>, Waiting) {
-    let bytes = proposals
+    let bytes: usize = proposals
         .iter()
         .map(|proposal| proposal.command.len())
         .sum();
-    let mut writer = CommandWriter::new(now_ms, bytes);
     let mut waiting = Vec::with_capacity(proposals.len());
-    for proposal in proposals {
-        writer.push(&proposal.command);
-        waiting.push((proposal.answer, proposal.room));
+    let mut writer: Option<CommandWriter> = None;
+    for Proposal {
+        command,
+        answer,
+        room,
+    } in proposals
+    {
+        match &mut writer {
+            Some(writer) => writer.push(&command),
+            None => {
+                let more = bytes - command.len();
+                writer = Some(CommandWriter::beginning_with(now_ms, command, more));
+            }
+        }
+        waiting.push((answer, room));
     }
+    let writer = writer.unwrap_or_else(|| CommandWriter::new(now_ms, 0));
     (writer.finish(), waiting)
 }

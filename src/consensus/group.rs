@@ -67,9 +67,12 @@ pub enum ProposeError {
     Unavailable(String),
 }
 
-/// One group on this node. Clones share it.
+/// One group on this node. Clones share it: every call takes one.
 #[derive(Clone)]
-pub struct Group {
+pub struct Group(Arc<Running>);
+
+/// A replica at work.
+struct Running {
     id: GroupId,
     replica: u64,
     raft: Raft,
@@ -81,7 +84,7 @@ pub struct Group {
     /// From then on it is bound by nothing that it answered before it was opened.
     free_at: Instant,
     /// Ended with the last clone.
-    _tasks: Arc<Tasks>,
+    _tasks: Tasks,
 }
 
 /// Tasks of a group, ended with it.
@@ -148,7 +151,7 @@ impl Group {
             tokio::spawn(tell_committed(raft.clone(), machine.reached(), log.clone())),
             tokio::spawn(stand_from(raft.clone(), free_at)),
         ];
-        Ok(Self {
+        Ok(Self(Arc::new(Running {
             id,
             replica: slots.replica,
             raft,
@@ -158,28 +161,28 @@ impl Group {
             queue,
             shared,
             free_at,
-            _tasks: Arc::new(Tasks(tasks)),
-        })
+            _tasks: Tasks(tasks),
+        })))
     }
 
     /// The group.
     pub fn id(&self) -> GroupId {
-        self.id
+        self.0.id
     }
 
     /// This replica's Raft id.
     pub fn replica(&self) -> u64 {
-        self.replica
+        self.0.replica
     }
 
     /// The engine, for reads of applied state.
     pub fn engine(&self) -> Arc<Engine> {
-        self.machine.engine()
+        self.0.machine.engine()
     }
 
     /// The newest applied log index, and word of each new one.
     pub fn reached(&self) -> watch::Receiver<u64> {
-        self.machine.reached()
+        self.0.machine.reached()
     }
 
     /// Proposes a command and waits until it is durable and applied.
@@ -187,6 +190,7 @@ impl Group {
         let bytes = command.len();
         let units = (bytes / ROOM_UNIT + 1) as u32;
         let room = self
+            .0
             .shared
             .room
             .clone()
@@ -194,7 +198,8 @@ impl Group {
             .map_err(|_| ProposeError::Busy)?;
         let (answer, wait) = oneshot::channel();
         let stopped = || ProposeError::Unavailable("it is stopping".into());
-        self.queue
+        self.0
+            .queue
             .send(Proposal {
                 command,
                 answer,
@@ -204,7 +209,7 @@ impl Group {
             .map_err(|_| stopped())?;
         let decided = self.decided(wait).await;
         if decided.is_ok() {
-            self.shared.pace.wrote(bytes);
+            self.0.shared.pace.wrote(bytes);
         }
         decided
     }
@@ -236,7 +241,7 @@ impl Group {
     /// True while this replica leads and a majority has acknowledged that a moment ago.
     fn may_decide(&self) -> bool {
         let (leads, recent) = {
-            let metrics = self.raft.metrics();
+            let metrics = self.0.raft.metrics();
             let metrics = metrics.borrow_watched();
             let acked = metrics.last_quorum_acked.as_ref();
             let recent = acked.is_some_and(|at| at.elapsed() < QUORUM_SILENT_MAX);
@@ -248,7 +253,7 @@ impl Group {
 
     /// True while this replica leads, by what it knows.
     pub fn leads(&self) -> bool {
-        leads(&self.raft)
+        leads(&self.0.raft)
     }
 
     /// The node that leads, by what this replica knows, and the term. A leader that no majority answers leads nobody.
@@ -256,7 +261,7 @@ impl Group {
         if self.leads() && !self.may_decide() {
             return None;
         }
-        let metrics = self.raft.metrics();
+        let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
         let leader = metrics.current_leader?;
         Some((node_of(leader), metrics.current_term))
@@ -264,7 +269,7 @@ impl Group {
 
     /// Entries of this replica's log that are not applied yet; and, where it leads, how many the slowest replica lacks.
     pub fn lag(&self) -> (u64, Option<u64>) {
-        let metrics = self.raft.metrics();
+        let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
         let last = metrics.last_log_index.unwrap_or(0);
         let applied = metrics.last_applied.map_or(0, |id| id.index);
@@ -278,7 +283,7 @@ impl Group {
 
     /// How far a reader must have applied to see everything acknowledged before now. Of the leader only.
     pub async fn read_index(&self) -> Result<u64, ProposeError> {
-        match self.raft.get_read_log_id(ReadPolicy::LeaseRead).await {
+        match self.0.raft.get_read_log_id(ReadPolicy::LeaseRead).await {
             // Held after the index was taken: until then nobody else decided anything.
             Ok((read, _)) if self.has_lease() => Ok(read.index()),
             Ok(_) | Err(RaftError::APIError(_)) => Err(ProposeError::NotLeader),
@@ -288,11 +293,12 @@ impl Group {
 
     /// True while nobody else can lead.
     fn has_lease(&self) -> bool {
-        let metrics = self.raft.metrics();
+        let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
         let voters = metrics.membership_config.membership().get_joint_config();
-        self.lease
-            .holds(self.replica, &metrics.vote, voters, Instant::now())
+        self.0
+            .lease
+            .holds(self.0.replica, &metrics.vote, voters, Instant::now())
     }
 
     /// Waits until the log is applied up to an index; not for ever on a replica that was closed meanwhile.
@@ -317,12 +323,13 @@ impl Group {
                 && metrics.last_applied.map(|id| id.index) == metrics.last_log_index
         };
         let wait = self
+            .0
             .raft
             .wait(Some(LEAD_DEADLINE))
             .metrics(ready, "leads with all applied")
             .await;
         wait.map(drop).map_err(|error| GroupsError::Start {
-            group: self.id.0,
+            group: self.0.id.0,
             why: error.to_string(),
         })
     }
@@ -330,49 +337,49 @@ impl Group {
     /// Makes this replica the only member of a group that nobody ever led.
     pub(super) async fn initialize(&self) -> Result<(), GroupsError> {
         let failed = |why: String| GroupsError::Start {
-            group: self.id.0,
+            group: self.0.id.0,
             why,
         };
-        let known = self.raft.is_initialized().await;
+        let known = self.0.raft.is_initialized().await;
         if known.map_err(|error| failed(error.to_string()))? {
             return Ok(());
         }
-        let only = BTreeSet::from([self.replica]);
-        let made = self.raft.initialize(only).await;
+        let only = BTreeSet::from([self.0.replica]);
+        let made = self.0.raft.initialize(only).await;
         made.map_err(|error| failed(error.to_string()))
     }
 
     /// True when nobody but this replica votes: then nothing has to be waited for at start.
     pub(super) fn votes_alone(&self) -> bool {
-        self.raft.voter_ids().eq([self.replica])
+        self.0.raft.voter_ids().eq([self.0.replica])
     }
 
     /// False while it may have promised a leader, before it was opened, to vote for nobody else.
     pub(super) fn may_vote(&self) -> bool {
-        Instant::now() >= self.free_at
+        Instant::now() >= self.0.free_at
     }
 
     /// Leads at once where nobody else votes.
     pub(super) async fn elect_alone(&self) {
         if self.votes_alone() && !self.leads() {
-            let _ = self.raft.trigger().elect(false).await;
+            let _ = self.0.raft.trigger().elect(false).await;
         }
     }
 
     /// Why Raft stopped on this replica, if it did.
     pub(super) fn stopped(&self) -> Option<String> {
-        let metrics = self.raft.metrics();
+        let metrics = self.0.raft.metrics();
         let running = &metrics.borrow_watched().running_state;
         running.as_ref().err().map(ToString::to_string)
     }
 
     pub(super) fn raft(&self) -> &Raft {
-        &self.raft
+        &self.0.raft
     }
 
     /// Log index up to which each other member has everything, as the leader knows it.
     pub(super) fn matched(&self) -> BTreeMap<u64, u64> {
-        let metrics = self.raft.metrics();
+        let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
         let replication = metrics.replication.iter().flatten();
         replication
@@ -401,7 +408,7 @@ impl Group {
 
     /// The newest membership, if it is committed.
     fn committed_membership(&self) -> Option<Arc<StoredMembership>> {
-        let metrics = self.raft.metrics();
+        let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
         let stored = &metrics.membership_config;
         let committed = stored.log_id() == metrics.committed_membership_config.log_id();
@@ -410,7 +417,7 @@ impl Group {
 
     /// Voters and learners for show, also in the middle of a change.
     pub fn members(&self) -> (Vec<u64>, Vec<u64>) {
-        let metrics = self.raft.metrics();
+        let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
         let voters: BTreeSet<u64> = membership.voter_ids().map(node_of).collect();
@@ -420,35 +427,35 @@ impl Group {
 
     /// Hands leadership to a replica and waits until it is away.
     pub(super) async fn hand_over(&self, to: u64) -> bool {
-        if self.raft.trigger().transfer_leader(to).await.is_err() {
+        if self.0.raft.trigger().transfer_leader(to).await.is_err() {
             return false;
         }
         let away = |metrics: &openraft::RaftMetrics<super::Types>| {
             metrics.state != ServerState::Leader && metrics.current_leader == Some(to)
         };
-        let wait = self.raft.wait(Some(HAND_OVER_MAX));
+        let wait = self.0.raft.wait(Some(HAND_OVER_MAX));
         wait.metrics(away, "another replica leads").await.is_ok()
     }
 
     /// Tells the other replicas that this one leads.
     pub(super) async fn beat(&self) {
         // A replica that stopped has nothing to say.
-        let _ = self.raft.trigger().heartbeat().await;
+        let _ = self.0.raft.trigger().heartbeat().await;
     }
 
     /// Stops the replica; what was acknowledged is durable.
     pub(super) async fn stop(&self) {
-        let _ = self.raft.shutdown().await;
+        let _ = self.0.raft.shutdown().await;
     }
 
     /// Where the log lies.
     pub(super) fn log_slot(&self) -> Slot {
-        self.log.slot()
+        self.0.log.slot()
     }
 
     /// True unless this replica leads and knows of a member that lacks entries up to an index.
     pub(super) fn all_have(&self, index: u64) -> bool {
-        let metrics = self.raft.metrics();
+        let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
         let mut matched = metrics.replication.iter().flatten();
         matched.all(|(_, id)| id.as_ref().is_some_and(|id| id.index >= index))
@@ -458,14 +465,14 @@ impl Group {
     /// reads there.
     pub(super) async fn cut(&self, upto: u64) {
         // A replica that stopped is asked for nothing.
-        if self.raft.trigger().snapshot().await.is_ok() {
-            let _ = self.raft.trigger().purge_log(upto).await;
+        if self.0.raft.trigger().snapshot().await.is_ok() {
+            let _ = self.0.raft.trigger().purge_log(upto).await;
         }
     }
 
     /// The log's newest index.
     pub(super) fn newest_index(&self) -> u64 {
-        self.log.newest_index().unwrap_or(0)
+        self.0.log.newest_index().unwrap_or(0)
     }
 }
 

@@ -227,6 +227,12 @@ pub fn begins_entry(command: &[u8]) -> bool {
     command.first() == Some(&FORK)
 }
 
+fn head(time_ms: u64) -> [u8; 9] {
+    let mut head = [VERSION; 9];
+    head[1..].copy_from_slice(&time_ms.to_be_bytes());
+    head
+}
+
 /// Writes an entry. Commands of many clients share one.
 #[derive(Debug)]
 pub struct CommandWriter {
@@ -238,9 +244,19 @@ impl CommandWriter {
     /// An entry without commands yet.
     pub fn new(time_ms: u64, capacity: usize) -> Self {
         let mut bytes = Vec::with_capacity(capacity + 16);
-        bytes.push(VERSION);
-        bytes.extend_from_slice(&time_ms.to_be_bytes());
+        bytes.extend_from_slice(&head(time_ms));
         Self { bytes, count: 0 }
+    }
+
+    /// An entry that begins with a command, in the command's own buffer; so many bytes are to come.
+    pub fn beginning_with(time_ms: u64, mut encoded: Vec<u8>, more: usize) -> Self {
+        let head = head(time_ms);
+        encoded.reserve(head.len() + more);
+        encoded.splice(0..0, head);
+        Self {
+            bytes: encoded,
+            count: 1,
+        }
     }
 
     /// Commands so far.

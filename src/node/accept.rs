@@ -23,7 +23,7 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-use crate::peer::{PeerInfo, PeerStream, Trust};
+use crate::peer::{Cork, PeerInfo, PeerStream, Trust};
 
 /// Connections at most, however many files the system allows.
 const CONNECTIONS_MAX: usize = 65_536;
@@ -137,7 +137,7 @@ async fn enter(
             address: Some(address),
             tls: stream.is_tls(),
         },
-        stream,
+        stream: Cork::new(stream),
         greeting: Some((late, GREETING_BYTES)),
         life: web.then(|| Box::pin(sleep(WEB_MAX))),
         _place: place,
@@ -174,7 +174,8 @@ fn too_late() -> io::Error {
 /// A connection that has a place.
 pub struct Connection {
     info: PeerInfo,
-    stream: PeerStream,
+    /// Answers of one moment leave together.
+    stream: Cork<PeerStream>,
     /// Until the greeting is whole: when it must be, and the bytes that are missing.
     greeting: Option<(Pin<Box<Sleep>>, usize)>,
     /// Of HTTP/1: when it ends, whatever it does. Each word from here puts it off.

@@ -488,8 +488,9 @@ impl Node {
         let (plain, served) = Plain::new(routes.clone(), self.server_stop.subscribe());
         self.plain = Some(served);
         let connections = plain.take(connections);
-        let router = Service::server().add_routes(routes);
-        let serving = router.serve_with_incoming_shutdown(connections, stopped);
+        let front = service.in_front_of(routes);
+        let server = Service::server();
+        let serving = server.serve_with_incoming_shutdown(front, connections, stopped);
         self.server = Some(tokio::spawn(serving));
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! port (`consensus::Peers`) the links are.
 
 mod contact;
+mod cork;
 mod dial;
 mod door;
 mod link;
@@ -12,6 +13,7 @@ mod stream;
 mod trust;
 
 pub use contact::{ClusterContact, ContactError};
+pub use cork::Cork;
 pub use door::PeerDoor;
 pub use links::{Connect, Identity, Inbound, Links};
 pub use stream::PeerStream;

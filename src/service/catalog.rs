@@ -91,16 +91,13 @@ impl Catalog {
         }
     }
 
-    /// The chain of a name as a client wrote it.
+    /// The chain of a name as a client wrote it. One whose group this node holds no more is looked for again: the group of
+    /// its name, which may be here, tells where it is.
     pub fn find(&self, name: &str) -> Result<Arc<Known>, Status> {
-        if let Some(known) = self
-            .known
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(name)
-        {
-            self.still_whole(known)?;
-            return asked_there(name, known.clone());
+        if let Some((known, group)) = self.known_here(name) {
+            let damage = group.engine().damage(known.no);
+            damage.map_or(Ok(()), |damage| Err(status::of_rejection(&damage)))?;
+            return asked_there(name, known);
         }
         let known = Arc::new(self.load(name)?);
         self.known
@@ -108,6 +105,20 @@ impl Catalog {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(name, known.clone());
         asked_there(name, known)
+    }
+
+    fn known_here(&self, name: &str) -> Option<(Arc<Known>, Group)> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get(name)?;
+        let group = self.groups.get(known.group)?;
+        Some((known.clone(), group))
+    }
+
+    /// The group of a chain in use, wherever it lives; none of others: then it is that of the name, which is hashed for it.
+    pub fn home(&self, name: &str) -> Option<GroupId> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get(name).map(|known| known.group);
+        known.or_else(|| self.homes.of(name))
     }
 
     /// This node's replica of the group that the chain lives in.
@@ -134,11 +145,6 @@ impl Catalog {
             )
         })?;
         Ok(Some(schema))
-    }
-
-    fn still_whole(&self, known: &Known) -> Result<(), Status> {
-        let damage = self.group(known)?.engine().damage(known.no);
-        damage.map_or(Ok(()), |damage| Err(status::of_rejection(&damage)))
     }
 
     fn load(&self, text: &str) -> Result<Known, Status> {

@@ -17,6 +17,7 @@ mod drive;
 mod edge;
 mod export;
 mod fork;
+mod front;
 mod history;
 mod info;
 mod inject;
@@ -155,12 +156,7 @@ impl Service {
             .add_service(web.layer(health))
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
-            .add_service(
-                web.layer(Edge(
-                    chain_service_server::ChainServiceServer::new(self.clone())
-                        .max_decoding_message_size(MESSAGE_BYTES_MAX),
-                )),
-            )
+            .add_service(web.layer(Edge(self.chains())))
             .add_service(
                 web.layer(Edge(
                     proof_service_server::ProofServiceServer::new(self.clone())

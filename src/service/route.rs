@@ -173,10 +173,12 @@ impl Service {
         chain: &str,
         deadline: Option<Deadline>,
     ) -> Result<Route, Status> {
-        let name = ChainName::parse(chain).map_err(|error| status::of_name("chain", &error))?;
-        let group = match self.catalog.homes.of(chain) {
+        let group = match self.catalog.home(chain) {
             Some(group) => group,
-            None => self.owner(&name)?,
+            None => {
+                let name = ChainName::parse(chain);
+                self.owner(&name.map_err(|error| status::of_name("chain", &error))?)?
+            }
         };
         Ok(Route {
             method,

@@ -85,9 +85,23 @@ fn takes_direct_io(dir: &Path) -> bool {
 /// Values of transactions from this size on lie apart from their keys.
 const BLOB_BYTES_MIN: u64 = 64;
 
+/// Tables at the bottom are not written anew only to take the sequence numbers out of their keys: under load a whole thread
+/// did that. RocksDB waits so long with it, in seconds; the binding has no name for it.
+const TABLES_STAY: &str = "bottommost_file_compaction_delay=4294967295";
+
+fn options_of(cf: Cf) -> Options {
+    // Nothing of it is ever deleted but on request, and then it is compacted on request (`Store::scour`).
+    if cf == Cf::Tx
+        && let Ok(options) = Options::default().get_options_from_string(TABLES_STAY)
+    {
+        return options;
+    }
+    Options::default()
+}
+
 /// Of a family.
 pub(super) fn family_options(cf: Cf, cache: &Cache) -> Options {
-    let mut options = Options::default();
+    let mut options = options_of(cf);
     options.set_compression_type(DBCompressionType::None);
     options.set_write_buffer_size(write_buffer_bytes(cf));
     options.set_max_write_buffer_number(4);
@@ -114,4 +128,15 @@ pub(super) fn family_options(cf: Cf, cache: &Cache) -> Options {
     table.set_pin_top_level_index_and_filter(true);
     options.set_block_based_table_factory(&table);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rocksdb_knows_the_option_that_the_binding_has_no_name_for() {
+        let read = Options::default().get_options_from_string(TABLES_STAY);
+        assert!(read.is_ok(), "{:?}", read.err());
+    }
 }

@@ -5,8 +5,11 @@ use std::{
     borrow::Cow,
     cell::RefCell,
     collections::HashMap,
+    num::NonZero,
     ops::ControlFlow,
+    panic,
     sync::{Arc, Mutex, PoisonError},
+    thread,
 };
 
 use super::{
@@ -25,6 +28,8 @@ const MIDDLE_LEVEL: u8 = 4;
 const MIDDLE_RUN: usize = 1 << MIDDLE_LEVEL;
 /// The byte that ends a tile with a middle. Tiles without one end with their last hash.
 const HAS_MIDDLE: u8 = MIDDLE_RUN as u8;
+/// Pairs of one level from which on all cores hash it: less takes no longer than to wake them.
+const SHARED_PAIRS: usize = 1 << 14;
 /// Tiles of history trees kept since the last change of generation, some 16 KiB each, and as many of the one before it.
 const KEPT_MAX: usize = 256;
 
@@ -71,7 +76,7 @@ impl QuantTree {
             if level.len() % 2 == 1 {
                 peaks.push(level[level.len() - 1]);
             }
-            let next = alg.node_each(&level);
+            let next = nodes_above(alg, &level);
             let below = std::mem::replace(&mut level, Cow::Owned(next));
             match number % TILE_LEVELS {
                 0 if number > 0 => upper.push(below.into_owned()),
@@ -108,6 +113,32 @@ impl QuantTree {
             }
         }
     }
+}
+
+/// The nodes over pairs of hashes; of very many by all cores, for somebody waits for it.
+fn nodes_above(alg: HashAlg, level: &[Hash]) -> Vec<Hash> {
+    let pairs = level.len() / 2;
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    if pairs < SHARED_PAIRS || cores == 1 {
+        return alg.node_each(level);
+    }
+    let parts: Vec<&[Hash]> = level.chunks(pairs.div_ceil(cores) * 2).collect();
+    thread::scope(|scope| {
+        let (own, others) = parts.split_at(1);
+        let others: Vec<_> = others
+            .iter()
+            .map(|part| scope.spawn(|| alg.node_each(part)))
+            .collect();
+        let mut nodes = Vec::with_capacity(pairs);
+        nodes.extend(alg.node_each(own[0]));
+        for other in others {
+            match other.join() {
+                Ok(hashes) => nodes.extend(hashes),
+                Err(panic) => panic::resume_unwind(panic),
+            }
+        }
+        nodes
+    })
 }
 
 impl Tile<'_> {

@@ -8,7 +8,11 @@ use std::{
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::{fleet::WHOLE_MAX, process::Ran, story::Story};
+use crate::{
+    fleet::{Options, View, WHOLE_MAX},
+    process::Ran,
+    story::Story,
+};
 
 const POLL: Duration = Duration::from_millis(50);
 /// How soon all nodes show what one was told, on a busy machine.
@@ -52,7 +56,7 @@ async fn any_node_finds_a_fork_whatever_group_its_name_belongs_to() {
     well(&story, slots[0], "bang root --content text").await;
     inject(&story, slots[1], "root", "shared").await;
     well(&story, slots[2], "leap root").await;
-    // Sixteen groups: of six names nearly all belong to others than the parent's.
+    // Four groups: of six names most belong to others than the parent's.
     let names: Vec<String> = (0..6).map(|number| format!("copy-{number}")).collect();
     for (at, name) in names.iter().enumerate() {
         let fork = format!("fork root {name} --at 1");
@@ -106,6 +110,58 @@ async fn found_by_all(story: &Story, slots: &[usize], names: &[String]) {
             }
         }
     }
+}
+
+/// So many chains that a node which joins makes others give up the groups of some, and goes on without those of their names.
+const FAMILIES: usize = 8;
+const FORKS: usize = 5;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_gave_up_a_chain_still_tells_newcomers_where_it_is() {
+    let options = Options::default().with("QBC_GROUPS", "16");
+    let mut story = Story::with(4, options, "a_node_that_gave_up_a_chain").await;
+    let slots = story.fleet.slots();
+    let mut names = Vec::new();
+    for family in 0..FAMILIES {
+        let root = format!("root-{family}");
+        well(&story, slots[0], &format!("bang {root} --content text")).await;
+        for number in 0..FORKS {
+            let name = format!("copy-{family}-{number}");
+            let fork = format!("fork {root} {name} --at 0");
+            well(&story, slots[number % 4], &fork).await;
+            names.push(name);
+        }
+    }
+    // Every node with a replica has used them.
+    for slot in &slots {
+        for name in &names {
+            in_the_end(&story, *slot, &format!("chain {name}")).await;
+        }
+    }
+    let held = |view: &View| -> Vec<Vec<u32>> {
+        let nodes = view.nodes.iter();
+        nodes.map(|node| node.groups_held.clone()).collect()
+    };
+    let before = held(&view(&story, slots[0]).await);
+    let newcomer = story.fleet.add(&mut story.chance).await.unwrap();
+    story.fleet.whole(WHOLE_MAX).await.unwrap();
+    let after = held(&view(&story, newcomer).await);
+    let gave_up = before.iter().zip(&after).any(|(before, after)| {
+        let lost = |group: &&u32| !after.contains(group);
+        before.iter().any(|group| lost(&group))
+    });
+    assert!(gave_up, "{before:?}, then {after:?}");
+    for name in &names {
+        let shown = well(&story, newcomer, &format!("chain {name}")).await;
+        assert_eq!(shown["transactions"], 0, "{shown}");
+        inject(&story, newcomer, name, name).await;
+    }
+    story.ends_well().await;
+}
+
+async fn view(story: &Story, slot: usize) -> View {
+    let view = story.fleet.doors.discover(slot, SHOWN_MAX).await;
+    view.expect("a node that is up tells")
 }
 
 /// The newest head is final: the verb has verified the signatures of two nodes on it.
