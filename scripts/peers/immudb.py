@@ -1,4 +1,4 @@
-"""immudb: a Set of one new key, and of a thousand; with and without waiting for the index."""
+"""immudb: a Set of one new key, and of a thousand; keys that grow and keys here and there; with and without waiting for the index."""
 
 import re
 
@@ -43,6 +43,7 @@ class ImmuDb(Peer):
         return [
             Way("immudb Set", SINGLE, load("immudb"), layer, "yes", proof),
             Way("immudb Set of 1000", BATCHES, load("immudb"), layer, "yes", proof),
+            Way("immudb Set of 1000, keys spread", BATCHES, load("immudb-spread"), layer, "yes", proof),
             Way("immudb Set, index not awaited", SINGLE, load("immudb-no-wait"), layer, "no", proof),
             Way("immudb Set of 1000, index not awaited", BATCHES, load("immudb-no-wait"), layer, "no", proof),
         ]

@@ -15,6 +15,7 @@ ASKED = (
     ("PostgreSQL COPY of 1000 rows", BATCHES, 1.0),
     ("Redis XADD, pipelines of 1000", BATCHES, 0.7),
     ("immudb Set of 1000", BATCHES, 5.0),
+    ("immudb Set of 1000, keys spread", BATCHES, 5.0),
 )
 
 

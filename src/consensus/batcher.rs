@@ -45,38 +45,39 @@ pub(super) async fn run(raft: Raft, mut waiting: mpsc::Receiver<Proposal>, clock
         };
         // Tasks that are ready now may add their command first: larger entries without waiting for anyone.
         tokio::task::yield_now().await;
-        let proposals = gather(first, &mut waiting, &mut left);
-        tokio::spawn(propose(raft.clone(), proposals, permit, clock()));
+        let others = gather(&first, &mut waiting, &mut left);
+        tokio::spawn(propose(raft.clone(), (first, others), permit, clock()));
     }
 }
 
+/// What joins a command in its entry.
 fn gather(
-    first: Proposal,
+    first: &Proposal,
     waiting: &mut mpsc::Receiver<Proposal>,
     left: &mut Option<Proposal>,
 ) -> Vec<Proposal> {
     let mut bytes = first.command.len();
-    let mut proposals = vec![first];
-    while proposals.len() < ENTRY_COMMANDS {
+    let mut others = Vec::new();
+    while others.len() + 1 < ENTRY_COMMANDS {
         let Ok(next) = waiting.try_recv() else { break };
         if bytes + next.command.len() > ENTRY_BYTES || begins_entry(&next.command) {
             *left = Some(next);
             break;
         }
         bytes += next.command.len();
-        proposals.push(next);
+        others.push(next);
     }
-    proposals
+    others
 }
 
 async fn propose(
     raft: Raft,
-    proposals: Vec<Proposal>,
+    (first, others): (Proposal, Vec<Proposal>),
     _in_flight: OwnedSemaphorePermit,
     now_ms: u64,
 ) {
-    counts().entry_commands.observe(proposals.len() as f64);
-    let (entry, waiting) = encode(proposals, now_ms);
+    counts().entry_commands.observe((1 + others.len()) as f64);
+    let (entry, waiting) = encode(first, others, now_ms);
     match raft.client_write(EntryBytes(Bytes::from(entry))).await {
         Ok(response) => {
             for (answer, outcome) in waiting.into_iter().zip(response.data.0) {
@@ -98,28 +99,14 @@ type Waiting = Vec<(
 )>;
 
 /// The leader stamps its clock into the entry: apply has none. A large command mostly comes alone, and is not copied.
-fn encode(proposals: Vec<Proposal>, now_ms: u64) -> (Vec<u8>, Waiting) {
-    let bytes: usize = proposals
-        .iter()
-        .map(|proposal| proposal.command.len())
-        .sum();
-    let mut waiting = Vec::with_capacity(proposals.len());
-    let mut writer: Option<CommandWriter> = None;
-    for Proposal {
-        command,
-        answer,
-        room,
-    } in proposals
-    {
-        match &mut writer {
-            Some(writer) => writer.push(&command),
-            None => {
-                let more = bytes - command.len();
-                writer = Some(CommandWriter::beginning_with(now_ms, command, more));
-            }
-        }
-        waiting.push((answer, room));
+fn encode(first: Proposal, others: Vec<Proposal>, now_ms: u64) -> (Vec<u8>, Waiting) {
+    let more = others.iter().map(|proposal| proposal.command.len()).sum();
+    let mut waiting = Vec::with_capacity(1 + others.len());
+    waiting.push((first.answer, first.room));
+    let mut writer = CommandWriter::beginning_with(now_ms, first.command, more);
+    for proposal in others {
+        writer.push(&proposal.command);
+        waiting.push((proposal.answer, proposal.room));
     }
-    let writer = writer.unwrap_or_else(|| CommandWriter::new(now_ms, 0));
     (writer.finish(), waiting)
 }

@@ -89,10 +89,6 @@ impl GroupsError {
 }
 
 /// A replica of this node.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one for each group of the node, and nearly all are open"
-)]
 pub(super) enum Held {
     /// At work.
     Open(Group),

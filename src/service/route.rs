@@ -173,12 +173,11 @@ impl Service {
         chain: &str,
         deadline: Option<Deadline>,
     ) -> Result<Route, Status> {
-        let group = match self.catalog.home(chain) {
-            Some(group) => group,
-            None => {
-                let name = ChainName::parse(chain);
-                self.owner(&name.map_err(|error| status::of_name("chain", &error))?)?
-            }
+        let group = if let Some(group) = self.catalog.home(chain) {
+            group
+        } else {
+            let name = ChainName::parse(chain);
+            self.owner(&name.map_err(|error| status::of_name("chain", &error))?)?
         };
         Ok(Route {
             method,

@@ -1,4 +1,4 @@
-//! immudb: one Set of as many new keys as a request has payloads, with or without waiting for the index.
+//! immudb: one Set of as many new keys as a request has payloads, that grow or not, with or without waiting for the index.
 
 use std::sync::{
     Arc,
@@ -28,6 +28,7 @@ pub struct ImmuDb {
     session: MetadataValue<Ascii>,
     next: Arc<AtomicU64>,
     no_wait: bool,
+    keys: Keys,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -68,8 +69,30 @@ struct TxHeader {
     id: u64,
 }
 
+/// What keys are like.
+#[derive(Clone, Copy)]
+pub enum Keys {
+    /// Each is greater than the ones before.
+    Grow,
+    /// Anywhere among the others, as ids mostly are: the same numbers, times an odd one.
+    Spread,
+}
+
+impl Keys {
+    fn of(self, number: u64) -> Bytes {
+        match self {
+            Self::Grow => key(number),
+            Self::Spread => key(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        }
+    }
+}
+
 /// All of them in one session: a server takes a hundred at most.
-pub async fn callers(port: u16, clients: usize, wait: bool) -> Result<Vec<ImmuDb>, Failure> {
+pub async fn callers(
+    port: u16,
+    clients: usize,
+    (keys, wait): (Keys, bool),
+) -> Result<Vec<ImmuDb>, Failure> {
     let mut ways = ways(port, clients).await?;
     let open = Request::new(OpenSession {
         username: Bytes::from_static(USER),
@@ -84,6 +107,7 @@ pub async fn callers(port: u16, clients: usize, wait: bool) -> Result<Vec<ImmuDb
         way,
         session: session.clone(),
         next: Arc::clone(&next),
+        keys,
         no_wait: !wait,
     };
     Ok(ways.into_iter().map(caller).collect())
@@ -95,7 +119,7 @@ impl Caller for ImmuDb {
             .next
             .fetch_add(payloads.len() as u64, Ordering::Relaxed);
         let entry = |(number, payload): (u64, &Bytes)| KeyValue {
-            key: key(number),
+            key: self.keys.of(number),
             value: payload.clone(),
         };
         let mut request = Request::new(Set {

@@ -21,7 +21,7 @@ use postgres::How;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str = "usage: qbc-peer-load WAY PORT CLIENTS BATCH WARMUP_S MEASURED_S; ways: etcd, umadb, immudb, \
-                     immudb-no-wait, nats, nats-batch, postgres-insert, postgres-copy, redis";
+                     immudb-spread, immudb-no-wait, nats, nats-batch, postgres-insert, postgres-copy, redis";
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
@@ -44,8 +44,18 @@ async fn load(way: &str, port: u16, plan: &Plan) -> Result<Report, Failure> {
     match way {
         "etcd" => drive(plan, etcd::callers(port, plan.clients).await?).await,
         "umadb" => drive(plan, umadb::callers(port, plan.clients).await?).await,
-        "immudb" => drive(plan, immudb::callers(port, plan.clients, true).await?).await,
-        "immudb-no-wait" => drive(plan, immudb::callers(port, plan.clients, false).await?).await,
+        "immudb" => {
+            let keys = (immudb::Keys::Grow, true);
+            drive(plan, immudb::callers(port, plan.clients, keys).await?).await
+        }
+        "immudb-spread" => {
+            let keys = (immudb::Keys::Spread, true);
+            drive(plan, immudb::callers(port, plan.clients, keys).await?).await
+        }
+        "immudb-no-wait" => {
+            let keys = (immudb::Keys::Grow, false);
+            drive(plan, immudb::callers(port, plan.clients, keys).await?).await
+        }
         "nats" => drive(plan, nats::callers(port, plan.clients, false).await?).await,
         "nats-batch" => drive(plan, nats::callers(port, plan.clients, true).await?).await,
         "postgres-insert" => postgres(port, plan, How::Insert).await,
