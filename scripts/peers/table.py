@@ -1,5 +1,6 @@
 """The results as Markdown: who was measured and how, medians with ratios to QBC, what was asked for."""
 
+import re
 import statistics
 
 from peers.peer import BATCHES, SINGLE
@@ -22,9 +23,15 @@ ASKED = (
 def whole(cells, proofs, missing):
     """All of it, as text."""
     parts = [ways(proofs, missing), figures(cells), asked(cells), disk(cells)]
-    failed = dict.fromkeys((cell["who"], cell["error"]) for cell in cells if "error" in cell)
+    failed = dict.fromkeys((cell["who"], reason(cell["error"])) for cell in cells if "error" in cell)
     parts += [f"Failed: {who}: {error}." for who, error in failed]
     return "\n\n".join(parts)
+
+
+def reason(error):
+    """What a status says, without what comes with it and is another each time."""
+    found = re.search(r'message: "([^"]*)"', error)
+    return found.group(1) if found else error
 
 
 def ways(proofs, missing):
