@@ -37,17 +37,17 @@ lint: ## formatting and lints, nothing is written
 bench: ## criterion benches of the pure parts, leap and proof over the real store
 	@$(READY) && cargo bench
 
-bench-pipeline: ## QBC against the bare pipeline in one run, with ratios
-	@$(READY) && cargo build --profile dist --bin qbc --example bare_pipeline && scripts/bench-pipeline.sh
+bench-pipeline: dist ## QBC against the bare pipeline in one run, with ratios
+	@$(READY) && cargo build --profile dist --example bare_pipeline && scripts/bench-pipeline.sh
 
-bench-content: ## bytes, JSON with a schema and without, transfers in one run, with ratios
-	@$(READY) && cargo build --profile dist --bin qbc && scripts/bench-content.sh
+bench-content: dist ## bytes, JSON with a schema and without, transfers in one run, with ratios
+	@$(READY) && scripts/bench-content.sh
 
-bench-cluster: ## three nodes against one, failover, hand-over, idle cost, many groups, catch-up
-	@$(READY) && cargo build --profile dist --bin qbc && scripts/bench-cluster.py target/dist/qbc
+bench-cluster: dist ## three nodes against one, failover, hand-over, idle cost, many groups, catch-up
+	@$(READY) && scripts/bench-cluster.py target/dist/qbc
 
-bench-peers: ## QBC and PostgreSQL, Redis, etcd, NATS JetStream, UmaDB, immudb in one run, with ratios; installs what is missing
-	@$(READY) && cargo build --profile dist --bin qbc && scripts/bench-peers.py --qbc target/dist/qbc
+bench-peers: dist ## QBC and PostgreSQL, Redis, etcd, NATS JetStream, UmaDB, immudb in one run, with ratios; installs what is missing
+	@$(READY) && scripts/bench-peers.py --qbc target/dist/qbc
 
-bench-scale: ## a million chains and a chain of 100 million transactions (50 GB); smaller: QBC_BENCH='--chains 100000 --transactions 2000000'
-	@$(READY) && cargo build --profile dist --bin qbc && scripts/bench-scale.py target/dist/qbc $(QBC_BENCH)
+bench-scale: dist ## a million chains and a chain of 100 million transactions (50 GB); smaller: QBC_BENCH='--chains 100000 --transactions 2000000'
+	@$(READY) && scripts/bench-scale.py target/dist/qbc $(QBC_BENCH)

@@ -58,11 +58,6 @@ impl<S> Cork<S> {
             waits: false,
         }
     }
-
-    /// The stream itself.
-    pub fn get_ref(&self) -> &S {
-        &self.stream
-    }
 }
 
 impl<S: AsyncWrite + Unpin> Cork<S> {

@@ -85,12 +85,12 @@ fn takes_direct_io(dir: &Path) -> bool {
 /// Values of transactions from this size on lie apart from their keys.
 const BLOB_BYTES_MIN: u64 = 64;
 
-/// Tables at the bottom are not written anew only to take the sequence numbers out of their keys: under load a whole thread
-/// did that. RocksDB waits so long with it, in seconds; the binding has no name for it.
+/// Tables at the bottom are not written anew only to take the sequence numbers out of their keys: under load that was a
+/// quarter of a thread. RocksDB waits so long with it, in seconds; the binding has no name for it.
 const TABLES_STAY: &str = "bottommost_file_compaction_delay=4294967295";
 
 fn options_of(cf: Cf) -> Options {
-    // Nothing of it is ever deleted but on request, and then it is compacted on request (`Store::scour`).
+    // Whoever deletes in it has it compacted there: `Store::reclaim`, `Store::scour`.
     if cf == Cf::Tx
         && let Ok(options) = Options::default().get_options_from_string(TABLES_STAY)
     {

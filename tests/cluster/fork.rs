@@ -112,7 +112,8 @@ async fn found_by_all(story: &Story, slots: &[usize], names: &[String]) {
     }
 }
 
-/// So many chains that a node which joins makes others give up the groups of some, and goes on without those of their names.
+/// Forks in many groups, with names of many others: a node that gives up some groups for a newcomer leads, all but surely, the
+/// group of the name of a fork that it gave up.
 const FAMILIES: usize = 8;
 const FORKS: usize = 5;
 

@@ -91,7 +91,7 @@ impl Drop for Proxy {
 }
 
 #[test]
-#[ignore = "the lying proxy itself: the other tests start it as a process"]
+#[ignore = "the lying proxy itself: each of the other tests here starts it as a process, in CI too; alone it has nothing to do"]
 fn the_proxy_itself() {
     let Ok(lie) = env::var(LIE) else {
         return;

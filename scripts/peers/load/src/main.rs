@@ -15,6 +15,7 @@ mod umadb;
 use std::{str::FromStr, time::Duration};
 
 use drive::{Failure, Plan, Report, drive};
+use immudb::Keys;
 use postgres::How;
 
 #[global_allocator]
@@ -44,18 +45,9 @@ async fn load(way: &str, port: u16, plan: &Plan) -> Result<Report, Failure> {
     match way {
         "etcd" => drive(plan, etcd::callers(port, plan.clients).await?).await,
         "umadb" => drive(plan, umadb::callers(port, plan.clients).await?).await,
-        "immudb" => {
-            let keys = (immudb::Keys::Grow, true);
-            drive(plan, immudb::callers(port, plan.clients, keys).await?).await
-        }
-        "immudb-spread" => {
-            let keys = (immudb::Keys::Spread, true);
-            drive(plan, immudb::callers(port, plan.clients, keys).await?).await
-        }
-        "immudb-no-wait" => {
-            let keys = (immudb::Keys::Grow, false);
-            drive(plan, immudb::callers(port, plan.clients, keys).await?).await
-        }
+        "immudb" => immudb(port, plan, (Keys::Grow, true)).await,
+        "immudb-spread" => immudb(port, plan, (Keys::Spread, true)).await,
+        "immudb-no-wait" => immudb(port, plan, (Keys::Grow, false)).await,
         "nats" => drive(plan, nats::callers(port, plan.clients, false).await?).await,
         "nats-batch" => drive(plan, nats::callers(port, plan.clients, true).await?).await,
         "postgres-insert" => postgres(port, plan, How::Insert).await,
@@ -63,6 +55,11 @@ async fn load(way: &str, port: u16, plan: &Plan) -> Result<Report, Failure> {
         "redis" => drive(plan, redis::callers(port, plan.clients).await?).await,
         _ => Err(format!("WAY {way:?} is not known; {USAGE}").into()),
     }
+}
+
+/// Whether the index is waited for stands beside the keys.
+async fn immudb(port: u16, plan: &Plan, how: (Keys, bool)) -> Result<Report, Failure> {
+    drive(plan, immudb::callers(port, plan.clients, how).await?).await
 }
 
 async fn postgres(port: u16, plan: &Plan, how: How) -> Result<Report, Failure> {
