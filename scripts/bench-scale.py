@@ -93,12 +93,14 @@ class Big:
         with urllib.request.urlopen(f"http://{self.node.address}/metrics", timeout=10) as answer:
             return answer.read().decode()
 
-    def proofs(self, stem, count):
-        """Quantiles at the server, from the buckets of its histogram, in microseconds: upper bounds, in which they lie."""
-        before, told = buckets(self.metrics()), self.bench(stem, 1, proofs=count)
-        after = buckets(self.metrics())
+    def answers(self, stem, kind, count):
+        """Proofs or reads all over a chain. With them the quantiles at the server, from the buckets of its histogram, in
+        microseconds: upper bounds, in which they lie."""
+        name = {"proofs": "proof", "reads": "read"}[kind]
+        before, told = buckets(self.metrics(), name), self.bench(stem, 1, **{kind: count})
+        after = buckets(self.metrics(), name)
         grown = [(bound, count - before.get(bound, 0)) for bound, count in sorted(after.items())]
-        return told["proofs"], quantile(grown, 0.5), quantile(grown, 0.99)
+        return told[kind], quantile(grown, 0.5), quantile(grown, 0.99)
 
 
 class Memory:
@@ -121,8 +123,8 @@ class Memory:
         self.thread.join()
 
 
-def buckets(metrics):
-    pattern = r'^qbc_proof_seconds_bucket\{le="([^"]+)"\} (\d+)'
+def buckets(metrics, name):
+    pattern = rf'^qbc_{name}_seconds_bucket\{{le="([^"]+)"\}} (\d+)'
     return {float(bound.replace("+Inf", "inf")): int(count) for bound, count in re.findall(pattern, metrics, re.M)}
 
 
@@ -190,19 +192,29 @@ def long_chain(args):
             before = big.written()
             told = big.bench("big", 1, clients=4, batch=1000, payload_bytes=args.payload_bytes, transactions=args.transactions // slices)["inject"]
             tell("slice", number=number, per_s=told["transactions_per_s"], p50_us=told["p50_us"], p99_us=told["p99_us"], rss_mib=round(big.status_mib("VmRSS")), written_ratio=round((big.written() - before) / told["transactions"] / room, 2))
+            if number == 0:
+                big.cluster.rest()
+                answers(big, args)
         big.cluster.rest()
         count = args.transactions // slices * slices
         written, disk = (big.written() - begin) / count / room, big.tables() / count
         tell("disk", transactions=count, bytes_per_transaction=round(disk), over_payload=round(disk - args.payload_bytes), written_ratio=round(written, 2))
         held("disk per transaction over its payload", disk - args.payload_bytes, "bytes", 220)
         held("written per (payload + 220), one chain", written, "x", 5)
-        for turn in ("cold", "warm"):
-            told, p50, p99 = big.proofs("big", args.proofs)
-            tell("proof", of=told["sealed"], turn=turn, server_p50_us=p50, server_p99_us=p99, call_p50_us=told["p50_us"], call_p99_us=told["p99_us"])
-        held(f"proof from {count:,}, p50 at the server", p50, "us", 60)
-        held(f"proof from {count:,}, p99 at the server", p99, "us", 1000)
-        tell("read", **big.bench("big", 1, reads=args.proofs)["reads"])
+        answers(big, args)
         restarts(big, "restart of a long chain")
+
+
+def answers(big, args):
+    """Proofs and reads by index all over the chain that is there: first when it is cold, then again."""
+    for turn in ("cold", "warm"):
+        for kind, asked in (("proofs", 60), ("reads", 50)):
+            told, p50, p99 = big.answers("big", kind, args.proofs)
+            tell(kind, of=told["sealed"], turn=turn, server_p50_us=p50, server_p99_us=p99, call_p50_us=told["p50_us"], call_p99_us=told["p99_us"])
+            if turn == "warm":
+                held(f"{kind} from {told['sealed']:,}, p50 at the server", p50, "us", asked)
+            if turn == "warm" and kind == "proofs":
+                held(f"{kind} from {told['sealed']:,}, p99 at the server", p99, "us", 1000)
 
 
 def pools(args):

@@ -17,8 +17,8 @@ const SYNC_SECONDS: [f64; 13] = [
 const TOGETHER: [f64; 11] = [
     1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 256.0, 1024.0, 4096.0, 10_000.0,
 ];
-/// Seconds of a proof of inclusion: from some hashes to reads of a slow disk.
-const PROOF_SECONDS: [f64; 14] = [
+/// Seconds of a proof of inclusion or a read of one transaction: from rows in memory to reads of a slow disk.
+const ANSWER_SECONDS: [f64; 14] = [
     0.000_01, 0.000_02, 0.000_03, 0.000_04, 0.000_05, 0.000_06, 0.000_08, 0.000_1, 0.000_15,
     0.000_2, 0.000_5, 0.001, 0.01, 0.1,
 ];
@@ -49,6 +49,8 @@ pub struct Counts {
     pub entry_commands: Histogram,
     /// Seconds of a proof of inclusion on this node, from the call to the answer.
     pub proof_seconds: Histogram,
+    /// Seconds of a read of one transaction by its index on this node, from the call to the answer.
+    pub read_seconds: Histogram,
     /// Seconds from inject to tail, of transactions that are shown as they come.
     pub tail_lag_seconds: Histogram,
     /// Calls that were refused.
@@ -76,7 +78,8 @@ pub fn counts() -> &'static Counts {
         sync_seconds: Histogram::new(SYNC_SECONDS),
         sync_operations: Histogram::new(TOGETHER),
         entry_commands: Histogram::new(TOGETHER),
-        proof_seconds: Histogram::new(PROOF_SECONDS),
+        proof_seconds: Histogram::new(ANSWER_SECONDS),
+        read_seconds: Histogram::new(ANSWER_SECONDS),
         tail_lag_seconds: Histogram::new(LAG_SECONDS),
         refused: Family::default(),
         http_requests: Counter::default(),
@@ -146,6 +149,11 @@ pub fn registry() -> Registry {
             "proof_seconds",
             "Time of a proof of inclusion on this node, from the call to the answer",
             &counts.proof_seconds,
+        ),
+        (
+            "read_seconds",
+            "Time of a read of one transaction by its index on this node, from the call to the answer",
+            &counts.read_seconds,
         ),
         (
             "tail_lag_seconds",

@@ -283,12 +283,42 @@ impl Group {
 
     /// How far a reader must have applied to see everything acknowledged before now. Of the leader only.
     pub async fn read_index(&self) -> Result<u64, ProposeError> {
+        if let Some(index) = self.read_index_here() {
+            return Ok(index);
+        }
         match self.0.raft.get_read_log_id(ReadPolicy::LeaseRead).await {
             // Held after the index was taken: until then nobody else decided anything.
             Ok((read, _)) if self.has_lease() => Ok(read.index()),
             Ok(_) | Err(RaftError::APIError(_)) => Err(ProposeError::NotLeader),
             Err(error) => Err(ProposeError::Unavailable(error.to_string())),
         }
+    }
+
+    /// The same without asking Raft's task: what this replica applied as a leader that nobody can have followed yet, and what
+    /// others may show already because it told them so.
+    ///
+    /// What an earlier leader acknowledged comes before any entry of this one; what this one acknowledged it had applied. All
+    /// is looked at after the index was taken. A membership may be one change old here: its majorities are those that
+    /// the next one needs too.
+    fn read_index_here(&self) -> Option<u64> {
+        let applied = self.0.machine.newest()?;
+        let index = applied.index.max(self.0.lease.told());
+        let (vote, voters) = {
+            let metrics = self.0.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let leads = metrics.state == ServerState::Leader && metrics.running_state.is_ok();
+            let membership = metrics.membership_config.clone();
+            leads.then_some((metrics.vote, membership))?
+        };
+        let voters = voters.membership().get_joint_config();
+        let in_its_term = vote.committed
+            && vote.leader_id == applied.leader_id
+            && vote.leader_id.node_id == self.0.replica;
+        let held = self
+            .0
+            .lease
+            .holds(self.0.replica, &vote, voters, Instant::now());
+        (in_its_term && held && !self.0.lease.gave(&vote)).then_some(index)
     }
 
     /// True while nobody else can lead.
@@ -373,6 +403,10 @@ impl Group {
         running.as_ref().err().map(ToString::to_string)
     }
 
+    pub(super) fn lease(&self) -> &Lease {
+        &self.0.lease
+    }
+
     pub(super) fn raft(&self) -> &Raft {
         &self.0.raft
     }
@@ -427,6 +461,8 @@ impl Group {
 
     /// Hands leadership to a replica and waits until it is away.
     pub(super) async fn hand_over(&self, to: u64) -> bool {
+        let vote = self.0.raft.metrics().borrow_watched().vote;
+        self.0.lease.give(vote);
         if self.0.raft.trigger().transfer_leader(to).await.is_err() {
             return false;
         }

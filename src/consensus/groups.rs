@@ -512,6 +512,7 @@ impl Opener<'_> {
             log.written(),
             on_failure,
         )?;
+        log.applied_by(machine.reached());
         let network = Network {
             group: id,
             peers: self.parts.peers.clone(),

@@ -6,12 +6,19 @@
 //! finds such an answer waiting when it goes on, beside what it sends anew, and would trust in a lease that nobody
 //! gave. So each answer counts here for its own message only, and a read needs both leases.
 //!
+//! What binds the leader itself is its own vote: before its answer leaves that gives the vote to another one, and before it
+//! begins to hand over, it is noted here. So who finds the lease held and no vote given away knows, without asking
+//! Raft's task, that nobody else leads or has led since.
+//!
 //! How long a replica is bound is not kept on disk. One that was killed and started again may have answered its leader a
 //! moment before: for one lease after it was opened it votes for nobody and does not stand for election.
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,9 +29,16 @@ use super::Vote;
 /// So long after a message of its leader a replica votes for nobody else.
 pub(super) const LEASE: Duration = Duration::from_millis(1500);
 
-/// What the other replicas of a group answered to this one, as their leader.
+/// What a leader knows of the others' ties to it, and of its own.
 #[derive(Default)]
-pub(super) struct Lease(Mutex<HashMap<u64, Answered>>);
+pub(super) struct Lease {
+    /// What the other replicas of the group answered to this one, as their leader.
+    answered: Mutex<HashMap<u64, Answered>>,
+    /// The newest vote that this replica gave to another one, or as whose leader it began to hand over.
+    given: Mutex<Option<Vote>>,
+    /// The newest index that another replica was told to be decided.
+    told: AtomicU64,
+}
 
 /// The newest message that a replica answered.
 struct Answered {
@@ -36,7 +50,7 @@ struct Answered {
 impl Lease {
     /// A replica took a message.
     pub fn answered(&self, replica: u64, vote: &Vote, sent: Instant) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = locked(&self.answered);
         match all.get_mut(&replica) {
             Some(newest) if newest.vote == *vote => newest.sent = newest.sent.max(sent),
             // Answers to what was sent as an earlier leader come late, if ever.
@@ -48,9 +62,32 @@ impl Lease {
         }
     }
 
+    /// This replica is about to give a vote to another one, or to hand over what it leads by this vote.
+    pub fn give(&self, vote: Vote) {
+        let mut given = locked(&self.given);
+        if given.is_none_or(|newest| newest < vote) {
+            *given = Some(vote);
+        }
+    }
+
+    /// True where a vote was given since this one was won.
+    pub fn gave(&self, vote: &Vote) -> bool {
+        locked(&self.given).is_some_and(|given| given >= *vote)
+    }
+
+    /// Another replica is about to be told that everything up to an index is decided.
+    pub fn tell(&self, index: u64) {
+        self.told.fetch_max(index, Ordering::Relaxed);
+    }
+
+    /// The newest such index.
+    pub fn told(&self) -> u64 {
+        self.told.load(Ordering::Relaxed)
+    }
+
     /// True while a majority of each of these sets of voters, this replica counted, is bound to it as the leader of this vote.
     pub fn holds(&self, own: u64, vote: &Vote, voters: &[BTreeSet<u64>], now: Instant) -> bool {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = locked(&self.answered);
         let bound = |replica: &u64| {
             let answered = all.get(replica).filter(|newest| newest.vote == *vote);
             *replica == own || answered.is_some_and(|newest| now < newest.sent + LEASE)
@@ -60,6 +97,10 @@ impl Lease {
             bound * 2 > set.len()
         })
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -94,6 +135,19 @@ mod tests {
         lease.answered(3, &vote, sent);
         lease.answered(3, &earlier, sent);
         assert!(lease.holds(1, &vote, &two, sent));
+    }
+
+    #[test]
+    fn a_vote_that_was_given_away_ends_what_was_won_before() {
+        let lease = Lease::default();
+        let (won, later) = (Vote::new_committed(3, 1), Vote::new_committed(5, 1));
+        assert!(!lease.gave(&won));
+        // To another candidate; one of an earlier term, answered late, takes nothing back.
+        lease.give(Vote::new(4, 2));
+        lease.give(Vote::new(2, 3));
+        assert!(lease.gave(&won) && !lease.gave(&later));
+        lease.give(later);
+        assert!(lease.gave(&later), "it hands over");
     }
 
     #[test]

@@ -32,8 +32,11 @@ pub struct GroupLog {
     written: Arc<watch::Sender<Option<LogId>>>,
 }
 
-/// Bytes of entries that stay in memory per group. Those that are not written yet stay whatever they weigh.
+/// Bytes of entries that stay in memory per group until they are applied. Those that are not written yet stay whatever they
+/// weigh.
 const CACHE_BYTES: usize = 16 << 20;
+/// Bytes of entries that stay once they are applied here, for followers that have them a moment later.
+const CACHE_APPLIED_BYTES: usize = 256 << 10;
 /// Bytes of entries that are read at once for a follower or for apply; one entry at least.
 const READ_BYTES: usize = 1 << 20;
 
@@ -46,6 +49,8 @@ struct Cache {
     weights: Weights,
     vote: Option<Vote>,
     purged: Option<LogId>,
+    /// The newest applied index; none: nobody applies.
+    applied: Option<watch::Receiver<u64>>,
 }
 
 /// How many bytes of log lie behind an index: a mark for every MiB.
@@ -113,6 +118,7 @@ impl GroupLog {
             weights,
             vote,
             purged,
+            applied: None,
         };
         let written = Arc::new(watch::channel(newest).0);
         Ok(Self {
@@ -133,6 +139,11 @@ impl GroupLog {
     /// the same index comes again with a higher term, and ids only grow.
     pub fn written(&self) -> watch::Receiver<Option<LogId>> {
         self.written.subscribe()
+    }
+
+    /// Lets entries go from memory that are applied.
+    pub(super) fn applied_by(&self, applied: watch::Receiver<u64>) {
+        self.lock().applied = Some(applied);
     }
 
     /// The newest index of the log, purged ones included.
@@ -204,9 +215,21 @@ impl Cache {
         self.evict(written);
     }
 
+    /// The newest entry stays: it tells where the log ends.
     fn evict(&mut self, written: Option<LogId>) {
-        let may_go = |entry: &Entry| Some(entry.log_id) <= written;
-        while self.bytes > CACHE_BYTES && self.entries.front().is_some_and(may_go) {
+        let applied = self.applied.as_ref().map_or(0, |applied| *applied.borrow());
+        while self.entries.len() > 1
+            && let Some(first) = self.entries.front().map(|entry| entry.log_id)
+            && Some(first) <= written
+        {
+            let most = if first.index <= applied {
+                CACHE_APPLIED_BYTES
+            } else {
+                CACHE_BYTES
+            };
+            if self.bytes <= most {
+                break;
+            }
             self.drop_first();
         }
     }

@@ -279,6 +279,9 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Appends<S> {
                         sent: Instant::now(),
                     });
                     self.owed_bytes += body.len();
+                    if let Some(decided) = request.leader_commit {
+                        self.lease.tell(decided.index);
+                    }
                     self.window_bytes = if is_behind(&request) {
                         WINDOW_BEHIND_BYTES
                     } else {

@@ -110,6 +110,13 @@ impl Groups {
         replica: u64,
     ) -> Result<(), GroupsError> {
         let before = Slots::stored(&self.0.parts.store, id)?;
+        if was_lost(before, replica, self.meta().replica()) {
+            // Nothing is noted and nothing is cleared: the seats may be those of long ago.
+            let why = "it was given to this node before its replica of the meta group, and nothing of it is here";
+            let why = why.to_owned();
+            self.put(id, Held::Damaged { replica, why });
+            return Ok(());
+        }
         let held = self.open_replica(id, replica, self.is_alone(row)).await?;
         match &held {
             Held::Open(group) => {
@@ -337,5 +344,43 @@ impl Groups {
         tokio::spawn(self.clone().drive());
         tokio::spawn(self.clone().beat());
         self.watch_leader(&self.meta().clone());
+    }
+}
+
+/// True for a replica that must not begin: this node got it before its replica of the meta group, so it lost what it had
+/// since, also what this one voted for and acknowledged. Incarnations only grow.
+///
+/// A replica of the meta group that begins anew passes all seats that there ever were, on its way to those of today. Begun
+/// again, the founder's first replica of a group that moved away long ago would lead a group of its own, with no chains.
+fn was_lost(stored: Option<Slots>, replica: u64, meta_replica: u64) -> bool {
+    stored.is_none_or(|slots| slots.replica != replica) && replica < meta_replica
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::replica_id;
+    use crate::store::Slot;
+
+    #[test]
+    fn what_was_given_before_the_meta_replica_is_begun_only_where_it_was() {
+        let of = |replica| {
+            Some(Slots {
+                log: Slot(1),
+                data: Slot(2),
+                replica,
+                base: None,
+            })
+        };
+        let [first, second, third] = [0, 1, 2].map(|incarnation| replica_id(incarnation, 1));
+        // A founder, and a node that joined, which gets its seats after the one in the meta group.
+        assert!(!was_lost(None, first, first));
+        assert!(!was_lost(None, third, second));
+        // A node whose replica of the meta group alone was exchanged.
+        assert!(!was_lost(of(first), first, second));
+        // A node that lost its writes: what it gave up, what it had, what it got instead.
+        assert!(was_lost(None, first, second));
+        assert!(was_lost(of(third), first, second));
+        assert!(!was_lost(of(first), third, second));
     }
 }

@@ -189,8 +189,11 @@ async fn serve_raft(groups: &Groups, group: &Group, lane: Lane, body: Bytes, cha
             // A leader that hands over frees those that are bound to it.
             if let Some(request) = wire::decode_vote_request(&body)
                 && (request.leadership_transfer || group.may_vote())
-                && let Ok(response) = raft.vote(request).await
+                && let Ok(response) = raft.vote(request.clone()).await
             {
+                if response.vote_granted {
+                    group.lease().give(request.vote);
+                }
                 channel.out.send(wire::encode_vote_response(&response));
             }
         }

@@ -78,6 +78,8 @@ pub struct GroupMachine {
     engine: Arc<ArcSwap<Engine>>,
     /// The newest applied index: what readers wait for.
     reached: Arc<watch::Sender<u64>>,
+    /// The entry of that index. Not locked while the store is written.
+    newest: Arc<Mutex<Option<LogId>>>,
     /// Short; written by the apply task alone.
     applied: Arc<Mutex<Applied>>,
     written: watch::Receiver<Option<LogId>>,
@@ -107,6 +109,7 @@ impl GroupMachine {
             store.clone(),
         )));
         let reached = Arc::new(watch::channel(log_id.map_or(0, |id| id.index)).0);
+        let newest = Arc::new(Mutex::new(log_id));
         let applied = Arc::new(Mutex::new(Applied {
             log_id,
             membership,
@@ -119,6 +122,7 @@ impl GroupMachine {
             store,
             engine,
             reached,
+            newest,
             applied,
             written,
             cut: Arc::default(),
@@ -135,6 +139,16 @@ impl GroupMachine {
     /// The newest applied index, and word of each new one.
     pub fn reached(&self) -> watch::Receiver<u64> {
         self.reached.subscribe()
+    }
+
+    /// The newest applied entry. Who was answered for an entry finds it, or a later one.
+    pub(super) fn newest(&self) -> Option<LogId> {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reach(&self, log_id: Option<LogId>) {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = log_id;
+        self.reached.send_replace(log_id.map_or(0, |id| id.index));
     }
 
     fn applied(&self) -> MutexGuard<'_, Applied> {
@@ -224,10 +238,9 @@ impl GroupMachine {
         let row = codec::encode_applied(applied.log_id.as_ref(), &applied.membership);
         batch.put(Cf::Raft, raft_key(engine.slot(), RaftTag::Applied), row);
         self.store.write(batch)?;
-        let index = applied.log_id.map_or(0, |id| id.index);
         drop(applied);
         engine.written();
-        self.reached.send_replace(index);
+        self.reach(log_id);
         Ok(())
     }
 
@@ -387,8 +400,7 @@ impl GroupMachine {
         let engine = Engine::new(self.group, slot, self.store.clone());
         self.engine.store(Arc::new(engine));
         drop(applied);
-        self.reached
-            .send_replace(meta.last_log_id.map_or(0, |id| id.index));
+        self.reach(meta.last_log_id);
         Ok(())
     }
 }

@@ -33,10 +33,10 @@ use crate::store::{
 const HOT_CHAINS_MAX: usize = 16_384;
 /// A group keeps as many in any case.
 const HOT_CHAINS_MIN: usize = 128;
-/// Leaf hashes kept by all groups of a node, 32 bytes each.
-const HOT_LEAVES_MAX: usize = 2 << 20;
+/// Bytes kept of pools by all groups of a node: the leaf hashes of a pool of a million, and some.
+const HOT_POOL_BYTES_MAX: usize = 40 << 20;
 /// A group keeps as many in any case.
-const HOT_LEAVES_MIN: usize = 16 << 10;
+const HOT_POOL_BYTES_MIN: usize = 512 << 10;
 
 /// A chain weighs as much as so many leaf hashes.
 const CHAIN_IN_LEAVES: usize = 64;
@@ -46,12 +46,12 @@ const COUNTED_EVERY: usize = 16 << 10;
 /// What all groups of this process keep. It bounds memory and decides nothing.
 static ALL_KEPT: Kept = Kept {
     chains: AtomicUsize::new(0),
-    leaves: AtomicUsize::new(0),
+    pool_bytes: AtomicUsize::new(0),
 };
 
 struct Kept {
     chains: AtomicUsize,
-    leaves: AtomicUsize,
+    pool_bytes: AtomicUsize,
 }
 
 /// What the constitution asks of the engine.
@@ -237,7 +237,7 @@ pub(super) struct HotChains {
     /// Boxed: a map keeps up to twice as many places as it has chains.
     chains: HashMap<ChainNo, Box<HotChain>>,
     clock: u64,
-    /// Chains and leaf hashes that `ALL_KEPT` knows of.
+    /// Chains and bytes of pools that `ALL_KEPT` knows of.
     told: (usize, usize),
     /// Leaf hashes, and chains by their weight, that came since.
     uncounted: usize,
@@ -325,10 +325,10 @@ impl HotChains {
             return;
         }
         self.uncounted = 0;
-        let (chains, leaves) = self.kept();
-        let (all_chains, all_leaves) = self.tell((chains, leaves));
+        let (chains, bytes) = self.kept();
+        let (all_chains, all_bytes) = self.tell((chains, bytes));
         let many = all_chains > HOT_CHAINS_MAX && chains > HOT_CHAINS_MIN;
-        let large = all_leaves > HOT_LEAVES_MAX && leaves > HOT_LEAVES_MIN;
+        let large = all_bytes > HOT_POOL_BYTES_MAX && bytes > HOT_POOL_BYTES_MIN;
         if many {
             self.drop_older_half();
         }
@@ -350,15 +350,15 @@ impl HotChains {
         self.chains.shrink_to_fit();
     }
 
-    /// Chains and leaf hashes.
+    /// Chains and bytes of their pools.
     fn kept(&self) -> (usize, usize) {
-        let leaves = self.chains.values().map(|chain| chain.recent.hashes.len());
-        (self.chains.len(), leaves.sum())
+        let bytes = self.chains.values().map(|chain| chain.recent.bytes());
+        (self.chains.len(), bytes.sum())
     }
 
     /// Tells what is kept here, and learns what all keep.
-    fn tell(&mut self, (chains, leaves): (usize, usize)) -> (usize, usize) {
-        let told = std::mem::replace(&mut self.told, (chains, leaves));
+    fn tell(&mut self, (chains, bytes): (usize, usize)) -> (usize, usize) {
+        let told = std::mem::replace(&mut self.told, (chains, bytes));
         let change = |all: &AtomicUsize, before: usize, now: usize| {
             all.fetch_add(now.wrapping_sub(before), Ordering::Relaxed)
                 .wrapping_add(now)
@@ -366,7 +366,7 @@ impl HotChains {
         };
         (
             change(&ALL_KEPT.chains, told.0, chains),
-            change(&ALL_KEPT.leaves, told.1, leaves),
+            change(&ALL_KEPT.pool_bytes, told.1, bytes),
         )
     }
 }
@@ -391,6 +391,13 @@ pub(super) struct PoolPart {
 }
 
 impl PoolParts {
+    /// What it takes in memory. Of single injects the parts are not much smaller than the hashes.
+    fn bytes(&self) -> usize {
+        size_of_val(self.hashes.as_slice())
+            + size_of_val(self.parts.as_slice())
+            + size_of_val(self.writes.as_slice())
+    }
+
     pub fn push(&mut self, part: PoolPart, hashes: &[Hash]) {
         self.parts.push(part);
         Arc::make_mut(&mut self.hashes).extend_from_slice(hashes);

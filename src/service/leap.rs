@@ -7,17 +7,18 @@ use tonic::Status;
 
 use super::{
     Service,
-    catalog::Known,
+    catalog::{ChainReads, Known},
     convert,
     inject::check_request_id,
     route::Doing,
     status::{invalid, of_read, of_seal, of_store},
 };
+use crate::chain::{HeadSignature, Header};
 use crate::consensus::Group;
 use crate::engine::{NOTE_BYTES_MAX, Rejection, Sealed};
 use crate::proto;
 use crate::seal::{SealError, SealRequest};
-use crate::store::ChainNo;
+use crate::store::{ChainNo, QuantRow};
 
 /// So long before its caller stops waiting a leap that is mined, or not final yet, answers how far it is: the answer may
 /// have to travel over another node.
@@ -104,19 +105,26 @@ impl Service {
         chain: &str,
         height: Option<u64>,
     ) -> Result<proto::Head, Status> {
-        let (header, row, stored, quorum) = {
+        let unsigned = {
             let reads = self.reads(chain)?;
-            let height = match height {
-                Some(height) => height,
-                None => reads.newest()?,
-            };
-            let row = reads
-                .reader()
-                .quant(&reads.chain, height)
-                .map_err(|error| of_read(&error))?;
-            let header = row.parse().map_err(|error| of_store(&error))?;
-            (header, row, reads.signatures(height)?, reads.known.signers)
+            let height = height.map_or_else(|| reads.newest(), Ok)?;
+            UnsignedHead::of(&reads, height)?
         };
+        self.sign_head(chain, unsigned).await
+    }
+
+    /// The same of a height that is read already.
+    pub(super) async fn sign_head(
+        &self,
+        chain: &str,
+        unsigned: UnsignedHead,
+    ) -> Result<proto::Head, Status> {
+        let UnsignedHead {
+            header,
+            row,
+            stored,
+            quorum,
+        } = unsigned;
         let signatures = match stored {
             Some(stored) => stored,
             None => self.sign(chain, &header).await?,
@@ -125,6 +133,30 @@ impl Service {
             quant: Some(convert::quant_of(&header, row)),
             signatures: signatures.iter().map(convert::signature).collect(),
             quorum: quorum as u32,
+        })
+    }
+}
+
+/// A height of a chain as it was read, before this node signs it.
+pub(super) struct UnsignedHead {
+    header: Header,
+    row: QuantRow,
+    /// Of a quorum chain those that stand.
+    stored: Option<Vec<HeadSignature>>,
+    quorum: usize,
+}
+
+impl UnsignedHead {
+    pub fn of(reads: &ChainReads<'_>, height: u64) -> Result<Self, Status> {
+        let row = reads
+            .reader()
+            .quant(&reads.chain, height)
+            .map_err(|error| of_read(&error))?;
+        Ok(Self {
+            header: row.parse().map_err(|error| of_store(&error))?,
+            row,
+            stored: reads.signatures(height)?,
+            quorum: reads.known.signers,
         })
     }
 }

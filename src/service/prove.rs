@@ -11,6 +11,7 @@ use super::{
     convert,
     convert::paths,
     history,
+    leap::UnsignedHead,
     status::{invalid, of_read, of_store, status},
 };
 use crate::chain::{StateTerminal, StateTree, latest_index, state_key_hash};
@@ -24,65 +25,15 @@ impl Service {
         request: &proto::ProveInclusionRequest,
     ) -> Result<proto::ProveInclusionResponse, Status> {
         let begun = Instant::now();
-        let (mut response, height) = self.inclusion(request)?;
-        response.head = Some(self.signed_head(&request.chain, Some(height)).await?);
+        let (mut response, head) = {
+            let reads = self.reads(&request.chain)?;
+            let (response, height) = inclusion(&reads, request)?;
+            (response, UnsignedHead::of(&reads, height)?)
+        };
+        response.head = Some(self.sign_head(&request.chain, head).await?);
         let seconds = begun.elapsed().as_secs_f64();
         counts().proof_seconds.observe(seconds);
         Ok(response)
-    }
-
-    fn inclusion(
-        &self,
-        request: &proto::ProveInclusionRequest,
-    ) -> Result<(proto::ProveInclusionResponse, u64), Status> {
-        let reads = self.reads(&request.chain)?;
-        let (reader, chain) = (reads.reader(), &reads.chain);
-        let top = request.at_height.map_or_else(|| reads.newest(), Ok)?;
-        if top != chain.head.height {
-            reader.quant(chain, top).map_err(|error| of_read(&error))?;
-        }
-        check_own(chain, "at_height", top)?;
-        let view = reader
-            .transaction(chain, request.index)
-            .map_err(|error| of_read(&error))?;
-        let quant = reader
-            .height_of(chain, request.index, top)
-            .map_err(|error| of_read(&error))?;
-        let header = quant.parse().map_err(|error| of_store(&error))?;
-        let row = view.row().map_err(|error| of_store(&error))?;
-        let history = if header.height < top {
-            reader
-                .history_path(chain, header.height, top)
-                .map_err(|error| of_read(&error))?
-        } else {
-            Vec::new()
-        };
-        let response = proto::ProveInclusionResponse {
-            envelope: Bytes::copy_from_slice(
-                &row.envelope(
-                    reads.known.alg,
-                    chain.lineage.at_index(request.index).1,
-                    request.index,
-                )
-                .to_bytes(),
-            ),
-            attributes: Bytes::copy_from_slice(row.attributes),
-            payload: (!request.without_payload && row.erased.is_none())
-                .then(|| Bytes::copy_from_slice(row.payload)),
-            salt: Bytes::copy_from_slice(row.salt.map_or(&[][..], |salt| salt)),
-            tx_path: paths(
-                reader
-                    .tx_path(chain, &header, request.index)
-                    .map_err(|error| of_read(&error))?,
-            ),
-            header: quant.header.into(),
-            history_path: paths(history),
-            head: None,
-            erasure: convert::erasure(&reads, &view)?,
-            genesis: Some(reads.genesis()?),
-            borders: borders(&reads)?,
-        };
-        Ok((response, top))
     }
 
     pub(super) async fn do_prove_state(
@@ -98,7 +49,7 @@ impl Service {
                 at_height: Some(height),
                 without_payload: request.without_payload,
             };
-            let (mut latest, _) = self.inclusion(&request)?;
+            let (mut latest, _) = inclusion(&self.reads(&request.chain)?, &request)?;
             latest.head = Some(head.clone());
             response.latest = Some(latest);
         }
@@ -232,6 +183,60 @@ impl Service {
             borders,
         })
     }
+}
+
+/// A proof of inclusion without its head, and the height that it leads to.
+fn inclusion(
+    reads: &ChainReads<'_>,
+    request: &proto::ProveInclusionRequest,
+) -> Result<(proto::ProveInclusionResponse, u64), Status> {
+    let (reader, chain) = (reads.reader(), &reads.chain);
+    let top = request.at_height.map_or_else(|| reads.newest(), Ok)?;
+    if top != chain.head.height {
+        reader.quant(chain, top).map_err(|error| of_read(&error))?;
+    }
+    check_own(chain, "at_height", top)?;
+    let view = reader
+        .transaction(chain, request.index)
+        .map_err(|error| of_read(&error))?;
+    let quant = reader
+        .height_of(chain, request.index, top)
+        .map_err(|error| of_read(&error))?;
+    let header = quant.parse().map_err(|error| of_store(&error))?;
+    let row = view.row().map_err(|error| of_store(&error))?;
+    let history = if header.height < top {
+        reader
+            .history_path(chain, header.height, top)
+            .map_err(|error| of_read(&error))?
+    } else {
+        Vec::new()
+    };
+    let response = proto::ProveInclusionResponse {
+        envelope: Bytes::copy_from_slice(
+            &row.envelope(
+                reads.known.alg,
+                chain.lineage.at_index(request.index).1,
+                request.index,
+            )
+            .to_bytes(),
+        ),
+        attributes: Bytes::copy_from_slice(row.attributes),
+        payload: (!request.without_payload && row.erased.is_none())
+            .then(|| Bytes::copy_from_slice(row.payload)),
+        salt: Bytes::copy_from_slice(row.salt.map_or(&[][..], |salt| salt)),
+        tx_path: paths(
+            reader
+                .tx_path(chain, &header, request.index)
+                .map_err(|error| of_read(&error))?,
+        ),
+        header: quant.header.into(),
+        history_path: paths(history),
+        head: None,
+        erasure: convert::erasure(reads, &view)?,
+        genesis: Some(reads.genesis()?),
+        borders: borders(reads)?,
+    };
+    Ok((response, top))
 }
 
 /// What lies below a fork is signed and extended in the chain that owns it.

@@ -1,6 +1,6 @@
 //! GetTransaction and Read.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::{
     sync::mpsc,
@@ -19,6 +19,7 @@ use super::{
     status::of_read,
 };
 use crate::proto;
+use crate::telemetry::counts;
 
 /// Pause before a reader goes on elsewhere.
 const READ_ON_AFTER: Duration = Duration::from_millis(20);
@@ -28,16 +29,20 @@ impl Service {
         &self,
         request: &proto::GetTransactionRequest,
     ) -> Result<proto::GetTransactionResponse, Status> {
+        let begun = Instant::now();
         let reads = self.reads(&request.chain)?;
         let view = reads
             .reader()
             .transaction(&reads.chain, request.index)
             .map_err(|error| of_read(&error))?;
         let height = Heights::default().of(&reads, request.index)?;
-        Ok(proto::GetTransactionResponse {
+        let response = proto::GetTransactionResponse {
             head_height: reads.chain.head.height,
             transaction: Some(convert::transaction(&reads, &view, height)?),
-        })
+        };
+        let seconds = begun.elapsed().as_secs_f64();
+        counts().read_seconds.observe(seconds);
+        Ok(response)
     }
 
     /// Begins to read, on this node or another one.

@@ -15,7 +15,7 @@ use rocksdb::{ColumnFamilyDescriptor, DB, FlushOptions, ReadOptions, WriteBatch,
 use super::{
     memory::{MemoryBatch, MemoryRows, MemoryStore},
     options::{database_options, family_options, look_options},
-    tile::HistoryTiles,
+    tile::KeptTiles,
 };
 
 /// The column families. Fixed: chains and groups are key prefixes, never families of their own.
@@ -160,8 +160,8 @@ pub trait View: Send + Sync {
     }
     /// Calls `each` for those of many keys that are there, in the order of the list. Costs less than `get` for each.
     fn get_each(&self, cf: Cf, keys: &[Vec<u8>], each: EachFound<'_>) -> Result<(), StoreError>;
-    /// Where tiles of history trees are kept that were read; none: they are read each time.
-    fn history_tiles(&self) -> Option<&HistoryTiles> {
+    /// Where tiles of trees are kept that were read; none: they are read each time.
+    fn kept_tiles(&self) -> Option<&KeptTiles> {
         None
     }
 }
@@ -248,7 +248,7 @@ pub(super) struct Rocks {
     pub(super) writing: RwLock<()>,
     /// Flushes and compactions that are asked for, one at a time: they too may begin a write-ahead file.
     pub(super) tidying: Mutex<()>,
-    history_tiles: HistoryTiles,
+    kept_tiles: KeptTiles,
     /// By the number of the slot: what the first read said that met damage there.
     damaged: Mutex<BTreeMap<u32, String>>,
 }
@@ -294,7 +294,7 @@ impl Store {
             db,
             writing: RwLock::default(),
             tidying: Mutex::default(),
-            history_tiles: HistoryTiles::default(),
+            kept_tiles: KeptTiles::default(),
             damaged: Mutex::default(),
         }))))
     }
@@ -363,7 +363,10 @@ impl Store {
     /// A consistent view of this moment. Keep it short: it holds back the removal of old rows.
     pub fn snapshot(&self) -> Snapshot<'_> {
         let of = match &self.0 {
-            StoreOf::Rocks(db) => SnapshotOf::Rocks(db, db.snapshot()),
+            StoreOf::Rocks(db) => {
+                let snapshot = db.snapshot();
+                SnapshotOf::Rocks(db, options_at(&snapshot, true), snapshot)
+            }
             StoreOf::Memory(memory) => SnapshotOf::Memory(memory.rows()),
         };
         Snapshot { of, keeps: true }
@@ -463,9 +466,9 @@ impl View for Store {
             }
         }
     }
-    fn history_tiles(&self) -> Option<&HistoryTiles> {
+    fn kept_tiles(&self) -> Option<&KeptTiles> {
         match &self.0 {
-            StoreOf::Rocks(db) => Some(&db.history_tiles),
+            StoreOf::Rocks(db) => Some(&db.kept_tiles),
             StoreOf::Memory(_) => None,
         }
     }
@@ -479,34 +482,37 @@ pub struct Snapshot<'a> {
 }
 
 enum SnapshotOf<'a> {
-    Rocks(&'a Rocks, rocksdb::Snapshot<'a>),
+    /// With the options of single reads: to make them takes as long as a row that lies in a memtable.
+    Rocks(&'a Rocks, ReadOptions, rocksdb::Snapshot<'a>),
     Memory(MemoryRows),
 }
 
 impl Snapshot<'_> {
     /// For reading much of the store once: what others read often stays in the block cache.
     #[must_use]
-    pub fn passing(self) -> Self {
-        Self {
-            keeps: false,
-            ..self
+    pub fn passing(mut self) -> Self {
+        self.keeps = false;
+        if let SnapshotOf::Rocks(_, options, _) = &mut self.of {
+            options.fill_cache(false);
         }
+        self
     }
+}
 
-    fn options(&self) -> ReadOptions {
-        let mut options = ReadOptions::default();
-        options.fill_cache(self.keeps);
-        options
-    }
+/// Options of reads of one moment.
+fn options_at(snapshot: &rocksdb::Snapshot<'_>, keeps: bool) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_snapshot(snapshot);
+    options.fill_cache(keeps);
+    options
 }
 
 impl View for Snapshot<'_> {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         match &self.of {
-            SnapshotOf::Rocks(db, snapshot) => {
-                let read = snapshot.get_cf_opt(family(db, cf), key, self.options());
-                read.map_err(|error| db.failed(cf, key, error))
-            }
+            SnapshotOf::Rocks(db, options, _) => db
+                .get_cf_opt(family(db, cf), key, options)
+                .map_err(|error| db.failed(cf, key, error)),
             SnapshotOf::Memory(rows) => Ok(rows.get(cf, key)),
         }
     }
@@ -518,9 +524,8 @@ impl View for Snapshot<'_> {
         each: EachRow<'_>,
     ) -> Result<(), StoreError> {
         match &self.of {
-            SnapshotOf::Rocks(db, snapshot) => {
-                let mut options = self.options();
-                options.set_snapshot(snapshot);
+            SnapshotOf::Rocks(db, _, snapshot) => {
+                let options = options_at(snapshot, self.keeps);
                 scan_with(db, options, order, cf, bounds, each)
             }
             SnapshotOf::Memory(rows) => {
@@ -531,21 +536,17 @@ impl View for Snapshot<'_> {
     }
     fn get_each(&self, cf: Cf, keys: &[Vec<u8>], each: EachFound<'_>) -> Result<(), StoreError> {
         match &self.of {
-            SnapshotOf::Rocks(db, snapshot) => {
-                let mut options = self.options();
-                options.set_snapshot(snapshot);
-                get_with(db, &options, cf, keys, each)
-            }
+            SnapshotOf::Rocks(db, options, _) => get_with(db, options, cf, keys, each),
             SnapshotOf::Memory(rows) => {
                 rows.get_each(cf, keys, each);
                 Ok(())
             }
         }
     }
-    fn history_tiles(&self) -> Option<&HistoryTiles> {
+    fn kept_tiles(&self) -> Option<&KeptTiles> {
         match &self.of {
             // Who passes through much of the store would leave nothing of what others read often.
-            SnapshotOf::Rocks(db, _) if self.keeps => Some(&db.history_tiles),
+            SnapshotOf::Rocks(db, _, _) if self.keeps => Some(&db.kept_tiles),
             _ => None,
         }
     }

@@ -1,5 +1,6 @@
 //! Hash trees as tiles of 256 hashes (34 bytes per leaf on disk); the nodes inside a tile are computed when asked for, from
-//! the middle of it where they lie above. Of history trees the tiles that were read lately stay in memory, with their nodes.
+//! the middle of it where they lie above. Tiles of history trees that were read lately stay in memory with their nodes, of
+//! large Quants those that many paths go through.
 
 use std::{
     borrow::Cow,
@@ -21,8 +22,8 @@ use crate::chain::{Hash, HashAlg, NodeReader};
 /// Hashes in a full tile.
 pub const TILE_HASHES: usize = 256;
 const TILE_LEVELS: u8 = 8;
-/// The level of a tile whose nodes stand behind its hashes: roots of 16 of them. A path then takes 26 hashes inside a tile
-/// instead of 247, for 2 bytes per leaf.
+/// The level of a tile whose nodes stand behind its hashes: roots of 16 of them. A path then takes 30 hashes inside a tile,
+/// up to eight at a time, instead of 247, for 2 bytes per leaf.
 const MIDDLE_LEVEL: u8 = 4;
 /// Hashes below a node of the middle.
 const MIDDLE_RUN: usize = 1 << MIDDLE_LEVEL;
@@ -30,7 +31,8 @@ const MIDDLE_RUN: usize = 1 << MIDDLE_LEVEL;
 const HAS_MIDDLE: u8 = MIDDLE_RUN as u8;
 /// Pairs of one level from which on all cores hash it: less takes no longer than to wake them.
 const SHARED_PAIRS: usize = 1 << 14;
-/// Tiles of history trees kept since the last change of generation, some 16 KiB each, and as many of the one before it.
+/// Tiles of history trees kept since the last change of generation, some 16 KiB each, and as many of the one before it; as
+/// many of Quants, some 10 KiB each.
 const KEPT_MAX: usize = 256;
 
 /// A tree could not be read.
@@ -177,28 +179,59 @@ fn bag(alg: HashAlg, peaks: &[Hash]) -> Hash {
         .fold(*first, |right, left| alg.node(left, &right))
 }
 
-/// Reads the tree of one Quant. A path meets each of its tiles several times in a row: the last one is kept.
+/// Reads the tree of one Quant. A path meets each of its tiles several times in a row: the last one is kept, with the nodes
+/// over the 16 hashes that the path goes through and over the middle, which are hashed together.
 pub struct QuantReader<'a, V: View + ?Sized> {
     view: &'a V,
     alg: HashAlg,
     slot: Slot,
     chain: ChainNo,
     height: u64,
-    last: RefCell<((u8, u64), Vec<u8>)>,
+    last: RefCell<Option<OpenTile>>,
 }
 
 impl<'a, V: View + ?Sized> QuantReader<'a, V> {
     /// Of the Quant at a height of a chain, which has a hash.
     pub fn new(view: &'a V, slot: Slot, (chain, height): (ChainNo, u64), alg: HashAlg) -> Self {
-        let last = RefCell::new(((u8::MAX, 0), Vec::new()));
         Self {
             view,
             alg,
             slot,
             chain,
             height,
-            last,
+            last: RefCell::default(),
         }
+    }
+
+    /// Tiles that many paths of a large Quant go through are kept: those above the leaves, and the last one of them.
+    fn open(&self, place: &Place) -> Result<OpenTile, TileError> {
+        let at = (place.level, place.tile);
+        let key = (self.slot, self.chain, self.height, at);
+        let kept = self.view.kept_tiles();
+        let found = kept.and_then(|kept| kept.quants.get(&key));
+        let tile = if let Some(tile) = found {
+            tile
+        } else {
+            let tile = Arc::new(self.read(place)?);
+            let shared = place.level > 0 || place.tile > 0 && !tile.is_full();
+            if let Some(kept) = kept.filter(|_| shared) {
+                kept.quants.put(key, tile.clone());
+            }
+            tile
+        };
+        let run = (0, Vec::new());
+        Ok(OpenTile { at, tile, run })
+    }
+
+    fn read(&self, place: &Place) -> Result<QuantTile, TileError> {
+        let number = place.tile as u32;
+        let key = quant_tile_key(self.slot, self.chain, self.height, place.level, number);
+        let row = self.view.get(Cf::Tree, &key)?;
+        let row = row.ok_or_else(|| place.missing())?;
+        Ok(QuantTile {
+            middle: nodes_of(self.alg, parts(&row).1),
+            row,
+        })
     }
 }
 
@@ -206,43 +239,91 @@ impl<V: View + ?Sized> NodeReader for QuantReader<'_, V> {
     type Error = TileError;
     fn node(&self, level: u8, index: u64) -> Result<Hash, TileError> {
         let place = Place::of(level, index);
-        let (chain, number) = (self.chain, place.tile as u32);
         let mut last = self.last.borrow_mut();
-        if last.0 != (place.level, place.tile) {
-            let key = quant_tile_key(self.slot, chain, self.height, place.level, number);
-            let tile = self.view.get(Cf::Tree, &key)?;
-            *last = (
-                (place.level, place.tile),
-                tile.ok_or_else(|| place.missing())?,
-            );
-        }
-        place.fold(self.alg, parts(&last.1))
+        let tile = match last.take() {
+            Some(tile) if tile.at == (place.level, place.tile) => tile,
+            _ => self.open(&place)?,
+        };
+        last.insert(tile).node(self.alg, &place)
     }
 }
 
-/// Tiles of history trees that were read lately: what stands in such a tree never changes, so they need no view. One per
-/// store.
+/// A tile of a Quant's tree, with the nodes over its middle.
+struct QuantTile {
+    row: Vec<u8>,
+    middle: Nodes,
+}
+
+impl QuantTile {
+    fn is_full(&self) -> bool {
+        parts(&self.row).0.len() == TILE_HASHES
+    }
+}
+
+/// The tile that a path is in.
+struct OpenTile {
+    at: (u8, u64),
+    tile: Arc<QuantTile>,
+    /// The nodes over 16 of its hashes: which 16.
+    run: (usize, Nodes),
+}
+
+impl OpenTile {
+    fn node(&mut self, alg: HashAlg, place: &Place) -> Result<Hash, TileError> {
+        let (hashes, middle) = parts(&self.tile.row);
+        let (start, count) = (place.start, place.count);
+        let found = if count == 1 {
+            hashes.get(start).copied()
+        } else if count < MIDDLE_RUN {
+            let run = start / MIDDLE_RUN;
+            if self.run.0 != run || self.run.1.is_empty() {
+                let hashes = hashes.chunks(MIDDLE_RUN).nth(run).unwrap_or_default();
+                self.run = (run, nodes_of(alg, hashes));
+            }
+            among(&self.run.1, start % MIDDLE_RUN, count)
+        } else if middle.is_empty() {
+            return place.fold(alg, hashes);
+        } else {
+            among(&self.tile.middle, start / MIDDLE_RUN, count / MIDDLE_RUN)
+        };
+        found.ok_or_else(|| place.missing())
+    }
+}
+
+/// Tiles that were read lately: what stands in them never changes, so they need no view. One per store.
 #[derive(Default)]
-pub struct HistoryTiles(Mutex<[HashMap<TilePlace, Arc<Nodes>>; 2]>);
+pub struct KeptTiles {
+    /// Of history trees, with all their nodes.
+    history: Lately<(Slot, ChainNo, u8, u64), Nodes>,
+    /// Of large Quants.
+    quants: Lately<(Slot, ChainNo, u64, (u8, u64)), QuantTile>,
+}
 
-type TilePlace = (Slot, ChainNo, u8, u64);
-
-/// All nodes of a tile, as far as it was filled: its hashes, the nodes above two of them, above four ...
+/// All nodes of a tile or of a part of it, as far as it was filled: its hashes, the nodes above two of them, above four ...
 type Nodes = Vec<Vec<Hash>>;
 
-impl HistoryTiles {
-    fn get(&self, place: &TilePlace) -> Option<Arc<Nodes>> {
+/// What was used lately, in two generations.
+struct Lately<K, V>(Mutex<[HashMap<K, Arc<V>>; 2]>);
+
+impl<K, V> Default for Lately<K, V> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + std::hash::Hash, V> Lately<K, V> {
+    fn get(&self, key: &K) -> Option<Arc<V>> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().find_map(|tiles| tiles.get(place)).cloned()
+        kept.iter().find_map(|values| values.get(key)).cloned()
     }
 
-    fn put(&self, place: TilePlace, nodes: Arc<Nodes>) {
+    fn put(&self, key: K, value: Arc<V>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let [younger, older] = &mut *kept;
         if younger.len() >= KEPT_MAX {
             *older = std::mem::take(younger);
         }
-        younger.insert(place, nodes);
+        younger.insert(key, value);
     }
 }
 
@@ -274,18 +355,19 @@ impl<V: View + ?Sized> NodeReader for HistoryReader<'_, V> {
     type Error = TileError;
     fn node(&self, level: u8, index: u64) -> Result<Hash, TileError> {
         let place = Place::of(level, index);
-        let Some(kept) = self.view.history_tiles() else {
+        let Some(kept) = self.view.kept_tiles() else {
             let tile = self.tile(place.level, place.tile)?;
-            return place.fold(self.alg, (tile.as_chunks().0, &[]));
+            return place.fold(self.alg, tile.as_chunks().0);
         };
         let key = (self.slot, self.lineage.no, place.level, place.tile);
-        if let Some(node) = kept.get(&key).and_then(|nodes| place.among(&nodes)) {
+        let node = |nodes: &Nodes| among(nodes, place.start, place.count);
+        if let Some(node) = kept.history.get(&key).and_then(|nodes| node(&nodes)) {
             return Ok(node);
         }
         let tile = self.tile(place.level, place.tile)?;
         let nodes = Arc::new(nodes_of(self.alg, tile.as_chunks().0));
-        kept.put(key, nodes.clone());
-        place.among(&nodes).ok_or_else(|| place.missing())
+        kept.history.put(key, nodes.clone());
+        node(&nodes).ok_or_else(|| place.missing())
     }
 }
 
@@ -378,31 +460,27 @@ impl Place {
         }
     }
 
-    fn fold(&self, alg: HashAlg, (hashes, middle): (&[Hash], &[Hash])) -> Result<Hash, TileError> {
-        let (first, end) = (self.start, self.start + self.count);
-        let run = if self.count >= MIDDLE_RUN && !middle.is_empty() {
-            middle.get(first / MIDDLE_RUN..end / MIDDLE_RUN)
-        } else {
-            hashes.get(first..end)
-        };
+    fn fold(&self, alg: HashAlg, hashes: &[Hash]) -> Result<Hash, TileError> {
+        let run = hashes.get(self.start..self.start + self.count);
         let mut level = run.ok_or_else(|| self.missing())?.to_vec();
         while level.len() > 1 {
             level = alg.node_each(&level);
         }
         Ok(level[0])
     }
+}
 
-    /// The node, where so much of the tile was there.
-    fn among(&self, nodes: &[Vec<Hash>]) -> Option<Hash> {
-        let level = nodes.get(self.count.trailing_zeros() as usize)?;
-        level.get(self.start / self.count).copied()
-    }
+/// The node over `count` hashes from `start` on, where so many were there.
+fn among(nodes: &[Vec<Hash>], start: usize, count: usize) -> Option<Hash> {
+    let level = nodes.get(count.trailing_zeros() as usize)?;
+    level.get(start / count).copied()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain::tree_root;
+    use crate::chain::{inclusion_path, tree_root, verify_inclusion};
+    use crate::store::{EachFound, EachRow, Store, db::Order};
 
     #[test]
     fn tiles_give_the_root_of_the_tree_for_every_shape() {
@@ -437,6 +515,72 @@ mod tests {
                 "{count} leaves"
             );
             assert_eq!(level0, if count > 1 { count } else { 0 });
+        }
+    }
+
+    /// A store in memory that keeps tiles, as those on disk do.
+    struct Keeping(Store, KeptTiles);
+
+    impl View for Keeping {
+        fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+            self.0.get(cf, key)
+        }
+        fn scan_in(
+            &self,
+            order: Order,
+            cf: Cf,
+            bounds: (&[u8], &[u8]),
+            each: EachRow<'_>,
+        ) -> Result<(), StoreError> {
+            self.0.scan_in(order, cf, bounds, each)
+        }
+        fn get_each(
+            &self,
+            cf: Cf,
+            keys: &[Vec<u8>],
+            each: EachFound<'_>,
+        ) -> Result<(), StoreError> {
+            self.0.get_each(cf, keys, each)
+        }
+        fn kept_tiles(&self) -> Option<&KeptTiles> {
+            Some(&self.1)
+        }
+    }
+
+    /// Rows as they are written, and as they were before they had a middle.
+    #[test]
+    fn paths_through_tiles_are_those_of_the_tree() {
+        for (alg, with_middle) in [
+            (HashAlg::Sha3_256, true),
+            (HashAlg::Sha2_256, true),
+            (HashAlg::Sha3_256, false),
+        ] {
+            for count in [2usize, 3, 16, 17, 33, 255, 256, 273, 4_100, 65_600] {
+                let leaves: Vec<Hash> = (0..count).map(|i| alg.leaf(&i.to_be_bytes())).collect();
+                let (tree, store) = (QuantTree::new(alg, &leaves), Store::memory());
+                let (slot, chain, height) = (Slot(1), ChainNo(2), 3);
+                let mut batch = store.batch();
+                tree.tiles(&leaves, |level, number, tile| {
+                    let key = quant_tile_key(slot, chain, height, level, number);
+                    let row = if with_middle {
+                        tile.row()
+                    } else {
+                        Cow::Borrowed(tile.hashes.as_flattened())
+                    };
+                    batch.put(Cf::Tree, key, row);
+                });
+                store.write(batch).expect("it is written");
+                let keeping = Keeping(store, KeptTiles::default());
+                let places = (0..count).step_by(1 + count / 50).chain([count - 1]);
+                for index in places {
+                    let (size, at) = (count as u64, index as u64);
+                    // Each with what the ones before it left.
+                    let reader = QuantReader::new(&keeping, slot, (chain, height), alg);
+                    let path = inclusion_path(alg, &reader, at, size).expect("all tiles are there");
+                    verify_inclusion(alg, &leaves[index], at, size, &path, &tree.root)
+                        .unwrap_or_else(|refused| panic!("{index} of {count}: {refused}"));
+                }
+            }
         }
     }
 }

@@ -56,6 +56,7 @@ mod http;
 mod join;
 mod post_quantum;
 mod quorum;
+mod repair;
 mod sealing;
 mod split;
 mod strangers;
