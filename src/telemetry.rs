@@ -129,7 +129,16 @@ pub fn registry() -> Registry {
     for (name, help, counter) in counters {
         all.register(name, help, counter.clone());
     }
-    let histograms = [
+    for (name, help, histogram) in histograms(counts) {
+        all.register(name, help, histogram.clone());
+    }
+    let help = "Calls that were refused, by reason";
+    all.register("refused", help, counts.refused.clone());
+    all
+}
+
+fn histograms(counts: &Counts) -> [(&str, &str, &Histogram); 6] {
+    [
         (
             "log_sync_seconds",
             "Time of an fdatasync of the log",
@@ -160,11 +169,5 @@ pub fn registry() -> Registry {
             "Time from an inject to the tail that shows it as it comes",
             &counts.tail_lag_seconds,
         ),
-    ];
-    for (name, help, histogram) in histograms {
-        all.register(name, help, histogram.clone());
-    }
-    let help = "Calls that were refused, by reason";
-    all.register("refused", help, counts.refused.clone());
-    all
+    ]
 }

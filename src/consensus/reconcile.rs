@@ -117,6 +117,9 @@ impl Groups {
             self.put(id, Held::Damaged { replica, why });
             return Ok(());
         }
+        if before.is_none_or(|slots| slots.replica != replica) {
+            tracing::info!(group = id.0, replica, "a replica begins");
+        }
         let held = self.open_replica(id, replica, self.is_alone(row)).await?;
         match &held {
             Held::Open(group) => {

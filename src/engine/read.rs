@@ -257,12 +257,19 @@ impl<'a> Reader<'a> {
             });
         }
         let owner = chain.lineage.at_height(height);
+        let (place, kept) = ((self.slot, owner, height), self.view.kept());
+        if let Some(row) = kept.and_then(|kept| kept.quant(&place)) {
+            return Ok(QuantRow::clone(&row));
+        }
         let row = self
             .view
             .get(Cf::Quant, &quant_key(self.slot, owner, height))?;
-        Ok(row
-            .and_then(|row| QuantRow::decode(&row))
-            .ok_or_else(|| StoreError::row("quant"))?)
+        let row = row.and_then(|row| QuantRow::decode(&row));
+        let row = row.ok_or_else(|| StoreError::row("quant"))?;
+        if let Some(kept) = kept {
+            kept.keep_quant(place, &row);
+        }
+        Ok(row)
     }
 
     /// The chain's own first Quant.

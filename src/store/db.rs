@@ -15,7 +15,7 @@ use rocksdb::{ColumnFamilyDescriptor, DB, FlushOptions, ReadOptions, WriteBatch,
 use super::{
     memory::{MemoryBatch, MemoryRows, MemoryStore},
     options::{database_options, family_options, look_options},
-    tile::KeptTiles,
+    tile::Kept,
 };
 
 /// The column families. Fixed: chains and groups are key prefixes, never families of their own.
@@ -161,7 +161,7 @@ pub trait View: Send + Sync {
     /// Calls `each` for those of many keys that are there, in the order of the list. Costs less than `get` for each.
     fn get_each(&self, cf: Cf, keys: &[Vec<u8>], each: EachFound<'_>) -> Result<(), StoreError>;
     /// Where tiles of trees are kept that were read; none: they are read each time.
-    fn kept_tiles(&self) -> Option<&KeptTiles> {
+    fn kept(&self) -> Option<&Kept> {
         None
     }
 }
@@ -248,7 +248,7 @@ pub(super) struct Rocks {
     pub(super) writing: RwLock<()>,
     /// Flushes and compactions that are asked for, one at a time: they too may begin a write-ahead file.
     pub(super) tidying: Mutex<()>,
-    kept_tiles: KeptTiles,
+    kept: Kept,
     /// By the number of the slot: what the first read said that met damage there.
     damaged: Mutex<BTreeMap<u32, String>>,
 }
@@ -294,7 +294,7 @@ impl Store {
             db,
             writing: RwLock::default(),
             tidying: Mutex::default(),
-            kept_tiles: KeptTiles::default(),
+            kept: Kept::default(),
             damaged: Mutex::default(),
         }))))
     }
@@ -466,9 +466,9 @@ impl View for Store {
             }
         }
     }
-    fn kept_tiles(&self) -> Option<&KeptTiles> {
+    fn kept(&self) -> Option<&Kept> {
         match &self.0 {
-            StoreOf::Rocks(db) => Some(&db.kept_tiles),
+            StoreOf::Rocks(db) => Some(&db.kept),
             StoreOf::Memory(_) => None,
         }
     }
@@ -543,10 +543,10 @@ impl View for Snapshot<'_> {
             }
         }
     }
-    fn kept_tiles(&self) -> Option<&KeptTiles> {
+    fn kept(&self) -> Option<&Kept> {
         match &self.of {
             // Who passes through much of the store would leave nothing of what others read often.
-            SnapshotOf::Rocks(db, _, _) if self.keeps => Some(&db.kept_tiles),
+            SnapshotOf::Rocks(db, _, _) if self.keeps => Some(&db.kept),
             _ => None,
         }
     }

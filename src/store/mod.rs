@@ -83,7 +83,7 @@ pub use split::{
 };
 pub use state::{StateAt, is_state_row_key, put_state, state_row_key};
 pub use sys::{GuardRow, PurgeKey, guard_key, slot_key};
-pub use tile::{HistoryReader, KeptTiles, QuantReader, QuantTree, TILE_HASHES, Tile, TileError};
+pub use tile::{HistoryReader, Kept, QuantReader, QuantTree, TILE_HASHES, Tile, TileError};
 pub use tree::{
     PoolLeavesRow, history_edge_from, history_edge_key, history_tile_key, pool_leaves_from,
     pool_leaves_key, quant_tile_key,

@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    Cf, ChainNo, Lineage, Slot, StoreError, View, history_edge_key, history_tile_key,
+    Cf, ChainNo, Lineage, QuantRow, Slot, StoreError, View, history_edge_key, history_tile_key,
     quant_tile_key,
 };
 use crate::chain::{Hash, HashAlg, NodeReader};
@@ -32,8 +32,10 @@ const HAS_MIDDLE: u8 = MIDDLE_RUN as u8;
 /// Pairs of one level from which on all cores hash it: less takes no longer than to wake them.
 const SHARED_PAIRS: usize = 1 << 14;
 /// Tiles of history trees kept since the last change of generation, some 16 KiB each, and as many of the one before it; as
-/// many of Quants, some 10 KiB each.
+/// many of Quants, some 10 KiB each, and as many Quants.
 const KEPT_MAX: usize = 256;
+/// Quants with more bytes are not kept.
+const KEPT_QUANT_BYTES_MAX: usize = 2048;
 
 /// A tree could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -207,15 +209,15 @@ impl<'a, V: View + ?Sized> QuantReader<'a, V> {
     fn open(&self, place: &Place) -> Result<OpenTile, TileError> {
         let at = (place.level, place.tile);
         let key = (self.slot, self.chain, self.height, at);
-        let kept = self.view.kept_tiles();
-        let found = kept.and_then(|kept| kept.quants.get(&key));
+        let kept = self.view.kept();
+        let found = kept.and_then(|kept| kept.tiles.get(&key));
         let tile = if let Some(tile) = found {
             tile
         } else {
             let tile = Arc::new(self.read(place)?);
             let shared = place.level > 0 || place.tile > 0 && !tile.is_full();
             if let Some(kept) = kept.filter(|_| shared) {
-                kept.quants.put(key, tile.clone());
+                kept.tiles.put(key, tile.clone());
             }
             tile
         };
@@ -290,13 +292,29 @@ impl OpenTile {
     }
 }
 
-/// Tiles that were read lately: what stands in them never changes, so they need no view. One per store.
+/// What was read lately and never changes, so that it needs no view. One per store.
 #[derive(Default)]
-pub struct KeptTiles {
-    /// Of history trees, with all their nodes.
+pub struct Kept {
+    /// Tiles of history trees, with all their nodes.
     history: Lately<(Slot, ChainNo, u8, u64), Nodes>,
-    /// Of large Quants.
-    quants: Lately<(Slot, ChainNo, u64, (u8, u64)), QuantTile>,
+    /// Tiles of large Quants.
+    tiles: Lately<(Slot, ChainNo, u64, (u8, u64)), QuantTile>,
+    /// Quants, by the chain that they belong to.
+    quants: Lately<(Slot, ChainNo, u64), QuantRow>,
+}
+
+impl Kept {
+    /// The Quant at a height of a chain.
+    pub fn quant(&self, place: &(Slot, ChainNo, u64)) -> Option<Arc<QuantRow>> {
+        self.quants.get(place)
+    }
+
+    /// Keeps it, unless it is large.
+    pub fn keep_quant(&self, place: (Slot, ChainNo, u64), row: &QuantRow) {
+        if row.header.len() + row.meta.len() + row.anchors.len() <= KEPT_QUANT_BYTES_MAX {
+            self.quants.put(place, Arc::new(row.clone()));
+        }
+    }
 }
 
 /// All nodes of a tile or of a part of it, as far as it was filled: its hashes, the nodes above two of them, above four ...
@@ -355,7 +373,7 @@ impl<V: View + ?Sized> NodeReader for HistoryReader<'_, V> {
     type Error = TileError;
     fn node(&self, level: u8, index: u64) -> Result<Hash, TileError> {
         let place = Place::of(level, index);
-        let Some(kept) = self.view.kept_tiles() else {
+        let Some(kept) = self.view.kept() else {
             let tile = self.tile(place.level, place.tile)?;
             return place.fold(self.alg, tile.as_chunks().0);
         };
@@ -519,7 +537,7 @@ mod tests {
     }
 
     /// A store in memory that keeps tiles, as those on disk do.
-    struct Keeping(Store, KeptTiles);
+    struct Keeping(Store, Kept);
 
     impl View for Keeping {
         fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -542,7 +560,7 @@ mod tests {
         ) -> Result<(), StoreError> {
             self.0.get_each(cf, keys, each)
         }
-        fn kept_tiles(&self) -> Option<&KeptTiles> {
+        fn kept(&self) -> Option<&Kept> {
             Some(&self.1)
         }
     }
@@ -570,7 +588,7 @@ mod tests {
                     batch.put(Cf::Tree, key, row);
                 });
                 store.write(batch).expect("it is written");
-                let keeping = Keeping(store, KeptTiles::default());
+                let keeping = Keeping(store, Kept::default());
                 let places = (0..count).step_by(1 + count / 50).chain([count - 1]);
                 for index in places {
                     let (size, at) = (count as u64, index as u64);
