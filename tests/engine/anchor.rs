@@ -331,7 +331,9 @@ type Damaged = (&'static str, fn(&Replica));
 fn a_damaged_anchor_is_found_at_load_by_the_scrub_and_by_who_takes_an_image() {
     let entries = anchored();
     let anchors_of_two = |replica: &Replica| {
-        let reader = Reader::new(&replica.store, replica.slot);
+        // As the scrub reads: nothing that is in memory already.
+        let stored = replica.store.snapshot().passing();
+        let reader = Reader::new(&stored, replica.slot);
         let view = reader.chain("a").unwrap();
         let quant = reader.quant(&view, 2).unwrap();
         let expected = quant.parse().unwrap().hash();
