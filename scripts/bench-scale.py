@@ -23,6 +23,7 @@ from importlib.machinery import SourceFileLoader
 cluster = SourceFileLoader("bench_cluster", os.path.join(os.path.dirname(os.path.abspath(__file__)), "bench-cluster.py")).load_module()
 
 ASKED = []
+MB_PER_MIB = 1.048576
 
 
 def tell(name, **figures):
@@ -152,8 +153,8 @@ def million_chains(args):
         with Memory(big) as memory:
             loads = {zipf: big.bench("c", args.chains, active=args.active, zipf=zipf, clients=64, duration_s=args.seconds, transactions=None)["inject"] for zipf in (False, True)}
         tell("active", active=args.active, rss_mib_max=round(memory.most), alike=loads[False], zipf=loads[True])
-        held("resident, all idle", idle, "MiB", 400)
-        held(f"resident, {args.active:,} active", memory.most, "MiB", 400)
+        held("resident, all idle", idle * MB_PER_MIB, "MB", 400)
+        held(f"resident, {args.active:,} active", memory.most * MB_PER_MIB, "MB", 400)
         latencies(args, big, small)
         restarts(big, "restart")
         tell("after_restart", rss_mib=round(big.status_mib("VmRSS")))

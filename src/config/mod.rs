@@ -108,7 +108,7 @@ impl Default for Config {
             node_keys: SigAlgs::ONLY_ED25519,
             insecure: false,
             groups: 16,
-            cache_mib: 160,
+            cache_mib: 128,
             waiting_mib_max: 256,
             stop_ms_max: 5000,
             stop_notice_ms: 0,
