@@ -303,28 +303,24 @@ impl Group {
     fn read_index_here(&self) -> Option<u64> {
         let applied = self.0.machine.newest()?;
         let index = applied.index.max(self.0.lease.told());
-        let (vote, voters) = {
-            let metrics = self.0.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            let leads = metrics.state == ServerState::Leader && metrics.running_state.is_ok();
-            let membership = metrics.membership_config.clone();
-            leads.then_some((metrics.vote, membership))?
-        };
-        let voters = voters.membership().get_joint_config();
-        let in_its_term = vote.committed
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let vote = &metrics.vote;
+        let leads_its_term = metrics.state == ServerState::Leader
+            && metrics.running_state.is_ok()
+            && vote.committed
             && vote.leader_id == applied.leader_id
             && vote.leader_id.node_id == self.0.replica;
-        let held = self
-            .0
-            .lease
-            .holds(self.0.replica, &vote, voters, Instant::now());
-        (in_its_term && held && !self.0.lease.gave(&vote)).then_some(index)
+        (leads_its_term && self.is_held(&metrics) && !self.0.lease.gave(vote)).then_some(index)
     }
 
     /// True while nobody else can lead.
     fn has_lease(&self) -> bool {
-        let metrics = self.0.raft.metrics();
-        let metrics = metrics.borrow_watched();
+        self.is_held(&self.0.raft.metrics().borrow_watched())
+    }
+
+    /// The same by the vote and the voters of one moment.
+    fn is_held(&self, metrics: &openraft::RaftMetrics<super::Types>) -> bool {
         let voters = metrics.membership_config.membership().get_joint_config();
         self.0
             .lease

@@ -498,7 +498,7 @@ fn among(nodes: &[Vec<Hash>], start: usize, count: usize) -> Option<Hash> {
 mod tests {
     use super::*;
     use crate::chain::{inclusion_path, tree_root, verify_inclusion};
-    use crate::store::{EachFound, EachRow, Store, db::Order};
+    use crate::store::{Store, StoreOptions};
 
     #[test]
     fn tiles_give_the_root_of_the_tree_for_every_shape() {
@@ -536,47 +536,24 @@ mod tests {
         }
     }
 
-    /// A store in memory that keeps tiles, as those on disk do.
-    struct Keeping(Store, Kept);
-
-    impl View for Keeping {
-        fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-            self.0.get(cf, key)
-        }
-        fn scan_in(
-            &self,
-            order: Order,
-            cf: Cf,
-            bounds: (&[u8], &[u8]),
-            each: EachRow<'_>,
-        ) -> Result<(), StoreError> {
-            self.0.scan_in(order, cf, bounds, each)
-        }
-        fn get_each(
-            &self,
-            cf: Cf,
-            keys: &[Vec<u8>],
-            each: EachFound<'_>,
-        ) -> Result<(), StoreError> {
-            self.0.get_each(cf, keys, each)
-        }
-        fn kept(&self) -> Option<&Kept> {
-            Some(&self.1)
-        }
-    }
-
     /// Rows as they are written, and as they were before they had a middle.
     #[test]
     fn paths_through_tiles_are_those_of_the_tree() {
-        for (alg, with_middle) in [
-            (HashAlg::Sha3_256, true),
-            (HashAlg::Sha2_256, true),
-            (HashAlg::Sha3_256, false),
+        // One on disk: it keeps tiles.
+        let dir = tempfile::tempdir().expect("a folder");
+        let options = StoreOptions {
+            cache_bytes: 1 << 20,
+        };
+        let store = Store::open(dir.path(), options).expect("a new store");
+        for (slot, alg, with_middle) in [
+            (Slot(1), HashAlg::Sha3_256, true),
+            (Slot(2), HashAlg::Sha2_256, true),
+            (Slot(3), HashAlg::Sha3_256, false),
         ] {
             for count in [2usize, 3, 16, 17, 33, 255, 256, 273, 4_100, 65_600] {
                 let leaves: Vec<Hash> = (0..count).map(|i| alg.leaf(&i.to_be_bytes())).collect();
-                let (tree, store) = (QuantTree::new(alg, &leaves), Store::memory());
-                let (slot, chain, height) = (Slot(1), ChainNo(2), 3);
+                let tree = QuantTree::new(alg, &leaves);
+                let (chain, height) = (ChainNo(count as u64), 3);
                 let mut batch = store.batch();
                 tree.tiles(&leaves, |level, number, tile| {
                     let key = quant_tile_key(slot, chain, height, level, number);
@@ -588,12 +565,11 @@ mod tests {
                     batch.put(Cf::Tree, key, row);
                 });
                 store.write(batch).expect("it is written");
-                let keeping = Keeping(store, Kept::default());
                 let places = (0..count).step_by(1 + count / 50).chain([count - 1]);
                 for index in places {
                     let (size, at) = (count as u64, index as u64);
                     // Each with what the ones before it left.
-                    let reader = QuantReader::new(&keeping, slot, (chain, height), alg);
+                    let reader = QuantReader::new(&store, slot, (chain, height), alg);
                     let path = inclusion_path(alg, &reader, at, size).expect("all tiles are there");
                     verify_inclusion(alg, &leaves[index], at, size, &path, &tree.root)
                         .unwrap_or_else(|refused| panic!("{index} of {count}: {refused}"));
