@@ -18,9 +18,9 @@ const TOGETHER: [f64; 11] = [
     1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 256.0, 1024.0, 4096.0, 10_000.0,
 ];
 /// Seconds of a proof of inclusion or a read of one transaction: from rows in memory to reads of a slow disk.
-const ANSWER_SECONDS: [f64; 14] = [
-    0.000_01, 0.000_02, 0.000_03, 0.000_04, 0.000_05, 0.000_06, 0.000_08, 0.000_1, 0.000_15,
-    0.000_2, 0.000_5, 0.001, 0.01, 0.1,
+const ANSWER_SECONDS: [f64; 20] = [
+    0.000_01, 0.000_02, 0.000_03, 0.000_035, 0.000_04, 0.000_045, 0.000_05, 0.000_055, 0.000_06,
+    0.000_065, 0.000_07, 0.000_08, 0.000_09, 0.000_1, 0.000_15, 0.000_2, 0.000_5, 0.001, 0.01, 0.1,
 ];
 /// Seconds from an inject to the moment that a tail shows it.
 const LAG_SECONDS: [f64; 11] = [

@@ -80,6 +80,17 @@ pub trait NodeReader {
 
     /// Reads one node; level 0 are the leaf hashes.
     fn node(&self, level: u8, index: u64) -> Result<Hash, Self::Error>;
+
+    /// The root of the leaves `[start, end)`, which are no full subtree: those at the right edge of a tree. Where a reader
+    /// remembers it, it needs not be computed; `root` computes it.
+    fn edge(
+        &self,
+        _start: u64,
+        _end: u64,
+        root: impl FnOnce() -> Result<Hash, Self::Error>,
+    ) -> Result<Hash, Self::Error> {
+        root()
+    }
 }
 
 /// Reads nodes from a slice of leaf hashes, computing what lies above them.
@@ -116,10 +127,12 @@ pub fn range_root<R: NodeReader>(
         let level = len.trailing_zeros();
         return reader.node(level as u8, start >> level);
     }
-    let middle = start + split(len);
-    let left = range_root(alg, reader, start, middle)?;
-    let right = range_root(alg, reader, middle, end)?;
-    Ok(alg.node(&left, &right))
+    reader.edge(start, end, || {
+        let middle = start + split(len);
+        let left = range_root(alg, reader, start, middle)?;
+        let right = range_root(alg, reader, middle, end)?;
+        Ok(alg.node(&left, &right))
+    })
 }
 
 /// The inclusion path of leaf `index` in the tree of `size` leaves (RFC 9162 2.1.3.1), from the leaf upward.

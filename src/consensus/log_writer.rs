@@ -39,6 +39,9 @@ const OPS_PER_TURN: usize = 4096;
 /// Bytes of entries taken in one turn.
 const BYTES_PER_TURN: usize = 16 << 20;
 
+/// What a row takes in a batch besides an entry's commands.
+const ROW_BYTES: usize = 64;
+
 /// How often the note of the synced position is synced itself; with every turn it would double the cost of a turn.
 const NOTE_SYNC_EVERY: Duration = Duration::from_secs(1);
 
@@ -138,6 +141,7 @@ pub struct StoreLog(pub Store);
 impl LogBackend for StoreLog {
     fn write(&self, ops: &[LogOp]) -> Result<(), StoreError> {
         let mut batch = self.0.batch();
+        batch.reserve(ops.iter().map(bytes_of).sum());
         for op in ops {
             add(&mut batch, op);
         }
@@ -219,6 +223,17 @@ impl StoreLog {
             "log entry {next} of slot {} is missing or damaged",
             slot.0
         )))
+    }
+}
+
+/// About what an operation takes in a batch.
+fn bytes_of(op: &LogOp) -> usize {
+    match op {
+        LogOp::Append { entries, .. } => entries
+            .iter()
+            .map(|entry| entry_bytes(entry) + ROW_BYTES)
+            .sum(),
+        _ => ROW_BYTES,
     }
 }
 

@@ -167,9 +167,9 @@ impl GroupMachine {
         let bytes: usize = entries.iter().map(|(entry, _)| entry_bytes(entry)).sum();
         let heavy = bytes > BLOCKING_BYTES || entries.iter().any(|(entry, _)| seals(entry));
         let answers = if heavy {
-            super::blocking(|| self.decide(entries))
+            super::blocking(|| self.decide(entries, bytes))
         } else {
-            self.decide(entries)
+            self.decide(entries, bytes)
         };
         let answers = answers.map_err(|error| self.failed(&error))?;
         for (responder, outcomes) in answers {
@@ -193,9 +193,12 @@ impl GroupMachine {
     fn decide(
         &self,
         entries: Vec<EntryResponder<Types>>,
+        bytes: usize,
     ) -> Result<Vec<(ApplyResponder<Types>, Outcomes)>, ApplyError> {
         let engine = self.engine();
         let mut batch = self.store.batch();
+        // What small transactions have in rows beyond what they have in entries.
+        batch.reserve(bytes + bytes / 4);
         let mut answers = Vec::with_capacity(entries.len());
         let (mut log_id, mut membership) = (None, None);
         for (entry, responder) in entries {
@@ -237,6 +240,7 @@ impl GroupMachine {
         }
         let row = codec::encode_applied(applied.log_id.as_ref(), &applied.membership);
         batch.put(Cf::Raft, raft_key(engine.slot(), RaftTag::Applied), row);
+        engine.writing();
         self.store.write(batch)?;
         drop(applied);
         engine.written();

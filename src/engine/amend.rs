@@ -20,8 +20,7 @@ use crate::chain::{
 };
 use crate::store::{
     AmendedRow, Batch, Cf, ChainNo, PoolRow, QuantRow, Slot, StoreError, TxRow, View,
-    amended_before, amended_bounds, amended_key, change_key, earlier_key, quant_key, tx_key,
-    tx_row,
+    amended_before, amended_bounds, amended_key, change_key, earlier_key, quant_key, tx_row,
 };
 
 /// Whose transactions a chain takes now. Both sorted.
@@ -441,7 +440,7 @@ fn pooled(
     index: u64,
     amended: &mut Amended,
 ) -> Result<(), StoreError> {
-    let row = tx_row(view, &tx_key(place.slot, place.no, index))?;
+    let row = tx_row(view, (place.slot, place.no), index)?;
     let row = row.as_deref().and_then(TxRow::decode);
     let row = row.filter(|row| {
         let (first, pool) = place.pool;

@@ -25,12 +25,14 @@ use super::{
     names,
     outcome::{Outcome, Rejection},
     quorum::{self, Unsigned},
+    read::{ChainView, ReadError},
     request::{self, Pending},
+    shown::{Moment, Shown},
     split,
     state::{Accounts, Touch},
 };
 use crate::chain::Hash;
-use crate::store::{Batch, ChainNo, Slot, Store, StoreError};
+use crate::store::{Batch, ChainNo, Slot, Store, StoreError, TxRun, View};
 
 /// An entry could not be applied: the node must stop.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +72,8 @@ pub struct Engine {
     pub(super) carrying: AtomicBool,
     /// Changes may be on their way to subchains. Saves the look, decides nothing.
     pub(super) relaying: AtomicBool,
+    /// Chains as the store shows them. Saves reads their first rows, decides nothing.
+    pub(super) shown: Shown,
     /// The tree and the state that the newest template comes to. Saves the leader the second time, decides nothing.
     pub(super) foreseen: Mutex<Option<Foreseen>>,
 }
@@ -110,6 +114,8 @@ pub(super) struct Work<'a> {
     pub state: &'a mut State,
     pub batch: &'a mut Batch,
     pub time_ms: u64,
+    /// Transactions on their way into the batch.
+    pub transactions: TxRun,
     /// Accepted transactions whose leaf hashes are still to be computed.
     pub accepted: Vec<Accepted>,
     /// What they change in the state, in order.
@@ -137,6 +143,7 @@ impl Engine {
             splitting: AtomicBool::new(true),
             carrying: AtomicBool::new(true),
             relaying: AtomicBool::new(true),
+            shown: Shown::default(),
             foreseen: Mutex::default(),
         }
     }
@@ -175,8 +182,29 @@ impl Engine {
         Ok(outcomes)
     }
 
-    /// The batches of all entries so far are in the store.
+    /// The batches of all entries so far are about to be written.
+    pub fn writing(&self) {
+        self.shown.writing();
+    }
+
+    /// To be asked for before a snapshot is taken that [`Self::chain_at`] is asked with.
+    pub fn moment(&self) -> Moment {
+        self.shown.moment()
+    }
+
+    /// A chain as a snapshot shows it; where nothing was written since the moment it may be kept in memory.
+    pub fn chain_at(
+        &self,
+        snapshot: &dyn View,
+        chain: ChainNo,
+        moment: Moment,
+    ) -> Result<Option<Arc<ChainView>>, ReadError> {
+        self.shown.chain((snapshot, self.slot), chain, moment)
+    }
+
+    /// They are in the store.
     pub fn written(&self) {
+        self.shown.written();
         let mut state = self.lock();
         state.unwritten = false;
         state.pending.clear();
@@ -297,6 +325,7 @@ impl<'a> Work<'a> {
             state,
             batch,
             time_ms,
+            transactions: TxRun::default(),
             accepted: Vec::new(),
             touches: Vec::new(),
             index_rows: Vec::new(),

@@ -458,6 +458,7 @@ impl<'a> Request<'a> {
             (chain.chain_id, chain.pool.next_index, chain.pooled() == 0);
         let (mut runs, mut changes) = (Runs::default(), Vec::new());
         let (mut next, mut bytes) = (first, 0);
+        work.accepted.reserve(places.len());
         for (number, place) in places.iter().enumerate() {
             if let Some(index) = place {
                 runs.push(*index, true);
@@ -507,11 +508,12 @@ impl<'a> Request<'a> {
             payload: item.payload,
             erased: None,
         };
-        let (key, row) = (tx_key(slot, chain, index), row.encode());
         if self.erasable {
-            work.state.pending.put_tx(work.batch, key, row);
+            let key = tx_key(slot, chain, index);
+            work.state.pending.put_tx(work.batch, key, row.encode());
         } else {
-            work.batch.put(Cf::Tx, key, row);
+            let place = ((slot, chain), index);
+            work.transactions.push(work.batch, place, &row);
         }
         if !item.id.is_empty() {
             let id = IdRow {
@@ -639,6 +641,7 @@ impl Runs {
 
 /// Hashes what was accepted, many at a time, and adds it to the pools: one row of leaf hashes and one pool row per chain.
 pub(super) fn finish(work: &mut Work<'_>) {
+    work.transactions.close(work.batch);
     let accepted = std::mem::take(&mut work.accepted);
     state::put_rows(work);
     let mut changes = state::changes(work);

@@ -39,6 +39,7 @@ mod request;
 mod routing;
 mod scrub;
 mod seek;
+mod shown;
 mod split;
 mod split_command;
 mod state;
@@ -74,9 +75,10 @@ pub use outcome::{
     Banged, CursorsMoved, Forked, Injected, Outcome, Rejection, Sealed, SignedBy, SplitStep,
 };
 pub use quorum::Finality;
-pub use read::{ChainView, EachTransaction, InForce, ReadError, Reader, TransactionView};
+pub use read::{ChainView, InForce, ReadError, Reader, TransactionView};
 pub use report::{Report, ReportItem};
 pub use scrub::{Damage, check_quant, check_rows};
+pub use shown::Moment;
 pub use split::Before;
 pub use split_command::SplitCommand;
 

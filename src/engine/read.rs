@@ -13,9 +13,9 @@ use crate::chain::{
     TYPE_ERASURE, inclusion_path,
 };
 use crate::store::{
-    Cf, ChainNo, ChainRow, HistoryReader, Lineage, NameRow, PoolRow, QuantReader, QuantRow, Slot,
-    SplitRow, StateAt, StoreError, SubchainRow, Tile, TileError, TxRow, View, chain_key,
-    chains_from, name_key, names_from, pool_key, quant_key, quant_tile_key, tx_key, tx_row,
+    Cf, ChainNo, ChainRow, EachTx, HistoryReader, Lineage, NameRow, PoolRow, QuantReader, QuantRow,
+    Slot, SplitRow, StateAt, StoreError, SubchainRow, Tile, TileError, TxRow, View, chain_key,
+    chains_from, each_tx_row, name_key, names_from, pool_key, quant_key, quant_tile_key, tx_row,
 };
 
 /// A read could not be answered.
@@ -132,17 +132,6 @@ pub struct InForce {
     pub index: Option<u64>,
     /// The Quant that seals that change; none while it is in the pool.
     pub height: Option<u64>,
-}
-
-/// What a walk over transactions calls for each: its index, and its row as stored.
-pub type EachTransaction<'a> = &'a mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>;
-
-/// How far a walk over transactions is.
-struct Walk {
-    next: u64,
-    flow: ControlFlow<()>,
-    /// The next one is not there, and a later one is.
-    gap: bool,
 }
 
 /// A transaction as stored.
@@ -425,7 +414,7 @@ impl<'a> Reader<'a> {
             });
         }
         let (owner, _) = chain.lineage.at_index(index);
-        let row = tx_row(self.view, &tx_key(self.slot, owner, index))?;
+        let row = tx_row(self.view, (self.slot, owner), index)?;
         let row = row.ok_or_else(|| missing(chain, index))?;
         Ok(TransactionView { index, row })
     }
@@ -460,50 +449,24 @@ impl<'a> Reader<'a> {
         &self,
         chain: &ChainView,
         (from, to): (u64, u64),
-        each: EachTransaction<'_>,
+        each: EachTx<'_>,
     ) -> Result<(), ReadError> {
-        let mut walk = Walk {
-            next: from,
-            flow: ControlFlow::Continue(()),
-            gap: false,
+        let (mut next, mut gap) = (from, false);
+        let mut in_order = |index, row: &[u8]| {
+            gap = index != next;
+            if gap {
+                return ControlFlow::Break(());
+            }
+            next += 1;
+            each(index, row)
         };
         for (owner, bounds) in chain.lineage.indexes((from, to)) {
-            if walk.flow.is_continue() {
-                self.transactions_of(owner, bounds, &mut walk, each)?;
-            }
-        }
-        if walk.gap || (walk.next == from && from < to) {
-            return Err(missing(chain, walk.next).into());
-        }
-        Ok(())
-    }
-
-    /// Goes over those of one chain.
-    fn transactions_of(
-        &self,
-        owner: ChainNo,
-        (from, to): (u64, u64),
-        walk: &mut Walk,
-        each: EachTransaction<'_>,
-    ) -> Result<(), StoreError> {
-        let key = |index| tx_key(self.slot, owner, index);
-        let before = walk.next;
-        // All transactions of a chain are in one of the two.
-        for cf in [Cf::Tx, Cf::Erasable] {
-            if walk.next > before || walk.gap {
+            if each_tx_row(self.view, (self.slot, owner), bounds, &mut in_order)?.is_break() {
                 break;
             }
-            self.view.scan(cf, &key(from), &key(to), &mut |key, row| {
-                let index = key.last_chunk().map(|index| u64::from_be_bytes(*index));
-                walk.gap = index != Some(walk.next);
-                if walk.gap {
-                    walk.flow = ControlFlow::Break(());
-                } else {
-                    walk.flow = each(walk.next, row);
-                    walk.next += 1;
-                }
-                walk.flow
-            })?;
+        }
+        if gap || (next == from && from < to) {
+            return Err(missing(chain, next).into());
         }
         Ok(())
     }

@@ -1,9 +1,6 @@
 //! What never changes about a chain, found by name: group, number, identity, constitution. Bounded; checked at first use.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, OnceLock, PoisonError, RwLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use tonic::Status;
 
@@ -21,7 +18,7 @@ use crate::chain::{
 use crate::consensus::{Group, Groups};
 use crate::engine::{ChainView, Finality, GroupId, ReadError, Reader};
 use crate::proto;
-use crate::store::{ChainNo, Snapshot};
+use crate::store::{ChainNo, Lately, Snapshot};
 
 /// Chains kept since the last change of generation, and as many of the one before it.
 const GENERATION_MAX: usize = 8192;
@@ -53,39 +50,18 @@ pub struct Known {
 pub struct Catalog {
     groups: Groups,
     /// Read by every request, written at a chain's first use.
-    known: RwLock<Generations>,
+    known: Lately<String, Known>,
     /// Chains that live in another group than their name.
     pub homes: Homes,
     /// What their payloads must match, and what is about to be banged.
     pub schemas: Schemas,
 }
 
-/// Chains found lately, in two generations: when the younger one is full it takes the place of the older one, whose chains
-/// are found again as they are used.
-#[derive(Default)]
-struct Generations {
-    younger: HashMap<String, Arc<Known>>,
-    older: HashMap<String, Arc<Known>>,
-}
-
-impl Generations {
-    fn get(&self, name: &str) -> Option<&Arc<Known>> {
-        self.younger.get(name).or_else(|| self.older.get(name))
-    }
-
-    fn insert(&mut self, name: &str, known: Arc<Known>) {
-        if self.younger.len() >= GENERATION_MAX {
-            self.older = std::mem::take(&mut self.younger);
-        }
-        self.younger.insert(name.to_owned(), known);
-    }
-}
-
 impl Catalog {
     pub fn new(groups: Groups) -> Self {
         Self {
             groups,
-            known: RwLock::default(),
+            known: Lately::new(GENERATION_MAX),
             homes: Homes::default(),
             schemas: Schemas::default(),
         }
@@ -100,24 +76,19 @@ impl Catalog {
             return asked_there(name, known);
         }
         let known = Arc::new(self.load(name)?);
-        self.known
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name, known.clone());
+        self.known.put(name.to_owned(), known.clone());
         asked_there(name, known)
     }
 
     fn known_here(&self, name: &str) -> Option<(Arc<Known>, Group)> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let known = known.get(name)?;
+        let known = self.known.get(name)?;
         let group = self.groups.get(known.group)?;
-        Some((known.clone(), group))
+        Some((known, group))
     }
 
     /// The group of a chain in use, wherever it lives; none of others: then it is that of the name, which is hashed for it.
     pub fn home(&self, name: &str) -> Option<GroupId> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let known = known.get(name).map(|known| known.group);
+        let known = self.known.get(name).map(|known| known.group);
         known.or_else(|| self.homes.of(name))
     }
 
@@ -246,7 +217,7 @@ pub struct ChainReads<'a> {
     /// The replica that shows it.
     pub replica: u64,
     /// The chain as the view shows it.
-    pub chain: ChainView,
+    pub chain: Arc<ChainView>,
     /// Its fixed facts.
     pub known: Arc<Known>,
 }
@@ -272,10 +243,11 @@ impl super::Service {
         known: Arc<Known>,
         group: &Group,
     ) -> Result<ChainReads<'_>, Status> {
-        let slot = group.engine().slot();
+        let engine = group.engine();
+        let moment = engine.moment();
         let snapshot = self.groups.store().snapshot();
-        let chain = Reader::new(&snapshot, slot)
-            .chain_no(known.no)
+        let chain = engine
+            .chain_at(&snapshot, known.no, moment)
             .map_err(|error| status::of_read(&error))?;
         let chain = chain.ok_or_else(|| {
             status::status(
@@ -286,7 +258,7 @@ impl super::Service {
         })?;
         Ok(ChainReads {
             snapshot,
-            slot,
+            slot: engine.slot(),
             replica: group.replica(),
             chain,
             known,

@@ -32,10 +32,10 @@ pub fn optional_hash(field: &str, bytes: &[u8]) -> Result<Option<Hash>, Status> 
 }
 
 pub fn paths(hashes: Vec<Hash>) -> Vec<Bytes> {
-    hashes
-        .into_iter()
-        .map(|hash| Bytes::copy_from_slice(&hash))
-        .collect()
+    // They share one buffer.
+    let all = Bytes::from(hashes.into_flattened());
+    let starts = (0..all.len()).step_by(32);
+    starts.map(|start| all.slice(start..start + 32)).collect()
 }
 
 pub fn quant(row: QuantRow) -> Result<proto::Quant, Status> {

@@ -54,8 +54,11 @@ fn one_by_one<T, R>(
     items: &[T],
     check: &impl Fn(usize, &T) -> Result<R, Status>,
 ) -> Result<Vec<R>, Status> {
-    let numbered = (first..).zip(items);
-    numbered.map(|(at, item)| check(at, item)).collect()
+    let mut checked = Vec::with_capacity(items.len());
+    for (at, item) in (first..).zip(items) {
+        checked.push(check(at, item)?);
+    }
+    Ok(checked)
 }
 
 /// Each lane takes a run of the items; this thread takes the first.

@@ -21,7 +21,7 @@ use crate::store::{Cf, GuardRow, StoreError, View, guard_key};
 
 /// Chains are told apart in this many classes while a guard is moved.
 const LOCKS: usize = 64;
-/// Bytes of signatures kept, those of one head per chain; beyond it all are forgotten and made again. 65,000 chains with
+/// Bytes of signatures kept, those of one head per chain; beyond it all are forgotten and made again. 40,000 chains with
 /// Ed25519, 5,000 with ML-DSA-44.
 const KEPT_BYTES_MAX: usize = 24 << 20;
 
@@ -39,7 +39,7 @@ pub struct Signer {
     /// One guard moves at a time per chain; held across the guard's write.
     locks: Vec<Mutex<()>>,
     /// What this node signed of each chain's newest Quant.
-    kept: Lock<HashMap<ChainId, (Hash, Vec<HeadSignature>)>>,
+    kept: Lock<HashMap<ChainId, (Header, Vec<HeadSignature>)>>,
 }
 
 /// A key that signs heads, with its certificate once the cluster has given it.
@@ -192,19 +192,20 @@ impl Signer {
     }
 
     /// What was signed before, with all keys that are certified now.
-    fn kept(&self, id: &ChainId, hash: &Hash) -> Option<Vec<HeadSignature>> {
+    fn kept(&self, id: &ChainId, header: &Header) -> Option<Vec<HeadSignature>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, signatures) = kept.get(id).filter(|(of, _)| of == hash)?;
+        let (_, signatures) = kept.get(id).filter(|(of, _)| of == header)?;
         (signatures.len() == self.certificates().count()).then(|| signatures.clone())
     }
 
-    fn keep(&self, id: ChainId, hash: Hash, signatures: &[HeadSignature]) {
+    fn keep(&self, id: ChainId, header: &Header, signatures: &[HeadSignature]) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes: usize = signatures.iter().map(bytes_in_memory).sum();
+        let bytes = bytes + size_of::<Header>();
         if (kept.len() + 1) * bytes > KEPT_BYTES_MAX {
             kept.clear();
         }
-        kept.insert(id, (hash, signatures.to_vec()));
+        kept.insert(id, (header.clone(), signatures.to_vec()));
     }
 }
 
@@ -234,14 +235,14 @@ impl Service {
         chain: &str,
         header: &Header,
     ) -> Result<Vec<HeadSignature>, Status> {
-        let (id, hash) = (header.id(), header.hash());
-        if let Some(signatures) = self.signer.kept(&id, &hash) {
+        let id = header.id();
+        if let Some(signatures) = self.signer.kept(&id, header) {
             return Ok(signatures);
         }
         let one = [(chain.to_owned(), header.clone())];
         let signed = self.sign_each(&one).await?.pop();
         let signatures = signed.unwrap_or_else(|| Err(elsewhere()))?;
-        self.signer.keep(id, hash, &signatures);
+        self.signer.keep(id, header, &signatures);
         Ok(signatures)
     }
 

@@ -14,7 +14,7 @@ use rocksdb::{ColumnFamilyDescriptor, DB, FlushOptions, ReadOptions, WriteBatch,
 
 use super::{
     memory::{MemoryBatch, MemoryRows, MemoryStore},
-    options::{database_options, family_options, look_options},
+    options::{block_cache, database_options, family_options, look_options},
     tile::Kept,
 };
 
@@ -136,6 +136,11 @@ pub type EachFound<'a> = &'a mut dyn FnMut(usize, &[u8]);
 pub trait View: Send + Sync {
     /// The value of a key.
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Calls `each` with the value of a key, where it is there; true then. For large values of which little is used.
+    fn look(&self, cf: Cf, key: &[u8], each: &mut dyn FnMut(&[u8])) -> Result<bool, StoreError> {
+        let value = self.get(cf, key)?;
+        Ok(value.map(|value| each(&value)).is_some())
+    }
     /// Calls `each` for the keys of `[from, to)` in this order until it breaks.
     fn scan_in(
         &self,
@@ -285,7 +290,7 @@ impl From<MemoryStore> for Store {
 impl Store {
     /// Opens or creates the database in `dir`.
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
-        let cache = rocksdb::Cache::new_lru_cache(options.cache_bytes);
+        let cache = block_cache(options.cache_bytes);
         let families =
             ALL.map(|cf| ColumnFamilyDescriptor::new(cf.name(), family_options(cf, &cache)));
         let database = database_options(dir, options.cache_bytes, &cache);
@@ -533,6 +538,18 @@ impl View for Snapshot<'_> {
                 Ok(())
             }
         }
+    }
+    fn look(&self, cf: Cf, key: &[u8], each: &mut dyn FnMut(&[u8])) -> Result<bool, StoreError> {
+        let value = match &self.of {
+            SnapshotOf::Rocks(db, options, _) => db
+                .get_pinned_cf_opt(family(db, cf), key, options)
+                .map_err(|error| db.failed(cf, key, error))?,
+            SnapshotOf::Memory(rows) => {
+                let value = rows.get(cf, key);
+                return Ok(value.map(|value| each(&value)).is_some());
+            }
+        };
+        Ok(value.map(|value| each(&value)).is_some())
     }
     fn get_each(&self, cf: Cf, keys: &[Vec<u8>], each: EachFound<'_>) -> Result<(), StoreError> {
         match &self.of {

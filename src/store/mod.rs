@@ -1,6 +1,6 @@
 //! The store: one RocksDB per node (or rows in memory, for simulations), and the only room that says `rocksdb`.
 //!
-//! One file per key family (`log`, `raft`, `tx`, `tree`, `quant`, `chain`, `index`, `state`, `sys`, `erasable`; `names`: what a name stands for), each with its keys, rows and
+//! One file per key family (`log`, `raft`, `tx`, `tree`, `quant`, `chain`, `index`, `state`, `sys`, `erasable`; `tx_run`: many transactions in a row; `names`: what a name stands for), each with its keys, rows and
 //! round-trip tests; `db` opens, writes and syncs, with the `options`; `memory` is the same without a disk, and can lose what was not synced; `tile` reads and writes hash trees as 256-hash tiles; `lineage` knows whose the rows of a fork are; `heads` is the log of moved heads, in several families; `position` keeps
 //! the last synced position outside RocksDB, so that a shortened log is noticed; `scour` takes what was replaced out of all files; `guard` checks the data folder at open.
 //!
@@ -17,6 +17,7 @@ mod db;
 mod folder;
 mod heads;
 mod index;
+mod lately;
 mod lineage;
 mod log;
 mod memory;
@@ -33,6 +34,7 @@ mod sys;
 mod tile;
 mod tree;
 mod tx;
+mod tx_run;
 
 pub use anchor::{
     AnchorRow, all_anchors, anchor_key, anchoring_bounds, anchoring_key, anchors_from,
@@ -65,6 +67,7 @@ pub use index::{
     request_time_key, requests_between, signature_key, signatures_at, signed_key, touch_key,
     touches_between, unnamed_bounds, unnamed_key, unsigned_bounds, unsigned_key,
 };
+pub use lately::Lately;
 pub use lineage::{Ancestor, Lineage};
 pub use log::{LogRow, log_key, log_range};
 pub use memory::MemoryStore;
@@ -88,7 +91,8 @@ pub use tree::{
     PoolLeavesRow, history_edge_from, history_edge_key, history_tile_key, pool_leaves_from,
     pool_leaves_key, quant_tile_key,
 };
-pub use tx::{ErasedRow, TxRow, tx_family, tx_key, tx_row};
+pub use tx::{ErasedRow, TxRow, tx_key};
+pub use tx_run::{EachTx, TxRun, each_tx_row, transactions_in, tx_row};
 
 /// The local, never reused number of one replica of a group: the first part of every data key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

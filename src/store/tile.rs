@@ -5,17 +5,16 @@
 use std::{
     borrow::Cow,
     cell::RefCell,
-    collections::HashMap,
     num::NonZero,
     ops::ControlFlow,
     panic,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, OnceLock},
     thread,
 };
 
 use super::{
-    Cf, ChainNo, Lineage, QuantRow, Slot, StoreError, View, history_edge_key, history_tile_key,
-    quant_tile_key,
+    Cf, ChainNo, Lately, Lineage, QuantRow, Slot, StoreError, View, history_edge_key,
+    history_tile_key, quant_tile_key,
 };
 use crate::chain::{Hash, HashAlg, NodeReader};
 
@@ -27,6 +26,8 @@ const TILE_LEVELS: u8 = 8;
 const MIDDLE_LEVEL: u8 = 4;
 /// Hashes below a node of the middle.
 const MIDDLE_RUN: usize = 1 << MIDDLE_LEVEL;
+/// Levels above 16 hashes that a path asks for: the one over all of them stands elsewhere.
+const RUN_LEVELS: u8 = MIDDLE_LEVEL - 1;
 /// The byte that ends a tile with a middle. Tiles without one end with their last hash.
 const HAS_MIDDLE: u8 = MIDDLE_RUN as u8;
 /// Pairs of one level from which on all cores hash it: less takes no longer than to wake them.
@@ -34,6 +35,8 @@ const SHARED_PAIRS: usize = 1 << 14;
 /// Tiles of history trees kept since the last change of generation, some 16 KiB each, and as many of the one before it; as
 /// many of Quants, some 10 KiB each, and as many Quants.
 const KEPT_MAX: usize = 256;
+/// Roots of edges kept in each of the two generations, some 150 bytes each; a Quant has as many as its count has bits.
+const KEPT_EDGES_MAX: usize = 4096;
 /// Quants with more bytes are not kept.
 const KEPT_QUANT_BYTES_MAX: usize = 2048;
 
@@ -182,7 +185,7 @@ fn bag(alg: HashAlg, peaks: &[Hash]) -> Hash {
 }
 
 /// Reads the tree of one Quant. A path meets each of its tiles several times in a row: the last one is kept, with the nodes
-/// over the 16 hashes that the path goes through and over the middle, which are hashed together.
+/// over the 16 hashes that the path goes through and over the middle.
 pub struct QuantReader<'a, V: View + ?Sized> {
     view: &'a V,
     alg: HashAlg,
@@ -229,10 +232,9 @@ impl<'a, V: View + ?Sized> QuantReader<'a, V> {
         let number = place.tile as u32;
         let key = quant_tile_key(self.slot, self.chain, self.height, place.level, number);
         let row = self.view.get(Cf::Tree, &key)?;
-        let row = row.ok_or_else(|| place.missing())?;
         Ok(QuantTile {
-            middle: nodes_of(self.alg, parts(&row).1),
-            row,
+            row: row.ok_or_else(|| place.missing())?,
+            middle: OnceLock::new(),
         })
     }
 }
@@ -248,12 +250,30 @@ impl<V: View + ?Sized> NodeReader for QuantReader<'_, V> {
         };
         last.insert(tile).node(self.alg, &place)
     }
+
+    fn edge(
+        &self,
+        start: u64,
+        end: u64,
+        root: impl FnOnce() -> Result<Hash, TileError>,
+    ) -> Result<Hash, TileError> {
+        let Some(kept) = self.view.kept() else {
+            return root();
+        };
+        let key = (self.slot, self.chain, self.height, (start, end));
+        if let Some(root) = kept.edges.get(&key) {
+            return Ok(*root);
+        }
+        let root = root()?;
+        kept.edges.put(key, Arc::new(root));
+        Ok(root)
+    }
 }
 
-/// A tile of a Quant's tree, with the nodes over its middle.
+/// A tile of a Quant's tree, with the nodes over its middle once they were asked for.
 struct QuantTile {
     row: Vec<u8>,
-    middle: Nodes,
+    middle: OnceLock<Nodes>,
 }
 
 impl QuantTile {
@@ -280,27 +300,55 @@ impl OpenTile {
             let run = start / MIDDLE_RUN;
             if self.run.0 != run || self.run.1.is_empty() {
                 let hashes = hashes.chunks(MIDDLE_RUN).nth(run).unwrap_or_default();
-                self.run = (run, nodes_of(alg, hashes));
+                self.run = (run, self.run_nodes(alg, hashes, middle));
             }
             among(&self.run.1, start % MIDDLE_RUN, count)
         } else if middle.is_empty() {
             return place.fold(alg, hashes);
         } else {
-            among(&self.tile.middle, start / MIDDLE_RUN, count / MIDDLE_RUN)
+            let nodes = || nodes_of(alg, middle, RUN_LEVELS);
+            let nodes = self.tile.middle.get_or_init(nodes);
+            among(nodes, start / MIDDLE_RUN, count / MIDDLE_RUN)
         };
         found.ok_or_else(|| place.missing())
+    }
+
+    /// The nodes over 16 hashes. Whoever asks for them wants those over the middle next: both fill the lanes together.
+    fn run_nodes(&self, alg: HashAlg, hashes: &[Hash], middle: &[Hash]) -> Nodes {
+        let whole = [hashes.len(), middle.len()] == [MIDDLE_RUN; 2];
+        if !whole || self.tile.middle.get().is_some() {
+            return nodes_of(alg, hashes, RUN_LEVELS);
+        }
+        let mut run = nodes_of(alg, &[hashes, middle].concat(), RUN_LEVELS);
+        let halves = run.iter_mut().map(|level| level.split_off(level.len() / 2));
+        let halves = halves.collect();
+        let _ = self.tile.middle.set(halves);
+        run
     }
 }
 
 /// What was read lately and never changes, so that it needs no view. One per store.
-#[derive(Default)]
 pub struct Kept {
-    /// Tiles of history trees, with all their nodes.
+    /// Tiles of history trees, with the nodes above their hashes.
     history: Lately<(Slot, ChainNo, u8, u64), Nodes>,
     /// Tiles of large Quants.
     tiles: Lately<(Slot, ChainNo, u64, (u8, u64)), QuantTile>,
+    /// Roots of the right edges of Quants' trees, by their first leaf and the one behind the last: they are in the paths of
+    /// all transactions to the left of them.
+    edges: Lately<(Slot, ChainNo, u64, (u64, u64)), Hash>,
     /// Quants, by the chain that they belong to.
     quants: Lately<(Slot, ChainNo, u64), QuantRow>,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            history: Lately::new(KEPT_MAX),
+            tiles: Lately::new(KEPT_MAX),
+            edges: Lately::new(KEPT_EDGES_MAX),
+            quants: Lately::new(KEPT_MAX),
+        }
+    }
 }
 
 impl Kept {
@@ -317,43 +365,17 @@ impl Kept {
     }
 }
 
-/// All nodes of a tile or of a part of it, as far as it was filled: its hashes, the nodes above two of them, above four ...
+/// Nodes of a tile or of a part of it, as far as it was filled: its hashes, the nodes above two of them, above four ...
 type Nodes = Vec<Vec<Hash>>;
 
-/// What was used lately, in two generations.
-struct Lately<K, V>(Mutex<[HashMap<K, Arc<V>>; 2]>);
-
-impl<K, V> Default for Lately<K, V> {
-    fn default() -> Self {
-        Self(Mutex::default())
+/// The hashes and so many levels of nodes above them.
+fn nodes_of(alg: HashAlg, hashes: &[Hash], levels: u8) -> Nodes {
+    let mut nodes = vec![hashes.to_vec()];
+    for _ in 0..levels {
+        let next = nodes.last().map(|last| alg.node_each(last));
+        nodes.extend(next);
     }
-}
-
-impl<K: Eq + std::hash::Hash, V> Lately<K, V> {
-    fn get(&self, key: &K) -> Option<Arc<V>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().find_map(|values| values.get(key)).cloned()
-    }
-
-    fn put(&self, key: K, value: Arc<V>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let [younger, older] = &mut *kept;
-        if younger.len() >= KEPT_MAX {
-            *older = std::mem::take(younger);
-        }
-        younger.insert(key, value);
-    }
-}
-
-fn nodes_of(alg: HashAlg, hashes: &[Hash]) -> Nodes {
-    let mut levels = vec![hashes.to_vec()];
-    while let Some(last) = levels.last()
-        && last.len() > 1
-    {
-        let next = alg.node_each(last);
-        levels.push(next);
-    }
-    levels
+    nodes
 }
 
 /// Reads the history tree of a chain: full tiles, and the edge beyond them; of a fork also those of the chains that it came
@@ -383,7 +405,7 @@ impl<V: View + ?Sized> NodeReader for HistoryReader<'_, V> {
             return Ok(node);
         }
         let tile = self.tile(place.level, place.tile)?;
-        let nodes = Arc::new(nodes_of(self.alg, tile.as_chunks().0));
+        let nodes = Arc::new(nodes_of(self.alg, tile.as_chunks().0, TILE_LEVELS - 1));
         kept.history.put(key, nodes.clone());
         node(&nodes).ok_or_else(|| place.missing())
     }

@@ -1,10 +1,10 @@
 //! Key families `tx` and `erasable`: transactions, written once at inject and never moved; those of chains that are
 //! erasable in a family of their own, where erasing replaces them.
-//! Key: `slot | chain | index u64`. Value: `kind u8 | flags u8 | inject_ms u64 | payload_hash 32 | attributes_len u16 |
+//! Key: `slot | chain | index u64` (many together: `tx_run`). Value: `kind u8 | flags u8 | inject_ms u64 | payload_hash 32 | attributes_len u16 |
 //! attributes | salt 32 (iff flags = 1) | payload`; of an erased one (flags = 3) the attributes are followed by
 //! `payload_len u64 | index of the tombstone u64`.
 
-use super::{Cf, ChainNo, RowReader, Slot, StoreError, View, chain_prefix};
+use super::{ChainNo, RowReader, Slot, chain_prefix};
 use crate::chain::{ChainId, Envelope, Hash, HashAlg, attributes_hash};
 
 /// A stored transaction.
@@ -42,6 +42,12 @@ impl<'a> TxRow<'a> {
     /// The stored bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut row = Vec::with_capacity(44 + self.attributes.len() + self.payload.len() + 32);
+        self.encode_into(&mut row);
+        row
+    }
+
+    /// Adds the stored bytes.
+    pub(super) fn encode_into(&self, row: &mut Vec<u8>) {
         let erased = if self.erased.is_some() { ERASED } else { 0 };
         row.extend_from_slice(&[self.kind, u8::from(self.salted()) | erased]);
         row.extend_from_slice(&self.inject_ms.to_be_bytes());
@@ -56,7 +62,6 @@ impl<'a> TxRow<'a> {
             row.extend_from_slice(&erased.tombstone.to_be_bytes());
         }
         row.extend_from_slice(self.payload);
-        row
     }
 
     /// The payload's hash covers a salt.
@@ -132,24 +137,17 @@ impl<'a> TxRow<'a> {
     }
 }
 
-/// The family of a chain's transactions.
-pub fn tx_family(erasable: bool) -> Cf {
-    if erasable { Cf::Erasable } else { Cf::Tx }
-}
-
-/// The row of a transaction, whichever family its chain's are in.
-pub fn tx_row<V: View + ?Sized>(view: &V, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-    match view.get(Cf::Tx, key)? {
-        None => view.get(Cf::Erasable, key),
-        found => Ok(found),
-    }
-}
-
 /// The key of a transaction.
 pub fn tx_key(slot: Slot, chain: ChainNo, index: u64) -> Vec<u8> {
     let mut key = chain_prefix(slot, chain);
     key.extend_from_slice(&index.to_be_bytes());
     key
+}
+
+/// The index in a key.
+pub(super) fn index_of(key: &[u8]) -> Option<u64> {
+    let index = key.get(12..)?.first_chunk()?;
+    Some(u64::from_be_bytes(*index))
 }
 
 #[cfg(test)]

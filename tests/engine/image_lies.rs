@@ -42,6 +42,10 @@ impl Stage {
             group.bang("new", HashAlg::Sha3_256),
             group.inject(5, &plain_inject([b"x".to_vec()])),
             group.leap(5, false),
+            // Rows of sixteen: one in Quant 2, two in the pool.
+            group.inject(5, &plain_inject((1..41).map(|at| vec![at; 30]))),
+            group.leap(5, false),
+            group.inject(5, &plain_inject((41..81).map(|at| vec![at; 30]))),
         ];
         sender.apply(&more);
         put_state_of(&store, sender.slot, ChainNo(1), 20);
@@ -96,6 +100,11 @@ impl Stage {
 }
 
 const STRIDE: usize = 37;
+
+/// The key of the row that sixteen transactions of chain 5 lie in.
+fn sixteen(slot: Slot, first: u64) -> Vec<u8> {
+    [&tx_key(slot, ChainNo(5), first)[..], &[16]].concat()
+}
 
 /// The piece with its checksum made right.
 fn sealed(mut piece: Vec<u8>) -> Vec<u8> {
@@ -164,32 +173,42 @@ fn pieces_without_one_of_their_own_are_refused_though_numbers_and_checksums_are_
 fn a_sender_whose_sealed_data_is_damaged_is_refused_with_the_place() {
     let stage = Stage::new();
     let (slot, no) = (stage.sender.slot, ChainNo(1));
-    let whole = "a group's image is not whole: chain a";
-    let places: [(Cf, Vec<u8>, &str); 5] = [
+    let whole = "a group's image is not whole: chain ";
+    let places: [(Cf, Vec<u8>, &str); 7] = [
+        (
+            Cf::Tx,
+            sixteen(slot, 16),
+            "new, Quant 2, transaction 31: its payload is not what was hashed",
+        ),
+        (
+            Cf::Tx,
+            sixteen(slot, 64),
+            "new, Quant 3, transaction 79: its payload is not what was hashed",
+        ),
         (
             Cf::Tx,
             tx_key(slot, no, 21),
-            ", Quant 3, transaction 21: its payload is not what was hashed",
+            "a, Quant 3, transaction 21: its payload is not what was hashed",
         ),
         (
             Cf::Tx,
             tx_key(slot, no, 23),
-            ", Quant 4, transaction 23: its payload is not what was hashed",
+            "a, Quant 4, transaction 23: its payload is not what was hashed",
         ),
         (
             Cf::Quant,
             quant_key(slot, no, 3),
-            ", Quant 3: its meta is not what its header says",
+            "a, Quant 3: its meta is not what its header says",
         ),
         (
             Cf::Tree,
             pool_leaves_key(slot, no, 22),
-            ", Quant 4, transaction 23: its row in the pool's tree is not what it gives",
+            "a, Quant 4, transaction 23: its row in the pool's tree is not what it gives",
         ),
         (
             Cf::Tree,
             qbc::store::history_edge_key(slot, no, 0, 3),
-            ", Quant 3: the edge of the history tree is not what it was",
+            "a, Quant 3: the edge of the history tree is not what it was",
         ),
     ];
     for (cf, key, told) in places {
@@ -206,6 +225,8 @@ fn a_sender_that_lost_a_row_is_refused() {
     let rows = [
         (Cf::Tx, tx_key(slot, no, 21)),
         (Cf::Tx, tx_key(slot, no, 23)),
+        (Cf::Tx, sixteen(slot, 16)),
+        (Cf::Tx, sixteen(slot, 48)),
         (Cf::Quant, quant_key(slot, no, 3)),
         (Cf::Quant, quant_key(slot, ChainNo(5), 0)),
         (Cf::Tree, pool_leaves_key(slot, no, 22)),
@@ -227,6 +248,9 @@ fn a_row_that_belongs_to_no_chain_is_refused() {
     let rows = [
         (Cf::Tx, tx_key(slot, ChainNo(1), 500)),
         (Cf::Tx, tx_key(slot, ChainNo(70), 0)),
+        (Cf::Tx, tx_key(slot, ChainNo(5), 20)),
+        (Cf::Tx, sixteen(slot, 80)),
+        (Cf::Tx, sixteen(slot, 17)),
         (Cf::Quant, quant_key(slot, ChainNo(1), 9)),
         (
             Cf::Tree,

@@ -18,6 +18,7 @@ use super::{
 use crate::engine::read::{ReadError, Reader};
 use crate::store::{
     Batch, Cf, ChainNo, DATA_FAMILIES, RowReader, Slot, Store, StoreError, View, is_state_row_key,
+    transactions_in,
 };
 
 /// Bytes written in one batch.
@@ -313,9 +314,9 @@ impl ImageReceiver {
     }
 
     fn write(&mut self, cf: Cf, key: &[u8], row: &[u8]) -> Result<(), StoreError> {
+        self.written[family_code(cf) as usize] += accounted_for(cf, key);
         let key = [&self.fresh.0.to_be_bytes(), key].concat();
         self.batch.put(cf, key, row);
-        self.written[family_code(cf) as usize] += 1;
         self.progress.rows.fetch_add(1, Ordering::Relaxed);
         if self.batch.bytes() < BATCH_BYTES {
             return Ok(());
@@ -340,10 +341,19 @@ impl ImageReceiver {
     }
 }
 
+/// What a row counts among those that the chains account for: transactions, of other families rows.
+fn accounted_for(cf: Cf, key: &[u8]) -> u64 {
+    match cf {
+        Cf::Tx => transactions_in(key).unwrap_or(0),
+        _ => 1,
+    }
+}
+
 /// True for keys that a row of the family can have, without the slot.
 fn is_key(cf: Cf, key: &[u8]) -> bool {
     match cf {
-        Cf::Tx | Cf::Erasable | Cf::Quant => key.len() == 16,
+        Cf::Tx => transactions_in(key).is_some(),
+        Cf::Erasable | Cf::Quant => key.len() == 16,
         Cf::Chain => matches!(
             (key.get(8), key.len()),
             (Some(0..=2), 9) | (Some(3 | 4), 17)
