@@ -40,6 +40,10 @@ const CONNECTIONS_MANY: usize = 4;
 /// A caller sends this many different payloads, in turn.
 const PAYLOADS_PER_CLIENT: usize = 256;
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of the command line"
+)]
 #[derive(clap::Args, Clone)]
 pub(super) struct BenchArgs {
     /// Callers, each with one request under way
@@ -48,6 +52,9 @@ pub(super) struct BenchArgs {
     /// Transactions per request
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     batch: u32,
+    /// Each caller sends its requests through one stream
+    #[arg(long)]
+    stream: bool,
     /// Bytes per transaction
     #[arg(long, default_value_t = 256, value_name = "B", value_parser = clap::value_parser!(u32).range(16..=i64::from(PAYLOAD_BYTES_MAX)))]
     payload_bytes: u32,
@@ -343,7 +350,11 @@ async fn spawn_all(
     let mut callers = JoinSet::new();
     for number in 0..clients {
         let chain = number % targets.len();
-        let caller = Caller::new(args, &targets[chain], (number, chain), load.worker(number));
+        let mut worker = load.worker(number);
+        if args.stream {
+            worker.open_stream().await?;
+        }
+        let caller = Caller::new(args, &targets[chain], (number, chain), worker);
         callers.spawn(caller.run(Arc::clone(phase)));
     }
     Ok(callers)

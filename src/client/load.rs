@@ -2,6 +2,8 @@
 use std::time::Duration;
 
 use prost::Message;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
 
 use crate::{
@@ -21,6 +23,8 @@ pub struct Load {
 /// One caller; it waits for each answer before it asks again.
 pub struct LoadWorker {
     chains: ChainServiceClient<Way>,
+    /// Where its injects go, if they share a stream.
+    stream: Option<InjectStream>,
     proofs: ProofServiceClient<Way>,
 }
 
@@ -43,6 +47,7 @@ impl Load {
         let way = self.ways[number % self.ways.len()].clone();
         LoadWorker {
             chains: ChainServiceClient::new(way.clone()),
+            stream: None,
             proofs: ProofServiceClient::new(way),
         }
     }
@@ -74,6 +79,12 @@ impl Load {
     }
 }
 
+/// Both directions of an `InjectStream`.
+struct InjectStream {
+    requests: mpsc::Sender<proto::InjectStreamRequest>,
+    answers: tonic::Streaming<proto::InjectStreamResponse>,
+}
+
 /// A read of which nothing is verified.
 pub struct LoadReader(tonic::Streaming<proto::ReadResponse>);
 
@@ -102,9 +113,29 @@ impl LoadTail {
 }
 
 impl LoadWorker {
+    /// From here on injects go through one stream.
+    pub async fn open_stream(&mut self) -> Result<(), ClientError> {
+        let (requests, queue) = mpsc::channel(1);
+        let answers = self.chains.inject_stream(ReceiverStream::new(queue));
+        let answers = answers.await?.into_inner();
+        self.stream = Some(InjectStream { requests, answers });
+        Ok(())
+    }
+
     /// Injects payloads in one request; returns when the node has acknowledged them.
     pub async fn inject(&mut self, request: &LoadRequest) -> Result<(), ClientError> {
-        self.chains.inject(Request::new(request.0.clone())).await?;
+        let Some(stream) = &mut self.stream else {
+            self.chains.inject(Request::new(request.0.clone())).await?;
+            return Ok(());
+        };
+        let inject = Some(request.0.clone());
+        let ended = || tonic::Status::unavailable("the node ended the stream");
+        // Where it is closed, the answer says why.
+        let _ = stream
+            .requests
+            .send(proto::InjectStreamRequest { inject })
+            .await;
+        stream.answers.message().await?.ok_or_else(ended)?;
         Ok(())
     }
 
