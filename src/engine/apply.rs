@@ -182,11 +182,6 @@ impl Engine {
         Ok(outcomes)
     }
 
-    /// The batches of all entries so far are about to be written.
-    pub fn writing(&self) {
-        self.shown.writing();
-    }
-
     /// To be asked for before a snapshot is taken that [`Self::chain_at`] is asked with.
     pub fn moment(&self) -> Moment {
         self.shown.moment()
@@ -200,6 +195,11 @@ impl Engine {
         moment: Moment,
     ) -> Result<Option<Arc<ChainView>>, ReadError> {
         self.shown.chain((snapshot, self.slot), chain, moment)
+    }
+
+    /// The batches of all entries so far are about to be written.
+    pub fn writing(&self) {
+        self.shown.writing();
     }
 
     /// They are in the store.
