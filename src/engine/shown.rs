@@ -75,34 +75,15 @@ impl Shown {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Cf, PoolRow, Store, chain_key, pool_key};
-    use crate::{chain::HashAlg, store::ChainRow};
+    use crate::chain::{HashAlg, genesis_header};
+    use crate::store::{Cf, ChainRow, PoolRow, Store, chain_key, pool_key};
 
     const PLACE: (Slot, ChainNo) = (Slot(1), ChainNo(1));
 
     /// Writes the rows of a chain whose pool has so many transactions.
     fn put(store: &Store, next_index: u64) {
         let mut batch = store.batch();
-        let genesis = crate::chain::Header {
-            hash_alg: HashAlg::Sha3_256,
-            genesis: true,
-            fork_genesis: false,
-            is_final: false,
-            pow_bits: 0,
-            chain_id: crate::chain::ChainId([0; 32]),
-            height: 0,
-            time_ms: 1,
-            tx_start: 0,
-            tx_count: 0,
-            meta_len: 0,
-            anchor_count: 0,
-            prev_hash: [0; 32],
-            tx_root: HashAlg::Sha3_256.empty(),
-            hist_root: HashAlg::Sha3_256.empty(),
-            anchors_root: HashAlg::Sha3_256.empty(),
-            meta_hash: [0; 32],
-            nonce: 0,
-        };
+        let genesis = genesis_header(HashAlg::Sha3_256, 1, 0, b"meta");
         let row = ChainRow {
             chain_id: genesis.id(),
             name: "c".to_owned(),
