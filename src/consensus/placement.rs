@@ -305,11 +305,12 @@ impl Board {
             .copied()
             .filter(|node| self.dead(*node) || !self.active(*node))
             .max_by_key(|node| (self.dead(*node), self.load(*node), Reverse(*node)));
-        if now > number && number > 0 {
-            let mut best: Vec<u64> = voters.into_iter().collect();
-            best.sort_by_key(|node| (self.doubt(*node), self.load(*node), *node));
-            best.truncate(number.max((now - 2) | 1));
-            voters = best.into_iter().collect();
+        let fewer = (now > number && number > 0)
+            .then(|| self.best(&voters, number.max((now - 2) | 1)))
+            // Not down to the dead: their seats go to spares first.
+            .filter(|fewer| self.living_majority(fewer));
+        if let Some(fewer) = fewer {
+            voters = fewer;
         } else if let (Some(out), Some(spare)) = (out, spares.first()) {
             voters.remove(&out);
             voters.insert(*spare);
@@ -319,6 +320,13 @@ impl Board {
             voters.extend(spares.into_iter().take(more));
         }
         voters
+    }
+
+    /// So many of these voters, who stay when they become fewer.
+    fn best(&self, voters: &BTreeSet<u64>, count: usize) -> BTreeSet<u64> {
+        let mut best: Vec<u64> = voters.iter().copied().collect();
+        best.sort_by_key(|node| (self.doubt(*node), self.load(*node), *node));
+        best.into_iter().take(count).collect()
     }
 
     /// How many voters the nodes carry. The group grows over nodes that are there, and shrinks only when nodes leave: one
