@@ -144,20 +144,23 @@ pub fn inclusion_path<R: NodeReader>(
     size: u64,
 ) -> Result<Vec<Hash>, R::Error> {
     assert!(index < size, "leaf {index} lies outside a tree of {size}");
-    let mut path = Vec::new();
+    let mut siblings = Vec::new();
     let (mut start, mut end) = (0, size);
     while end - start > 1 {
         let middle = start + split(end - start);
         if index < middle {
-            path.push(range_root(alg, reader, middle, end)?);
+            siblings.push((middle, end));
             end = middle;
         } else {
-            path.push(range_root(alg, reader, start, middle)?);
+            siblings.push((start, middle));
             start = middle;
         }
     }
-    path.reverse();
-    Ok(path)
+    // Read from the leaf upward too: a reader knows then from the first node on which part of the tree it needs.
+    let upward = siblings.into_iter().rev();
+    upward
+        .map(|(start, end)| range_root(alg, reader, start, end))
+        .collect()
 }
 
 /// The consistency path between two sizes of one tree (RFC 9162 2.1.4.1); empty if `first` is 0 or equals `second`.

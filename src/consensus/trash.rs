@@ -55,9 +55,8 @@ fn delete(store: &Store, slot: Slot) -> Result<(), StoreError> {
         purge::note_deleted(&mut batch, slot);
     }
     store.write(batch)?;
-    // Payloads lie apart from their keys: nothing else would move their small keys soon.
-    super::blocking(|| store.reclaim(Cf::Tx, &from, &to));
-    Ok(())
+    // Payloads and tiles lie apart from their keys: nothing else would take them out of the files.
+    super::blocking(|| store.reclaim(&from, &to))
 }
 
 const TRASH: &[u8] = b"trash";

@@ -24,9 +24,9 @@ use crate::chain::{
     AnchorBook, ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta, Systems,
 };
 use crate::store::{
-    Cf, ChainNo, ChainRow, HistoryReader, Lineage, PoolLeavesRow, PoolRow, QuantRow, Slot,
-    SplitRow, StateWrite, StoreError, SubchainRow, TILE_HASHES, View, chain_key, pool_key,
-    pool_leaves_key, quant_key,
+    Cf, ChainNo, ChainRow, HistoryReader, Lineage, PoolLeaves, PoolRow, QuantRow, Slot, SplitRow,
+    StateWrite, StoreError, SubchainRow, TILE_HASHES, View, chain_key, pool_key, pool_leaves_key,
+    pool_row_starts, quant_key,
 };
 
 /// Chains kept by all groups of a node, some 2 KiB each.
@@ -403,6 +403,14 @@ impl PoolParts {
         Arc::make_mut(&mut self.hashes).extend_from_slice(hashes);
     }
 
+    /// The indexes at which the stored rows of the leaves before `end` begin; that is where a part begins too.
+    pub fn row_starts(&self, end: u64) -> impl Iterator<Item = u64> {
+        let ends = self.parts.iter().skip(1).map(|part| part.first);
+        let parts = self.parts.iter().zip(ends.chain([u64::MAX]));
+        let sealed = parts.take_while(move |(part, _)| part.first < end);
+        sealed.flat_map(move |(part, next)| pool_row_starts(part.first, next.min(end)))
+    }
+
     /// Drops the first `count` hashes, which end where a part ends.
     pub fn seal(&mut self, end: u64) {
         let Some(first) = self.parts.first() else {
@@ -471,13 +479,22 @@ fn stored_parts(
 
 fn read_part(pool: &mut PoolParts, pool_first: u64, key: &[u8], row: &[u8]) -> Option<()> {
     let first = u64::from_be_bytes(*key.last_chunk()?);
-    let row = PoolLeavesRow::decode(row)?;
-    let part = PoolPart {
-        first,
-        inject_ms: row.inject_ms,
-        bytes_before: row.bytes_before,
-    };
-    (first == pool_first + pool.hashes.len() as u64).then(|| pool.push(part, row.hashes))
+    if first != pool_first + pool.hashes.len() as u64 {
+        return None;
+    }
+    match PoolLeaves::decode(row)? {
+        PoolLeaves::First(row) => {
+            let part = PoolPart {
+                first,
+                inject_ms: row.inject_ms,
+                bytes_before: row.bytes_before,
+            };
+            pool.push(part, row.hashes);
+        }
+        PoolLeaves::More(_) if pool.parts.is_empty() => return None,
+        PoolLeaves::More(hashes) => Arc::make_mut(&mut pool.hashes).extend_from_slice(hashes),
+    }
+    Some(())
 }
 
 /// Reads the edge of a chain's history tree over `size` Quants: per tile level, the hashes beyond the last full tile.

@@ -674,11 +674,10 @@ fn add_leaves(work: &mut Work<'_>, no: ChainNo, leaves: &[(u64, Hash)], bytes: u
         bytes_before,
         hashes: &hashes,
     };
-    work.batch.put(
-        Cf::Tree,
-        pool_leaves_key(slot, no, leaves[0].0),
-        row.encode(),
-    );
+    for (first, row) in row.rows(leaves[0].0) {
+        let key = pool_leaves_key(slot, no, first);
+        work.batch.put(Cf::Tree, key, row);
+    }
     work.batch
         .put(Cf::Chain, pool_key(slot, no), chain.pool.encode());
     chain.recent.push(

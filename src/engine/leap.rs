@@ -23,8 +23,8 @@ use crate::store::{
     quant_tile_key, request_key,
 };
 
-/// Rows deleted one by one before a range is.
-const POINT_DELETES_MAX: usize = 256;
+/// Rows of leaf hashes deleted one by one before a range is: the pool of 100,000 transactions that came in batches, and more.
+const POINT_DELETES_MAX: usize = 1024;
 
 /// What a Quant shall be.
 #[derive(Clone, Copy, Debug)]
@@ -569,16 +569,14 @@ fn drop_pool_rows(
     pool: &PoolParts,
     header: &Header,
 ) {
-    let sealed = pool
-        .parts
-        .iter()
-        .filter(|part| part.first < header.tx_end());
-    if pool.parts.len() <= POINT_DELETES_MAX {
-        for part in sealed {
-            batch.delete(Cf::Tree, pool_leaves_key(slot, no, part.first));
-            if stateful {
-                batch.delete(Cf::Index, pool_state_key(slot, no, part.first));
-            }
+    let rows = || pool.row_starts(header.tx_end());
+    if rows().nth(POINT_DELETES_MAX).is_none() {
+        for first in rows() {
+            batch.delete(Cf::Tree, pool_leaves_key(slot, no, first));
+        }
+        let sealed = pool.parts.iter();
+        for part in sealed.take_while(|part| stateful && part.first < header.tx_end()) {
+            batch.delete(Cf::Index, pool_state_key(slot, no, part.first));
         }
     } else {
         let (from, to) = (

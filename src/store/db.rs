@@ -14,7 +14,7 @@ use rocksdb::{ColumnFamilyDescriptor, DB, FlushOptions, ReadOptions, WriteBatch,
 
 use super::{
     memory::{MemoryBatch, MemoryRows, MemoryStore},
-    options::{block_cache, database_options, family_options, look_options},
+    options::{block_cache, database_options, family_options, look_options, moves_blobs},
     tile::Kept,
 };
 
@@ -357,12 +357,19 @@ impl Store {
         }
     }
 
-    /// Gives back the space of rows of a family that were deleted; takes as long as it takes to read their keys.
-    pub fn reclaim(&self, cf: Cf, from: &[u8], to: &[u8]) {
-        if let StoreOf::Rocks(db) = &self.0 {
-            let _tidying = db.tidying.lock().unwrap_or_else(PoisonError::into_inner);
-            db.compact_range_cf(family(db, cf), Some(from), Some(to));
+    /// Gives back the space of values that lie apart from their keys and were deleted between two keys, in all families;
+    /// takes as long as it takes to read these keys, and to write anew what lives between theirs.
+    pub fn reclaim(&self, from: &[u8], to: &[u8]) -> Result<(), StoreError> {
+        let StoreOf::Rocks(db) = &self.0 else {
+            return Ok(());
+        };
+        let _tidying = db.tidying.lock().unwrap_or_else(PoisonError::into_inner);
+        for cf in [Cf::Tx, Cf::Tree].map(|cf| family(db, cf)) {
+            db.set_options_cf(cf, &moves_blobs(true))?;
+            db.compact_range_cf(cf, Some(from), Some(to));
+            db.set_options_cf(cf, &moves_blobs(false))?;
         }
+        Ok(())
     }
 
     /// A consistent view of this moment. Keep it short: it holds back the removal of old rows.

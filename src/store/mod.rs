@@ -88,8 +88,8 @@ pub use state::{StateAt, is_state_row_key, put_state, state_row_key};
 pub use sys::{GuardRow, PurgeKey, guard_key, slot_key};
 pub use tile::{HistoryReader, Kept, QuantReader, QuantTree, TILE_HASHES, Tile, TileError};
 pub use tree::{
-    PoolLeavesRow, history_edge_from, history_edge_key, history_tile_key, pool_leaves_from,
-    pool_leaves_key, quant_tile_key,
+    PoolLeaves, PoolLeavesRow, history_edge_from, history_edge_key, history_tile_key,
+    pool_leaves_from, pool_leaves_key, pool_row_starts, quant_tile_key,
 };
 pub use tx::{ErasedRow, TxRow, tx_key};
 pub use tx_run::{EachTx, TxRun, each_tx_row, transactions_in, tx_row};

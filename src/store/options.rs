@@ -7,7 +7,7 @@ use rocksdb::{
 };
 use rustix::fs::OFlags;
 
-use super::Cf;
+use super::{Cf, TILE_HASHES};
 
 /// Table files that the look before the open may hold open.
 const LOOKED_AT_FILES: i32 = 64;
@@ -93,8 +93,25 @@ fn takes_direct_io(dir: &Path) -> bool {
     opened.is_ok() && removed.is_ok()
 }
 
-/// Values of transactions from this size on lie apart from their keys.
-const BLOB_BYTES_MIN: u64 = 64;
+/// Values from this size on lie apart from their keys: payloads, and full tiles of trees. What else is in the family of these
+/// is smaller, or deleted again soon, or both.
+fn blob_bytes_min(cf: Cf) -> Option<u64> {
+    match cf {
+        Cf::Tx => Some(64),
+        Cf::Tree => Some(32 * TILE_HASHES as u64),
+        _ => None,
+    }
+}
+
+/// What a compaction meets of values that lie apart it leaves where they are: it would write a quarter of them anew each
+/// time. `true` while deleted ones are to go.
+pub(super) fn moves_blobs(moves: bool) -> [(&'static str, &'static str); 2] {
+    let moves = if moves { "true" } else { "false" };
+    [
+        ("enable_blob_garbage_collection", moves),
+        ("blob_garbage_collection_age_cutoff", "1.0"),
+    ]
+}
 
 /// Tables at the bottom are not written anew only to take the sequence numbers out of their keys: under load that was a
 /// quarter of a thread. RocksDB waits so long with it, in seconds; the binding has no name for it.
@@ -125,20 +142,23 @@ pub(super) fn family_options(cf: Cf, cache: &Cache) -> Options {
         // takes as long as to look.
         options.set_optimize_filters_for_hits(true);
     }
-    if cf == Cf::Tx {
-        // Rows that are never overwritten: compactions order their keys and leave the payloads where they are. Payloads are
-        // kept by the page cache alone: an entry of the block cache for each of them costs more than reading it from there.
+    let blobs = blob_bytes_min(cf);
+    if let Some(bytes) = blobs {
+        // Rows that are never overwritten: compactions order their keys and leave the values where they are. Those are kept
+        // by the page cache alone: an entry of the block cache for each of them costs more than reading it from there.
         options.set_enable_blob_files(true);
-        options.set_min_blob_size(BLOB_BYTES_MIN);
-        options.set_enable_blob_gc(true);
+        options.set_min_blob_size(bytes);
     }
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_bloom_filter(10.0, false);
     table.set_format_version(5);
-    // Indexes and filters grow with the data: they come into the cache in parts, as they are used, and not for good.
-    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
-    table.set_partition_filters(true);
+    if blobs.is_none() {
+        // Indexes and filters grow with the data: they come into the cache in parts, as they are used, and not for good. Where
+        // tables hold little more than keys they are small: one level is found sooner.
+        table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        table.set_partition_filters(true);
+    }
     table.set_cache_index_and_filter_blocks(true);
     table.set_cache_index_and_filter_blocks_with_high_priority(true);
     table.set_pin_top_level_index_and_filter(true);
@@ -148,7 +168,57 @@ pub(super) fn family_options(cf: Cf, cache: &Cache) -> Options {
 
 #[cfg(test)]
 mod tests {
+    use std::{thread, time::Duration};
+
     use super::*;
+    use crate::store::{ChainNo, Slot, Store, StoreOptions, View, quant_tile_key, tx_key};
+
+    /// Bytes of the files that values lie in apart from their keys, and how many there are.
+    fn apart(dir: &Path) -> (u64, usize) {
+        let files = fs::read_dir(dir).unwrap().map(Result::unwrap);
+        let blobs = files.filter(|file| file.path().extension().is_some_and(|end| end == "blob"));
+        let bytes: Vec<u64> = blobs.map(|file| file.metadata().unwrap().len()).collect();
+        (bytes.iter().sum(), bytes.len())
+    }
+
+    #[test]
+    fn values_apart_from_their_keys_go_with_the_slot_and_those_beside_it_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache_bytes = 8 << 20;
+        let store = Store::open(dir.path(), StoreOptions { cache_bytes }).unwrap();
+        let rows = |slot| {
+            let tx = (0..200).map(move |at| (Cf::Tx, tx_key(Slot(slot), ChainNo(1), at), 1000));
+            let tile = move |at| quant_tile_key(Slot(slot), ChainNo(1), 1, 0, at);
+            tx.chain((0..50).map(move |at| (Cf::Tree, tile(at), 8705)))
+        };
+        let mut batch = store.batch();
+        for (cf, key, bytes) in rows(1).chain(rows(2)) {
+            batch.put(cf, key, vec![7; bytes]);
+        }
+        store.write(batch).unwrap();
+        // From memory into files.
+        store.reclaim(&[0], &[1]).unwrap();
+        let (all, _) = apart(dir.path());
+        assert!(all > 2 * (200 * 1000 + 50 * 8705), "{all} bytes apart");
+        let bounds = |slot: u32| (slot.to_be_bytes(), (slot + 1).to_be_bytes());
+        let (from, to) = bounds(1);
+        let mut batch = store.batch();
+        for cf in [Cf::Tx, Cf::Tree] {
+            batch.delete_range(cf, &from, &to);
+        }
+        store.write(batch).unwrap();
+        store.reclaim(&from, &to).unwrap();
+        // Files that nothing refers to are removed behind it.
+        let gone = (0..500).any(|_| {
+            thread::sleep(Duration::from_millis(10));
+            apart(dir.path()).0 < all / 10 * 6
+        });
+        assert!(gone, "{:?} of {all} are left", apart(dir.path()));
+        for (cf, key, bytes) in rows(2) {
+            assert_eq!(store.get(cf, &key).unwrap(), Some(vec![7; bytes]));
+        }
+        assert!(rows(1).all(|(cf, key, _)| store.get(cf, &key).unwrap().is_none()));
+    }
 
     #[test]
     fn rocksdb_knows_the_option_that_the_binding_has_no_name_for() {

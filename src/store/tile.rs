@@ -2,15 +2,7 @@
 //! the middle of it where they lie above. Tiles of history trees that were read lately stay in memory with their nodes, of
 //! large Quants those that many paths go through.
 
-use std::{
-    borrow::Cow,
-    cell::RefCell,
-    num::NonZero,
-    ops::ControlFlow,
-    panic,
-    sync::{Arc, OnceLock},
-    thread,
-};
+use std::{borrow::Cow, cell::RefCell, num::NonZero, ops::ControlFlow, panic, sync::Arc, thread};
 
 use super::{
     Cf, ChainNo, Lately, Lineage, QuantRow, Slot, StoreError, View, history_edge_key,
@@ -33,7 +25,7 @@ const HAS_MIDDLE: u8 = MIDDLE_RUN as u8;
 /// Pairs of one level from which on all cores hash it: less takes no longer than to wake them.
 const SHARED_PAIRS: usize = 1 << 14;
 /// Tiles of history trees kept since the last change of generation, some 16 KiB each, and as many of the one before it; as
-/// many of Quants, some 10 KiB each, and as many Quants.
+/// many of Quants, and as many Quants.
 const KEPT_MAX: usize = 256;
 /// Roots of edges kept in each of the two generations, some 150 bytes each; a Quant has as many as its count has bits.
 const KEPT_EDGES_MAX: usize = 4096;
@@ -184,15 +176,15 @@ fn bag(alg: HashAlg, peaks: &[Hash]) -> Hash {
         .fold(*first, |right, left| alg.node(left, &right))
 }
 
-/// Reads the tree of one Quant. A path meets each of its tiles several times in a row: the last one is kept, with the nodes
-/// over the 16 hashes that the path goes through and over the middle.
+/// Reads the tree of one Quant. A path meets each of its tiles several times in a row: what it needs of the last one is
+/// kept.
 pub struct QuantReader<'a, V: View + ?Sized> {
     view: &'a V,
     alg: HashAlg,
     slot: Slot,
     chain: ChainNo,
     height: u64,
-    last: RefCell<Option<OpenTile>>,
+    last: RefCell<Option<((u8, u64), OpenTile)>>,
 }
 
 impl<'a, V: View + ?Sized> QuantReader<'a, V> {
@@ -210,32 +202,28 @@ impl<'a, V: View + ?Sized> QuantReader<'a, V> {
 
     /// Tiles that many paths of a large Quant go through are kept: those above the leaves, and the last one of them.
     fn open(&self, place: &Place) -> Result<OpenTile, TileError> {
-        let at = (place.level, place.tile);
-        let key = (self.slot, self.chain, self.height, at);
+        let key = (self.slot, self.chain, self.height, place.at());
         let kept = self.view.kept();
-        let found = kept.and_then(|kept| kept.tiles.get(&key));
-        let tile = if let Some(tile) = found {
-            tile
-        } else {
-            let tile = Arc::new(self.read(place)?);
-            let shared = place.level > 0 || place.tile > 0 && !tile.is_full();
-            if let Some(kept) = kept.filter(|_| shared) {
-                kept.tiles.put(key, tile.clone());
-            }
-            tile
-        };
-        let run = (0, Vec::new());
-        Ok(OpenTile { at, tile, run })
-    }
-
-    fn read(&self, place: &Place) -> Result<QuantTile, TileError> {
-        let number = place.tile as u32;
-        let key = quant_tile_key(self.slot, self.chain, self.height, place.level, number);
-        let row = self.view.get(Cf::Tree, &key)?;
-        Ok(QuantTile {
-            row: row.ok_or_else(|| place.missing())?,
-            middle: OnceLock::new(),
-        })
+        if let Some(nodes) = kept.and_then(|kept| kept.tiles.get(&key)) {
+            return Ok(OpenTile::Whole(nodes));
+        }
+        let (number, mut opened) = (place.tile as u32, None);
+        let row = quant_tile_key(self.slot, self.chain, self.height, place.level, number);
+        self.view.look(Cf::Tree, &row, &mut |row| {
+            let (hashes, middle) = parts(row);
+            let last = place.tile > 0 && hashes.len() < TILE_HASHES;
+            let keeps = kept.filter(|_| place.level > 0 || last);
+            opened = Some(if keeps.is_some() || middle.is_empty() {
+                let nodes = Arc::new(nodes_of(self.alg, hashes, TILE_LEVELS - 1));
+                if let Some(kept) = keeps {
+                    kept.tiles.put(key, nodes.clone());
+                }
+                OpenTile::Whole(nodes)
+            } else {
+                OpenTile::part(self.alg, place, (hashes, middle))
+            });
+        })?;
+        opened.ok_or_else(|| place.missing())
     }
 }
 
@@ -244,11 +232,14 @@ impl<V: View + ?Sized> NodeReader for QuantReader<'_, V> {
     fn node(&self, level: u8, index: u64) -> Result<Hash, TileError> {
         let place = Place::of(level, index);
         let mut last = self.last.borrow_mut();
-        let tile = match last.take() {
-            Some(tile) if tile.at == (place.level, place.tile) => tile,
-            _ => self.open(&place)?,
-        };
-        last.insert(tile).node(self.alg, &place)
+        if let Some((at, tile)) = &*last
+            && *at == place.at()
+            && let Some(node) = tile.node(&place)
+        {
+            return Ok(node);
+        }
+        let (_, tile) = last.insert((place.at(), self.open(&place)?));
+        tile.node(&place).ok_or_else(|| place.missing())
     }
 
     fn edge(
@@ -257,73 +248,54 @@ impl<V: View + ?Sized> NodeReader for QuantReader<'_, V> {
         end: u64,
         root: impl FnOnce() -> Result<Hash, TileError>,
     ) -> Result<Hash, TileError> {
-        let Some(kept) = self.view.kept() else {
-            return root();
-        };
-        let key = (self.slot, self.chain, self.height, (start, end));
-        if let Some(root) = kept.edges.get(&key) {
-            return Ok(*root);
-        }
-        let root = root()?;
-        kept.edges.put(key, Arc::new(root));
-        Ok(root)
+        let tree = (self.slot, self.chain, Some(self.height));
+        edge_of(self.view.kept(), (tree, (start, end)), root)
     }
 }
 
-/// A tile of a Quant's tree, with the nodes over its middle once they were asked for.
-struct QuantTile {
-    row: Vec<u8>,
-    middle: OnceLock<Nodes>,
-}
-
-impl QuantTile {
-    fn is_full(&self) -> bool {
-        parts(&self.row).0.len() == TILE_HASHES
-    }
-}
-
-/// The tile that a path is in.
-struct OpenTile {
-    at: (u8, u64),
-    tile: Arc<QuantTile>,
-    /// The nodes over 16 of its hashes: which 16.
-    run: (usize, Nodes),
+/// What a path needs of the tile that it is in.
+enum OpenTile {
+    /// All its nodes.
+    Whole(Arc<Nodes>),
+    /// The nodes over 16 of its hashes, by their number, and over its middle.
+    Part(usize, Nodes, Nodes),
 }
 
 impl OpenTile {
-    fn node(&mut self, alg: HashAlg, place: &Place) -> Result<Hash, TileError> {
-        let (hashes, middle) = parts(&self.tile.row);
-        let (start, count) = (place.start, place.count);
-        let found = if count == 1 {
-            hashes.get(start).copied()
-        } else if count < MIDDLE_RUN {
-            let run = start / MIDDLE_RUN;
-            if self.run.0 != run || self.run.1.is_empty() {
-                let hashes = hashes.chunks(MIDDLE_RUN).nth(run).unwrap_or_default();
-                self.run = (run, self.run_nodes(alg, hashes, middle));
-            }
-            among(&self.run.1, start % MIDDLE_RUN, count)
-        } else if middle.is_empty() {
-            return place.fold(alg, hashes);
+    /// The 16 that a place lies in, where it covers less than 16; otherwise the middle alone.
+    fn part(alg: HashAlg, place: &Place, (hashes, middle): (&[Hash], &[Hash])) -> Self {
+        let number = place.start / MIDDLE_RUN;
+        let mut runs = hashes.chunks(MIDDLE_RUN);
+        let run = if place.count < MIDDLE_RUN {
+            runs.nth(number)
         } else {
-            let nodes = || nodes_of(alg, middle, RUN_LEVELS);
-            let nodes = self.tile.middle.get_or_init(nodes);
-            among(nodes, start / MIDDLE_RUN, count / MIDDLE_RUN)
+            None
         };
-        found.ok_or_else(|| place.missing())
+        let run = run.unwrap_or_default();
+        if middle.len() < MIDDLE_RUN {
+            let nodes_of = |hashes| nodes_of(alg, hashes, RUN_LEVELS);
+            return Self::Part(number, nodes_of(run), nodes_of(middle));
+        }
+        // Both fill the lanes together.
+        let mut nodes = nodes_of(alg, &[middle, run].concat(), RUN_LEVELS);
+        let levels = nodes.iter_mut().enumerate();
+        let run = levels.map(|(level, nodes)| nodes.split_off(MIDDLE_RUN >> level));
+        Self::Part(number, run.collect(), nodes)
     }
 
-    /// The nodes over 16 hashes. Whoever asks for them wants those over the middle next: both fill the lanes together.
-    fn run_nodes(&self, alg: HashAlg, hashes: &[Hash], middle: &[Hash]) -> Nodes {
-        let whole = [hashes.len(), middle.len()] == [MIDDLE_RUN; 2];
-        if !whole || self.tile.middle.get().is_some() {
-            return nodes_of(alg, hashes, RUN_LEVELS);
+    /// None where it has not what the place needs.
+    fn node(&self, place: &Place) -> Option<Hash> {
+        let (start, count) = (place.start, place.count);
+        match self {
+            Self::Whole(nodes) => among(nodes, start, count),
+            Self::Part(_, _, middle) if count >= MIDDLE_RUN => {
+                among(middle, start / MIDDLE_RUN, count / MIDDLE_RUN)
+            }
+            Self::Part(number, run, _) if *number == start / MIDDLE_RUN => {
+                among(run, start % MIDDLE_RUN, count)
+            }
+            Self::Part(..) => None,
         }
-        let mut run = nodes_of(alg, &[hashes, middle].concat(), RUN_LEVELS);
-        let halves = run.iter_mut().map(|level| level.split_off(level.len() / 2));
-        let halves = halves.collect();
-        let _ = self.tile.middle.set(halves);
-        run
     }
 }
 
@@ -332,10 +304,10 @@ pub struct Kept {
     /// Tiles of history trees, with the nodes above their hashes.
     history: Lately<(Slot, ChainNo, u8, u64), Nodes>,
     /// Tiles of large Quants.
-    tiles: Lately<(Slot, ChainNo, u64, (u8, u64)), QuantTile>,
-    /// Roots of the right edges of Quants' trees, by their first leaf and the one behind the last: they are in the paths of
-    /// all transactions to the left of them.
-    edges: Lately<(Slot, ChainNo, u64, (u64, u64)), Hash>,
+    tiles: Lately<(Slot, ChainNo, u64, (u8, u64)), Nodes>,
+    /// Roots of the right edges of trees, by their first leaf and the one behind the last: they are in the paths of all to
+    /// the left of them.
+    edges: Lately<Edge, Hash>,
     /// Quants, by the chain that they belong to.
     quants: Lately<(Slot, ChainNo, u64), QuantRow>,
 }
@@ -363,6 +335,25 @@ impl Kept {
             self.quants.put(place, Arc::new(row.clone()));
         }
     }
+}
+
+/// A right edge: of the tree of the Quant at a height, or of the history tree, and its leaves.
+type Edge = ((Slot, ChainNo, Option<u64>), (u64, u64));
+
+fn edge_of(
+    kept: Option<&Kept>,
+    edge: Edge,
+    root: impl FnOnce() -> Result<Hash, TileError>,
+) -> Result<Hash, TileError> {
+    let Some(kept) = kept else {
+        return root();
+    };
+    if let Some(root) = kept.edges.get(&edge) {
+        return Ok(*root);
+    }
+    let root = root()?;
+    kept.edges.put(edge, Arc::new(root));
+    Ok(root)
 }
 
 /// Nodes of a tile or of a part of it, as far as it was filled: its hashes, the nodes above two of them, above four ...
@@ -408,6 +399,16 @@ impl<V: View + ?Sized> NodeReader for HistoryReader<'_, V> {
         let nodes = Arc::new(nodes_of(self.alg, tile.as_chunks().0, TILE_LEVELS - 1));
         kept.history.put(key, nodes.clone());
         node(&nodes).ok_or_else(|| place.missing())
+    }
+
+    fn edge(
+        &self,
+        start: u64,
+        end: u64,
+        root: impl FnOnce() -> Result<Hash, TileError>,
+    ) -> Result<Hash, TileError> {
+        let tree = (self.slot, self.lineage.no, None);
+        edge_of(self.view.kept(), (tree, (start, end)), root)
     }
 }
 
@@ -491,6 +492,10 @@ impl Place {
             start,
             count: 1 << inside,
         }
+    }
+
+    fn at(&self) -> (u8, u64) {
+        (self.level, self.tile)
     }
 
     fn missing(&self) -> TileError {

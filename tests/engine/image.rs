@@ -376,6 +376,11 @@ fn a_group_of_many_rows_comes_in_many_pieces() {
     assert!(longest < Some((1 << 20) + 4096), "{longest:?}");
     let again = moved(&sender, &store, 3, Some(whole.replica.slot));
     assert!(again.bytes() * 5 < whole.bytes());
+    // The leaves of one entry lie in several rows: read again they are what the sender has in memory, and all go.
+    let more = [group.leap(1, false), group.leap(2, false)];
+    assert_eq!(whole.replica.apply(&more), sender.apply(&more));
+    assert!(whole.replica.rows() == sender.rows());
+    whole.replica.check_all(&group.model);
 }
 
 #[test]

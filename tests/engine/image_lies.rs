@@ -42,10 +42,10 @@ impl Stage {
             group.bang("new", HashAlg::Sha3_256),
             group.inject(5, &plain_inject([b"x".to_vec()])),
             group.leap(5, false),
-            // Rows of sixteen: one in Quant 2, two in the pool.
+            // Rows of sixteen: one in Quant 2, more in the pool, whose leaves lie in two rows.
             group.inject(5, &plain_inject((1..41).map(|at| vec![at; 30]))),
             group.leap(5, false),
-            group.inject(5, &plain_inject((41..81).map(|at| vec![at; 30]))),
+            group.inject(5, &plain_inject((0..300).map(|at| vec![at as u8; 30]))),
         ];
         sender.apply(&more);
         put_state_of(&store, sender.slot, ChainNo(1), 20);
@@ -174,7 +174,7 @@ fn a_sender_whose_sealed_data_is_damaged_is_refused_with_the_place() {
     let stage = Stage::new();
     let (slot, no) = (stage.sender.slot, ChainNo(1));
     let whole = "a group's image is not whole: chain ";
-    let places: [(Cf, Vec<u8>, &str); 7] = [
+    let places: [(Cf, Vec<u8>, &str); 9] = [
         (
             Cf::Tx,
             sixteen(slot, 16),
@@ -207,6 +207,16 @@ fn a_sender_whose_sealed_data_is_damaged_is_refused_with_the_place() {
         ),
         (
             Cf::Tree,
+            pool_leaves_key(slot, ChainNo(5), 41),
+            "new, Quant 3, transaction 280: its row in the pool's tree is not what it gives",
+        ),
+        (
+            Cf::Tree,
+            pool_leaves_key(slot, ChainNo(5), 281),
+            "new, Quant 3, transaction 340: its row in the pool's tree is not what it gives",
+        ),
+        (
+            Cf::Tree,
             qbc::store::history_edge_key(slot, no, 0, 3),
             "a, Quant 3: the edge of the history tree is not what it was",
         ),
@@ -230,6 +240,8 @@ fn a_sender_that_lost_a_row_is_refused() {
         (Cf::Quant, quant_key(slot, no, 3)),
         (Cf::Quant, quant_key(slot, ChainNo(5), 0)),
         (Cf::Tree, pool_leaves_key(slot, no, 22)),
+        (Cf::Tree, pool_leaves_key(slot, ChainNo(5), 41)),
+        (Cf::Tree, pool_leaves_key(slot, ChainNo(5), 281)),
         (Cf::Tree, qbc::store::history_edge_key(slot, no, 0, 1)),
         (Cf::Chain, qbc::store::pool_key(slot, no)),
         (Cf::Chain, qbc::store::chain_key(slot, no)),
@@ -249,7 +261,7 @@ fn a_row_that_belongs_to_no_chain_is_refused() {
         (Cf::Tx, tx_key(slot, ChainNo(1), 500)),
         (Cf::Tx, tx_key(slot, ChainNo(70), 0)),
         (Cf::Tx, tx_key(slot, ChainNo(5), 20)),
-        (Cf::Tx, sixteen(slot, 80)),
+        (Cf::Tx, sixteen(slot, 336)),
         (Cf::Tx, sixteen(slot, 17)),
         (Cf::Quant, quant_key(slot, ChainNo(1), 9)),
         (

@@ -25,7 +25,7 @@ use crate::engine::{
     scrub::{Damage, Scrub, or_damage},
 };
 use crate::store::{
-    Cf, ChainNo, DATA_FAMILIES, Lineage, PoolLeavesRow, QuantRow, Slot, StoreError, TILE_HASHES,
+    Cf, ChainNo, DATA_FAMILIES, Lineage, PoolLeaves, QuantRow, Slot, StoreError, TILE_HASHES,
     TxRow, View, history_edge_from, history_edge_key, history_tile_key, pool_leaves_from,
 };
 
@@ -545,6 +545,8 @@ struct Parts<'a> {
     used: usize,
     /// Payload bytes of the chain so far.
     bytes: u64,
+    /// The time of the part; none before the first.
+    inject_ms: Option<u64>,
     rows: u64,
 }
 
@@ -557,6 +559,7 @@ impl<'a> Parts<'a> {
             waiting: VecDeque::new(),
             used: 0,
             bytes: chain.sealed_bytes,
+            inject_ms: None,
             rows: 0,
         }
     }
@@ -567,18 +570,24 @@ impl<'a> Parts<'a> {
             self.read()?;
         }
         let part = self.waiting.front();
-        let part = part.and_then(|(first, row)| Some((*first, PoolLeavesRow::decode(row)?)));
+        let part = part.and_then(|(first, row)| Some((*first, PoolLeaves::decode(row)?)));
         let Some((first, part)) = part else {
             return Ok(false);
         };
-        let begins = self.used > 0 || part.bytes_before == self.bytes;
+        let mut begins = true;
+        if let PoolLeaves::First(part) = part
+            && self.used == 0
+        {
+            begins = part.bytes_before == self.bytes;
+            self.inject_ms = Some(part.inject_ms);
+        }
         let same = begins
             && first.checked_add(self.used as u64) == Some(index)
-            && part.inject_ms == row.inject_ms
-            && part.hashes.get(self.used) == Some(leaf);
+            && self.inject_ms == Some(row.inject_ms)
+            && part.hashes().get(self.used) == Some(leaf);
         self.used += 1;
         self.bytes += row.payload_len();
-        if self.used >= part.hashes.len() {
+        if self.used >= part.hashes().len() {
             self.waiting.pop_front();
             self.used = 0;
             self.rows += 1;
