@@ -4,9 +4,7 @@
 //! give the head's history root, its pool must be whole.
 
 use std::{
-    borrow::Cow,
     collections::HashMap,
-    ops::ControlFlow,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -17,16 +15,16 @@ use super::{
     amend::{self, Amended, Law, Place},
     anchor,
     outcome::Rejection,
+    pool::PoolParts,
     split,
-    state::{self, StateRules},
+    state::StateRules,
 };
 use crate::chain::{
     AnchorBook, ChainId, Constitution, Frontier, Hash, HashAlg, Header, Meta, Systems,
 };
 use crate::store::{
-    Cf, ChainNo, ChainRow, HistoryReader, Lineage, PoolLeaves, PoolRow, QuantRow, Slot, SplitRow,
-    StateWrite, StoreError, SubchainRow, TILE_HASHES, View, chain_key, pool_key, pool_leaves_key,
-    pool_row_starts, quant_key,
+    Cf, ChainNo, ChainRow, HistoryReader, Lineage, PoolRow, QuantRow, Slot, SplitRow, StoreError,
+    SubchainRow, TILE_HASHES, View, chain_key, pool_key, quant_key,
 };
 
 /// Chains kept by all groups of a node, some 2 KiB each.
@@ -35,24 +33,24 @@ const HOT_CHAINS_MAX: usize = 16_384;
 const HOT_CHAINS_MIN: usize = 128;
 /// Bytes kept of pools by all groups of a node: the leaf hashes of a pool of a million, and some.
 const HOT_POOL_BYTES_MAX: usize = 40 << 20;
-/// A group keeps as many in any case.
+/// Of them those of small pools, which a leap reads again within milliseconds; a leap of a large one would wait for it.
+const HOT_SMALL_POOLS_BYTES_MAX: usize = 16 << 20;
+/// A group keeps as many in any case, of pools of either size.
 const HOT_POOL_BYTES_MIN: usize = 512 << 10;
+/// A pool that takes no more is small: some thousands of leaf hashes.
+const SMALL_POOL_BYTES: usize = 256 << 10;
 
 /// A chain weighs as much as so many leaf hashes.
 const CHAIN_IN_LEAVES: usize = 64;
-/// What is kept is counted when so many leaf hashes came, or 16 for each chain that is looked at to count them.
-const COUNTED_EVERY: usize = 16 << 10;
+/// What is kept is counted when so many leaf hashes came, or 4 for each chain that is looked at to count them. Until then it
+/// may grow, in each group.
+const COUNTED_EVERY: usize = 4 << 10;
 
 /// What all groups of this process keep. It bounds memory and decides nothing.
-static ALL_KEPT: Kept = Kept {
-    chains: AtomicUsize::new(0),
-    pool_bytes: AtomicUsize::new(0),
-};
+static ALL_KEPT: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
 
-struct Kept {
-    chains: AtomicUsize,
-    pool_bytes: AtomicUsize,
-}
+/// What is kept: chains, bytes of their pools, and of these those of small ones.
+type Kept = [usize; 3];
 
 /// What the constitution asks of the engine.
 #[allow(clippy::struct_field_names)] // the names of the constitution
@@ -237,15 +235,15 @@ pub(super) struct HotChains {
     /// Boxed: a map keeps up to twice as many places as it has chains.
     chains: HashMap<ChainNo, Box<HotChain>>,
     clock: u64,
-    /// Chains and bytes of pools that `ALL_KEPT` knows of.
-    told: (usize, usize),
+    /// What `ALL_KEPT` knows of.
+    told: Kept,
     /// Leaf hashes, and chains by their weight, that came since.
     uncounted: usize,
 }
 
 impl Drop for HotChains {
     fn drop(&mut self) {
-        self.tell((0, 0));
+        self.tell(Kept::default());
     }
 }
 
@@ -321,23 +319,30 @@ impl HotChains {
 
     /// Drops what was used least once the bounds are passed. Only when all decisions so far are in the store.
     pub fn trim(&mut self) {
-        if self.uncounted < COUNTED_EVERY.max(16 * self.chains.len()) {
+        if self.uncounted < COUNTED_EVERY.max(4 * self.chains.len()) {
             return;
         }
         self.uncounted = 0;
-        let (chains, bytes) = self.kept();
-        let (all_chains, all_bytes) = self.tell((chains, bytes));
+        let [chains, bytes, small] = self.kept();
+        let [all_chains, all_bytes, all_small] = self.tell([chains, bytes, small]);
         let many = all_chains > HOT_CHAINS_MAX && chains > HOT_CHAINS_MIN;
         let large = all_bytes > HOT_POOL_BYTES_MAX && bytes > HOT_POOL_BYTES_MIN;
+        let small = all_small > HOT_SMALL_POOLS_BYTES_MAX && small > HOT_POOL_BYTES_MIN;
         if many {
             self.drop_older_half();
         }
-        if large {
-            let chains = self.chains.values_mut();
-            chains.for_each(|chain| chain.recent = PoolParts::default());
+        if large || small {
+            self.drop_pools(|bytes| large || bytes <= SMALL_POOL_BYTES);
         }
-        if many || large {
+        if many || large || small {
             self.tell(self.kept());
+        }
+    }
+
+    fn drop_pools(&mut self, goes: impl Fn(usize) -> bool) {
+        let chains = self.chains.values_mut();
+        for chain in chains.filter(|chain| goes(chain.recent.bytes())) {
+            chain.recent = PoolParts::default();
         }
     }
 
@@ -350,151 +355,23 @@ impl HotChains {
         self.chains.shrink_to_fit();
     }
 
-    /// Chains and bytes of their pools.
-    fn kept(&self) -> (usize, usize) {
-        let bytes = self.chains.values().map(|chain| chain.recent.bytes());
-        (self.chains.len(), bytes.sum())
+    fn kept(&self) -> Kept {
+        let pools = self.chains.values().map(|chain| chain.recent.bytes());
+        pools.fold([self.chains.len(), 0, 0], |[chains, all, small], bytes| {
+            let own_small = if bytes <= SMALL_POOL_BYTES { bytes } else { 0 };
+            [chains, all + bytes, small + own_small]
+        })
     }
 
     /// Tells what is kept here, and learns what all keep.
-    fn tell(&mut self, (chains, bytes): (usize, usize)) -> (usize, usize) {
-        let told = std::mem::replace(&mut self.told, (chains, bytes));
-        let change = |all: &AtomicUsize, before: usize, now: usize| {
-            all.fetch_add(now.wrapping_sub(before), Ordering::Relaxed)
-                .wrapping_add(now)
-                .wrapping_sub(before)
-        };
-        (
-            change(&ALL_KEPT.chains, told.0, chains),
-            change(&ALL_KEPT.pool_bytes, told.1, bytes),
-        )
+    fn tell(&mut self, now: Kept) -> Kept {
+        let told = std::mem::replace(&mut self.told, now);
+        std::array::from_fn(|of| {
+            let grown = now[of].wrapping_sub(told[of]);
+            let before = ALL_KEPT[of].fetch_add(grown, Ordering::Relaxed);
+            before.wrapping_add(grown)
+        })
     }
-}
-
-/// Leaf hashes of a pool, in the parts in which entries added them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct PoolParts {
-    pub parts: Vec<PoolPart>,
-    /// Shared with who hashes over them outside of the lock; who adds to them meanwhile copies.
-    pub hashes: Arc<Vec<Hash>>,
-    /// What they change in the state, by rising index.
-    pub writes: Vec<StateWrite>,
-}
-
-/// What one entry added to a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PoolPart {
-    pub first: u64,
-    pub inject_ms: u64,
-    /// Payload bytes of the chain before it.
-    pub bytes_before: u64,
-}
-
-impl PoolParts {
-    /// What it takes in memory. Of single injects the parts are not much smaller than the hashes.
-    fn bytes(&self) -> usize {
-        size_of_val(self.hashes.as_slice())
-            + size_of_val(self.parts.as_slice())
-            + size_of_val(self.writes.as_slice())
-    }
-
-    pub fn push(&mut self, part: PoolPart, hashes: &[Hash]) {
-        self.parts.push(part);
-        Arc::make_mut(&mut self.hashes).extend_from_slice(hashes);
-    }
-
-    /// The indexes at which the stored rows of the leaves before `end` begin; that is where a part begins too.
-    pub fn row_starts(&self, end: u64) -> impl Iterator<Item = u64> {
-        let ends = self.parts.iter().skip(1).map(|part| part.first);
-        let parts = self.parts.iter().zip(ends.chain([u64::MAX]));
-        let sealed = parts.take_while(move |(part, _)| part.first < end);
-        sealed.flat_map(move |(part, next)| pool_row_starts(part.first, next.min(end)))
-    }
-
-    /// Drops the first `count` hashes, which end where a part ends.
-    pub fn seal(&mut self, end: u64) {
-        let Some(first) = self.parts.first() else {
-            return;
-        };
-        let count = end
-            .saturating_sub(first.first)
-            .min(self.hashes.len() as u64);
-        // What a large pool took is given back with it.
-        self.hashes = Arc::new(self.hashes[count as usize..].to_vec());
-        let sealed = self.writes.partition_point(|write| write.index < end);
-        self.writes.drain(..sealed);
-        self.parts.retain(|part| part.first >= end);
-    }
-}
-
-/// The whole pool: what the store has, then what came since the chain was loaded.
-pub(super) fn pool_parts<'a>(
-    view: &dyn View,
-    slot: Slot,
-    chain: &'a HotChain,
-) -> Result<Result<Cow<'a, PoolParts>, Rejection>, StoreError> {
-    let (first, until) = (chain.head.tx_end(), chain.recent_from());
-    let (pool, mut whole) = if first == until {
-        (Cow::Borrowed(&chain.recent), true)
-    } else {
-        let (mut pool, whole) = stored_parts(view, slot, chain.no, (first, until))?;
-        if chain.keeps.any() {
-            pool.writes = state::stored_writes(view, slot, chain.no, (first, until))?;
-            pool.writes.extend_from_slice(&chain.recent.writes);
-        }
-        pool.parts.extend_from_slice(&chain.recent.parts);
-        Arc::make_mut(&mut pool.hashes).extend_from_slice(&chain.recent.hashes);
-        (Cow::Owned(pool), whole)
-    };
-    whole &= pool.hashes.len() as u64 == chain.pooled();
-    Ok(if whole {
-        Ok(pool)
-    } else {
-        Err(chain.damaged("hashes of its pool are missing"))
-    })
-}
-
-fn stored_parts(
-    view: &dyn View,
-    slot: Slot,
-    no: ChainNo,
-    (first, until): (u64, u64),
-) -> Result<(PoolParts, bool), StoreError> {
-    let (mut pool, mut whole) = (PoolParts::default(), true);
-    let (from, to) = (
-        pool_leaves_key(slot, no, first),
-        pool_leaves_key(slot, no, until),
-    );
-    view.scan(Cf::Tree, &from, &to, &mut |key, row| {
-        whole &= read_part(&mut pool, first, key, row).is_some();
-        if whole {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        }
-    })?;
-    whole &= first + pool.hashes.len() as u64 == until;
-    Ok((pool, whole))
-}
-
-fn read_part(pool: &mut PoolParts, pool_first: u64, key: &[u8], row: &[u8]) -> Option<()> {
-    let first = u64::from_be_bytes(*key.last_chunk()?);
-    if first != pool_first + pool.hashes.len() as u64 {
-        return None;
-    }
-    match PoolLeaves::decode(row)? {
-        PoolLeaves::First(row) => {
-            let part = PoolPart {
-                first,
-                inject_ms: row.inject_ms,
-                bytes_before: row.bytes_before,
-            };
-            pool.push(part, row.hashes);
-        }
-        PoolLeaves::More(_) if pool.parts.is_empty() => return None,
-        PoolLeaves::More(hashes) => Arc::make_mut(&mut pool.hashes).extend_from_slice(hashes),
-    }
-    Some(())
 }
 
 /// Reads the edge of a chain's history tree over `size` Quants: per tile level, the hashes beyond the last full tile.

@@ -7,8 +7,9 @@ use super::{
     apply::{Engine, Work},
     command::{Seal, body_hash},
     due, heads,
-    hot::{self, HotChain, PoolPart, PoolParts},
+    hot::{self, HotChain},
     outcome::{Rejection, Sealed},
+    pool::{PoolPart, PoolParts, pool_parts},
     quorum,
     request::{self, Pending, StatesDecided},
     split,
@@ -89,7 +90,7 @@ impl Engine {
             Ok(anchors) => anchors,
             Err(rejection) => return Ok(Err(rejection)),
         };
-        let pool = match hot::pool_parts(&self.store, self.slot, chain)? {
+        let pool = match pool_parts(&self.store, self.slot, chain)? {
             Ok(parts) => parts.into_owned(),
             Err(rejection) => return Ok(Err(rejection)),
         };
@@ -364,7 +365,7 @@ fn check(
         Ok(anchors) => anchors,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    let pool = match hot::pool_parts(view, slot, chain)? {
+    let pool = match pool_parts(view, slot, chain)? {
         Ok(pool) => pool,
         Err(rejection) => return Ok(Err(rejection)),
     };

@@ -30,6 +30,7 @@ mod log_check;
 mod member;
 mod names;
 mod outcome;
+mod pool;
 mod quorum;
 mod read;
 mod read_keys;

@@ -24,7 +24,7 @@ use crate::engine::{
 use crate::proto;
 
 /// Bangs of one batch that are under way: a commit takes all that wait, and each takes some 16 KiB until it is answered.
-const BANGS_AT_ONCE: usize = 512;
+const BANGS_AT_ONCE: usize = 256;
 
 impl Service {
     pub(super) async fn do_bang(

@@ -194,3 +194,52 @@ fn chains_that_do_not_stay_in_memory_decide_as_those_that_do() {
     }
     assert!(fresh.rows() == kept.rows());
 }
+
+#[test]
+fn pools_that_do_not_stay_in_memory_are_sealed_as_those_that_do() {
+    // Of small pools that together take more than all engines of a process keep.
+    const CHAINS: u64 = 320;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (mut fresh, kept) = (Replica::new(&store, 1), Replica::new(&store, 2));
+    let mut model = Model::default();
+    let bangs: Vec<_> = (1..=CHAINS)
+        .map(|no| plain_bang(&format!("c{no}"), HashAlg::Sha3_256))
+        .collect();
+    for bang in &bangs {
+        model.bang(1000, bang);
+    }
+    let bangs: Vec<_> = bangs.iter().map(bang_bytes).collect();
+    let banged = [entry(1000, &bangs)];
+    assert!(fresh.apply(&banged) == kept.apply(&banged));
+    let sealed = (1..=CHAINS).step_by(40).map(ChainNo);
+    for round in 0..2 {
+        for no in (1..=CHAINS).map(ChainNo) {
+            let inject = plain_inject(vec![vec![round]; 1000]);
+            if sealed.clone().any(|sealed| sealed == no) {
+                model.inject(2000, no, &inject);
+                model.end_entry(2000);
+            }
+            let entry = [entry(2000, &[inject_bytes(no, &inject)])];
+            assert!(fresh.apply(&entry) == kept.apply(&entry));
+        }
+        fresh.restart();
+    }
+    for no in sealed {
+        for end in [1000, 2000] {
+            let chain = model.chain(no).unwrap();
+            let seal = chain.next_header(end, 3000, b"", false);
+            model.seal(3000, no, &seal);
+            model.end_entry(3000);
+            let entry = [entry(3000, &[seal_bytes(no, &seal)])];
+            let outcomes = kept.apply(&entry);
+            let all = outcomes.iter().flatten();
+            assert!(
+                all.clone()
+                    .all(|outcome| matches!(outcome, Outcome::Sealed(Ok(_))))
+            );
+            assert!(fresh.apply(&entry) == outcomes);
+        }
+    }
+    assert!(fresh.rows() == kept.rows());
+}
