@@ -323,25 +323,28 @@ impl HotChains {
             return;
         }
         self.uncounted = 0;
-        let [chains, bytes, small] = self.kept();
-        let [all_chains, all_bytes, all_small] = self.tell([chains, bytes, small]);
+        let [chains, bytes, small_bytes] = self.kept();
+        let [all_chains, all_bytes, all_small_bytes] = self.tell([chains, bytes, small_bytes]);
         let many = all_chains > HOT_CHAINS_MAX && chains > HOT_CHAINS_MIN;
-        let large = all_bytes > HOT_POOL_BYTES_MAX && bytes > HOT_POOL_BYTES_MIN;
-        let small = all_small > HOT_SMALL_POOLS_BYTES_MAX && small > HOT_POOL_BYTES_MIN;
+        let all = all_bytes > HOT_POOL_BYTES_MAX && bytes > HOT_POOL_BYTES_MIN;
+        let small = all_small_bytes > HOT_SMALL_POOLS_BYTES_MAX && small_bytes > HOT_POOL_BYTES_MIN;
         if many {
             self.drop_older_half();
         }
-        if large || small {
-            self.drop_pools(|bytes| large || bytes <= SMALL_POOL_BYTES);
+        if all {
+            self.drop_pools(usize::MAX);
+        } else if small {
+            self.drop_pools(SMALL_POOL_BYTES);
         }
-        if many || large || small {
+        if many || all || small {
             self.tell(self.kept());
         }
     }
 
-    fn drop_pools(&mut self, goes: impl Fn(usize) -> bool) {
+    /// Those that take so many bytes or less.
+    fn drop_pools(&mut self, most: usize) {
         let chains = self.chains.values_mut();
-        for chain in chains.filter(|chain| goes(chain.recent.bytes())) {
+        for chain in chains.filter(|chain| chain.recent.bytes() <= most) {
             chain.recent = PoolParts::default();
         }
     }
@@ -391,7 +394,7 @@ pub(super) fn history_edges(
     let (mut edges, mut size) = (Vec::new(), size);
     loop {
         let level = edges.len() as u8;
-        let hashes = reader.edge(level, (size / tile * tile, size))?;
+        let hashes = reader.hashes(level, (size / tile * tile, size))?;
         let edge = hashes.as_chunks::<32>().0.to_vec();
         if edge.len() as u64 != size % tile {
             return Err(StoreError::Corrupt(format!(

@@ -50,7 +50,7 @@ impl PoolParts {
         sealed.flat_map(move |(part, next)| pool_row_starts(part.first, next.min(end)))
     }
 
-    /// Drops the first `count` hashes, which end where a part ends.
+    /// Drops what lies before the index `end`, where a part ends.
     pub fn seal(&mut self, end: u64) {
         let Some(first) = self.parts.first() else {
             return;

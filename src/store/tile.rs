@@ -421,12 +421,12 @@ impl<V: View + ?Sized> HistoryReader<'_, V> {
         let key = history_tile_key(self.slot, owner, level, tile);
         match self.view.get(Cf::Tree, &key)? {
             Some(tile) => Ok(tile),
-            None => self.edge(level, (first, end)),
+            None => self.hashes(level, (first, end)),
         }
     }
 
     /// The hashes of the positions `[from, to)` of a level, all in one tile. Only the last ones may be missing.
-    pub fn edge(&self, level: u8, bounds: (u64, u64)) -> Result<Vec<u8>, StoreError> {
+    pub fn hashes(&self, level: u8, bounds: (u64, u64)) -> Result<Vec<u8>, StoreError> {
         let mut hashes = Vec::new();
         for (owner, (from, to)) in self.lineage.positions(level, bounds) {
             let before = hashes.len();
