@@ -6,6 +6,7 @@ mod identity;
 mod keys;
 mod log_face;
 mod member;
+mod memory;
 mod metrics;
 mod notify;
 mod open;
@@ -103,8 +104,7 @@ pub fn serve(
     ready: impl FnOnce(SocketAddr),
     failed: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<(), NodeError> {
-    small_pages();
-    few_arenas();
+    memory::prepare();
     let failed = Arc::new(failed);
     end_on_panic(failed.clone());
     let (mut config, mut ready) = (config, Some(ready));
@@ -137,25 +137,6 @@ fn live(
         tracing::warn!("the database was still in use at the end of the stop; nothing is lost");
     }
     result
-}
-
-/// No huge pages: what a group reserves and never touches would be resident (3 MiB of 64 groups each, against 1).
-/// Where the system does not know the call, nothing changes.
-fn small_pages() {
-    #[cfg(target_os = "linux")]
-    let _ = rustix::thread::disable_transparent_huge_pages(true);
-}
-
-/// The store's blocks come from the system's allocator: each thread would have an arena of its own there, which keeps what a
-/// memtable or a compaction used once. A fixed bound above which blocks are given back at once would keep still less, and cost
-/// batches a third of their rate in page faults.
-#[allow(unsafe_code)]
-fn few_arenas() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: the call takes numbers, and changes where later blocks are asked for.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 4);
-    }
 }
 
 /// A failed write or sync is final: after it the page cache can't be believed. The node stops and recovers by restarting.
@@ -554,6 +535,7 @@ impl Node {
         let scrubbing = (self.groups.clone(), self.facts.clone());
         tokio::spawn(scrub::run(scrubbing.0, scrubbing.1, self.scrub_pause, stop));
         tokio::spawn(watch_store(self.groups.clone(), self.failed.clone()));
+        tokio::spawn(memory::give_back());
         let left = self
             .member
             .clone()

@@ -16,5 +16,7 @@ mod folder;
 mod full_disk;
 mod kill;
 mod lost_bytes;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod memory;
 mod stop;
 mod sync;
