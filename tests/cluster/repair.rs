@@ -1,5 +1,10 @@
 //! A node that lost writes which were on disk is repaired from the others, and answers for nothing that it lost.
-use std::{fs, os::unix::fs::FileExt, path::Path, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::{
     chance::Chance,
@@ -10,11 +15,8 @@ use crate::{
 /// How soon a founder that is joined by others has fewer groups.
 const SPREAD_MAX: Duration = Duration::from_secs(60);
 
-/// Bytes at the end of the write-ahead file that are read no more: less than a load of two seconds writes.
-const LOST_BYTES: usize = 20_000;
-
-/// Damages the newest write-ahead file near its end.
-fn lose_writes(data: &Path) {
+/// The newest write-ahead file, and how far it is written: its place is reserved, it ends in zeros.
+fn log_end(data: &Path) -> (PathBuf, usize) {
     let files = fs::read_dir(data.join("db")).expect("the folder of the database");
     let mut logs: Vec<_> = files
         .map(|file| file.expect("a file").path())
@@ -23,12 +25,22 @@ fn lose_writes(data: &Path) {
     logs.sort();
     let path = logs.pop().expect("a write-ahead file");
     let bytes = fs::read(&path).expect("the write-ahead file");
-    // Its place is reserved: it ends in zeros.
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
-    let place = end - LOST_BYTES;
-    let file = fs::OpenOptions::new().write(true).open(&path);
-    file.expect("the write-ahead file")
-        .write_all_at(&[!bytes[place]], place as u64)
+    (path, end)
+}
+
+/// Damages the newest write-ahead file half-way through what was written since its `begin`. Near its end there may be nothing
+/// but a large write that was never synced, whose loss is none.
+fn lose_writes(data: &Path, begin: &(PathBuf, usize)) {
+    let (path, end) = log_end(data);
+    let begin = if path == begin.0 { begin.1 } else { 0 };
+    let place = begin.midpoint(end);
+    let file = fs::OpenOptions::new().read(true).write(true).open(&path);
+    let file = file.expect("the write-ahead file");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, place as u64)
+        .expect("a byte is there");
+    file.write_all_at(&[!byte[0]], place as u64)
         .expect("a byte is changed");
 }
 
@@ -59,15 +71,13 @@ async fn a_founder_that_lost_writes_does_not_lead_what_it_gave_up_before() {
     spread.await.unwrap();
     story.fleet.whole(WHOLE_MAX).await.unwrap();
     // What it loses comes after that.
+    let data = story.fleet.member(founder).data();
+    let begin = log_end(&data);
     story.load();
     story.for_a_while(3.0).await;
     story.load_ends().await;
-    let data = {
-        let member = story.fleet.member(founder);
-        member.kill9();
-        member.data()
-    };
-    lose_writes(&data);
+    story.fleet.member(founder).kill9();
+    lose_writes(&data, &begin);
     // Who asks it from its first moment on is told of every chain, or nothing.
     story.load_through(founder);
     story.fleet.start(founder, None).await.expect("it starts");
