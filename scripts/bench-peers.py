@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """QBC and its peers in one run: the same payloads, clients and disk, each answer after its sync, cells taking turns.
 
-Usage: bench-peers.py [--qbc BINARY] [--rounds N] [--seconds S] [--only NAME,NAME] [--install-only]. Each cell starts a server
-with fresh data on 127.0.0.1, ends it by its own process id and leaves nothing; the probe of fdatasync runs before and after
-it. First each way to write is watched under strace: one caller, and not fewer syncs than answers. Peers that are not there
-are installed (scripts/peers/install.py); one that cannot be is named in the result and stops nobody. Prints a JSON line
-for each way and cell, then tables in Markdown; progress goes to stderr."""
+Usage: bench-peers.py [--qbc BINARY] [--rounds N] [--seconds S] [--only NAME,NAME] [--cells 4x1000,16x1000]
+[--install-only]. Each cell starts a server with fresh data on 127.0.0.1, ends it by its own process id and leaves nothing; the
+probe of fdatasync runs before and after it. First each way to write is watched under strace: one caller, and not fewer syncs
+than answers. Peers that are not there are installed (scripts/peers/install.py); one that cannot be is named in the result and
+stops nobody. Prints a JSON line for each way and cell, then tables in Markdown; progress goes to stderr."""
 
 import argparse
 import json
@@ -28,6 +28,7 @@ from peers.redis import Redis
 from peers.server import Syncs
 from peers.umadb import UmaDb
 
+CELLS = {f"{clients}x{batch}": (clients, batch) for clients, batch in SINGLE + BATCHES}
 PEERS = (Postgres, Redis, Etcd, Nats, UmaDb, ImmuDb)
 SHIPPED = pathlib.Path(__file__).parent.parent / "target" / "dist" / "qbc"
 # Of the look at syncs: strace slows what it watches.
@@ -46,7 +47,7 @@ def main():
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="qbc-peers-", dir=options.data) as room:
         os.chmod(room, 0o755)
-        ways = [(peer, way) for peer in peers for way in peer.ways()]
+        ways = [(peer, way) for peer in peers for way in peer.ways() if set(way.shapes) & set(options.cells)]
         proofs = [emit(watched(room, peer, way)) for peer, way in ways]
         cells = [emit(cell) for number in range(options.rounds) for cell in one_round(room, ways, number, options)]
         print(f"\n{machine.described(room)}; {options.rounds} rounds of {options.seconds:g} s a cell, medians\n")
@@ -63,6 +64,7 @@ def arguments():
     parser.add_argument("--warmup", type=float, default=0.5, metavar="S", help="seconds before them that do not count")
     parser.add_argument("--quiet", type=float, default=3, metavar="S", help="longest wait before a cell for a quiet machine")
     parser.add_argument("--only", default="", metavar="NAMES", help=f"of {', '.join(peer.name for peer in PEERS)}; QBC runs in any case")
+    parser.add_argument("--cells", default="", metavar="CELLS", help=f"of {', '.join(CELLS)}, clients and transactions per request [default: all]")
     parser.add_argument("--data", default=None, metavar="FOLDER", help="where the data goes, of all alike [default: TMPDIR]")
     parser.add_argument("--install-only", action="store_true", help="install what is missing and measure nothing")
     options = parser.parse_args()
@@ -76,6 +78,10 @@ def arguments():
     if not options.install_only and not shutil.which("strace"):
         parser.error("strace is missing: install it, the syncs of each peer are counted with it")
     options.only = asked or known
+    cells = [cell for cell in options.cells.split(",") if cell] or list(CELLS)
+    if not set(cells) <= CELLS.keys():
+        parser.error(f"--cells: {options.cells} is not of {', '.join(CELLS)}")
+    options.cells = [CELLS[cell] for cell in cells]
     return options
 
 
@@ -116,7 +122,7 @@ def watched(room, peer, way):
 
 def one_round(room, ways, number, options):
     """Each cell once, QBC first in each shape; who comes next changes with the round."""
-    for shape in SINGLE + BATCHES:
+    for shape in options.cells:
         able = [(peer, way) for peer, way in ways if shape in way.shapes]
         others = able[1:]
         turn = number % max(1, len(others))
