@@ -7,6 +7,10 @@ from peers.peer import BATCHES, PAYLOAD_BYTES, SINGLE, Peer, Way, run, words_of
 from peers.server import Server, free_port
 
 
+# A pool takes 16 million: a cell of a minute fills it, one of two seconds leaps not once.
+LEAP_COUNT = 5_000_000
+
+
 class Qbc(Peer):
     name = "QBC"
     fsync = "always, it has no other mode"
@@ -23,7 +27,7 @@ class Qbc(Peer):
         command = [self.binary, "serve", "--data", f"{folder}/data", "--listen", f"127.0.0.1:{port}"]
         server = Server(command, folder, port, environment=environment)
         try:
-            run([self.binary, "bang", "bench"], 10, environment=server.environment)
+            run([self.binary, "bang", "bench", "--leap-count", LEAP_COUNT], 10, environment=server.environment)
         except BaseException:
             server.stop()
             raise
