@@ -33,13 +33,13 @@ fn few_arenas() {
     }
 }
 
-/// Gives back what is free, again and again. Under load half of what the allocator has is free: flushed memtables leave pages
+/// Gives back what is free, again and again. Under load up to two thirds of what the allocator has are free: flushed memtables leave pages
 /// between blocks of the cache, and it returns by itself only what lies at an arena's end. A bound above which blocks are
 /// returned at once would keep as little, and cost batches a third of their rate in page faults.
 pub(super) async fn give_back() {
     loop {
         tokio::time::sleep(GIVE_BACK_EVERY).await;
-        // Milliseconds under load, a fraction of one at rest: nothing for a thread that serves.
+        // Up to ten milliseconds under load, one at rest: nothing for a thread that serves.
         if tokio::task::spawn_blocking(trim).await.is_err() {
             return;
         }
